@@ -1,0 +1,99 @@
+"""The domain map: which domain each training sample belongs to, and what each domain is.
+
+A folder of `domains.parquet` (`sample_key`, `source`, `domain`; one row a training sample) and
+`domains.json` (the inputs that made it; name, size, sources and typical texts of each domain).
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from ..errors import DidsError
+from .files import read_json, write_atomically, write_json
+
+SCHEMA = 1
+COLUMNS = ("sample_key", "source", "domain")
+
+
+@dataclass(frozen=True)
+class DomainMap:
+    """`names` of the D domains; for each of N samples its content key, its source and its domain's index."""
+
+    names: tuple[str, ...]
+    keys_N: list[str]
+    sources_N: list[str]
+    domains_N: NDArray[np.int64]
+    typical_texts: dict[str, list[str]] = field(default_factory=dict)
+    inputs: dict[str, Any] = field(default_factory=dict)
+
+    def sizes(self) -> NDArray[np.int64]:
+        """Samples of each domain, shape D."""
+        return np.bincount(self.domains_N, minlength=len(self.names)).astype(np.int64)
+
+    def lookup(self) -> dict[tuple[str, str], int]:
+        """(source, content key) to the domain's index."""
+        pairs = zip(self.sources_N, self.keys_N, strict=True)
+        return dict(zip(pairs, self.domains_N.tolist(), strict=True))
+
+    def describe(self) -> list[dict[str, Any]]:
+        """A dictionary a domain: name, size, samples of each source, typical texts."""
+        sources: list[dict[str, int]] = [{} for _ in self.names]
+        for source, domain in zip(self.sources_N, self.domains_N.tolist(), strict=True):
+            sources[domain][source] = sources[domain].get(source, 0) + 1
+        return [
+            {"name": name, "size": size, "sources": sources[i], "typical_texts": self.typical_texts.get(name, [])}
+            for i, (name, size) in enumerate(zip(self.names, self.sizes().tolist(), strict=True))
+        ]
+
+
+def save_map(domain_map: DomainMap, folder: Path) -> None:
+    """Write the map; `domains.json` comes last and says that it is whole."""
+    names = pa.DictionaryArray.from_arrays(
+        pa.array(domain_map.domains_N.astype(np.int32)), pa.array(list(domain_map.names), pa.string())
+    )
+    table = pa.table({"sample_key": domain_map.keys_N, "source": domain_map.sources_N, "domain": names})
+    write_atomically(folder / "domains.parquet", lambda stream: pq.write_table(table, stream))
+    content = {"schema": SCHEMA, "inputs": domain_map.inputs, "domains": domain_map.describe()}
+    write_json(folder / "domains.json", content)
+
+
+def load_map(path: Path) -> DomainMap:
+    """Read a map from its folder, or from the path of its `domains.parquet` or `domains.json`.
+
+    Raises DidsError, with the file's name, where it is missing, broken or not a domain map.
+    """
+    folder = path.parent if path.suffix in (".parquet", ".json") else path
+    content = read_json(folder / "domains.json")
+    table = _read_table(folder / "domains.parquet")
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA or "domains" not in content:
+        raise DidsError(f"{folder / 'domains.json'}: not a domain map of schema {SCHEMA}")
+    names = tuple(domain["name"] for domain in content["domains"])
+    index = {name: i for i, name in enumerate(names)}
+    labels = table["domain"].to_pylist()
+    if unknown := set(labels) - index.keys():
+        raise DidsError(f"{folder}: domains.parquet names {sorted(unknown)[0]!r}, which domains.json does not")
+    return DomainMap(
+        names=names,
+        keys_N=table["sample_key"].to_pylist(),
+        sources_N=table["source"].to_pylist(),
+        domains_N=np.array([index[label] for label in labels], dtype=np.int64),
+        typical_texts={domain["name"]: domain.get("typical_texts", []) for domain in content["domains"]},
+        inputs=content.get("inputs", {}),
+    )
+
+
+def _read_table(path: Path) -> pa.Table:
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise DidsError(f"{path}: no such file; allowed: a folder with domains.parquet and domains.json") from None
+    except (OSError, pa.ArrowException) as error:
+        raise DidsError(f"{path}: not a whole parquet file ({error})") from None
+    if missing := [name for name in COLUMNS if name not in table.column_names]:
+        raise DidsError(f"{path}: no column {missing[0]!r}; allowed: a domain map with {', '.join(COLUMNS)}")
+    return table

@@ -1,0 +1,180 @@
+"""Every `dids_*` key, with its type, default and help: a leaf that the rest of the package reads.
+
+The same dataclass makes the host's argument parser (`--help` included), the checks and `config.yaml`.
+Options of a mixer that are None take the value of `dids_preset`; the mixers themselves know the presets.
+"""
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args, get_origin
+
+from .errors import DidsError, refuse
+
+
+def _key(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class MixingConfig:
+    """What a YAML file says about data mixing. Counts are samples unless a name says otherwise."""
+
+    dids_tasks: str | None = _key(
+        None, "Downstream tasks to observe: dataset names, comma-separated. Defaults to `eval_dataset`."
+    )
+    dids_task_samples: int = _key(200, "Samples observed of each task.")
+    dids_domains: str = _key(
+        "cluster", "`cluster` (make domains by k-means), `source` (a domain a dataset), or a domain map's path."
+    )
+    dids_proxy_model: str | None = _key(
+        None, "Model whose gradients are clustered, e.g. Qwen/Qwen2.5-0.5B. Defaults to the trained model."
+    )
+    dids_num_domains: int = _key(72, "Domains in all.")
+    dids_cluster_scope: Literal["source", "global"] = _key(
+        "source", "k-means inside each dataset (`source`), or over all of them (`global`)."
+    )
+    dids_cluster_shares: Literal["sqrt", "equal"] = _key(
+        "sqrt", "How the domains are shared out over the datasets: by the root of their size, or equally."
+    )
+    dids_cluster_features: Literal["gradient"] = _key("gradient", "What is clustered.")
+    dids_min_domain_size: int = _key(32, "A smaller cluster joins its nearest neighbour in the same dataset.")
+    dids_normalize: bool = _key(True, "Cluster gradients of unit length, so that length and loss do not decide.")
+    dids_gradient_layers: float = _key(
+        0.1, "Share of the decoder blocks, counted from the last, whose linear layers are tracked."
+    )
+    dids_topk_ratio: float = _key(0.1, "Share of a sample's gradient entries kept, by magnitude.")
+    dids_projection_dim: int = _key(1024, "Dimension after the random projection.")
+    dids_update_samples: int = _key(4000, "Training samples between two updates of the mixture (the paper's tau).")
+    dids_preset: Literal["default", "paper", "literal", "authors"] = _key(
+        "default", "Which reading of the method the options left unset take."
+    )
+    dids_impact: Literal["preconditioned", "fisher", "gradient", "kl"] | None = _key(
+        None, "Metric of the domain impact: F^(-1/2), the Fisher matrix, none, or the distance itself."
+    )
+    dids_impact_normalize: Literal["cosine", "sum", "none", "authors"] | None = _key(
+        None, "What is taken of the impact."
+    )
+    dids_task_weights: Literal["alike", "mixed", "raw", "printed", "authors"] | None = _key(
+        None, "Weights of the tasks: alike, or by their loss improvement and potential."
+    )
+    dids_trajectory: bool | None = _key(None, "false: ignore the loss trajectory, weigh all tasks alike (DIDS-LT).")
+    dids_update: Literal["exponentiated", "standardized", "softmax", "linear"] | None = _key(
+        None, "How a utility becomes a probability."
+    )
+    dids_eta: float | None = _key(None, "Step size of the exponentiated update.")
+    dids_temperature: float | None = _key(None, "Temperature of the standardized update.")
+    dids_divide_by_p: bool | None = _key(None, "Divide the utility by the old probability, as equation 16 does.")
+    dids_ema_beta: float | None = _key(None, "Weight of the old probabilities in the moving average.")
+    dids_floor: float | None = _key(None, "Share of the mixture that is always spread evenly over the domains.")
+    dids_init: Literal["uniform", "proportional"] | None = _key(None, "The mixture at the start.")
+    dids_dga_similarity: Literal["cosine", "dot"] | None = _key(None, "Gradient alignment of `dga`.")
+    dids_probs: str | None = _key(None, "`static`: a probability for each domain or dataset, comma-separated.")
+    dids_exhausted: Literal["reshuffle", "drop"] = _key(
+        "reshuffle", "A domain that was seen in full starts again, or leaves its share to the others."
+    )
+    dids_domain_gradients: Literal["running", "fresh"] = _key(
+        "running", "Domain gradients from the training batches, or measured anew at each update."
+    )
+    dids_fresh_samples: int = _key(64, "Samples for a fresh domain gradient.")
+    dids_tracked_entries: int = _key(
+        1_000_000, "Gradient entries compared at an update: a fixed random block of each tracked matrix."
+    )
+    dids_cache_dir: str = _key("~/.cache/llamafactory-dids", "Gradient stores and domain maps.")
+    dids_seed: int | None = _key(None, "Seed of projection, k-means and sampling. Defaults to `seed`.")
+
+    def tasks(self) -> tuple[str, ...]:
+        """The observed tasks' dataset names, in the order given."""
+        return split_list(self.dids_tasks)
+
+
+FIELDS = {item.name: item for item in dataclasses.fields(MixingConfig)}
+
+_RANGES: dict[str, tuple[float, float, str]] = {
+    "dids_task_samples": (1, float("inf"), "an integer >= 1"),
+    "dids_num_domains": (1, float("inf"), "an integer >= 1"),
+    "dids_min_domain_size": (1, float("inf"), "an integer >= 1"),
+    "dids_projection_dim": (2, float("inf"), "an integer >= 2"),
+    "dids_update_samples": (1, float("inf"), "an integer >= 1"),
+    "dids_fresh_samples": (1, float("inf"), "an integer >= 1"),
+    "dids_tracked_entries": (1, float("inf"), "an integer >= 1"),
+    "dids_gradient_layers": (1e-9, 1.0, "a share in (0, 1]"),
+    "dids_topk_ratio": (1e-9, 1.0, "a share in (0, 1]"),
+}
+
+
+def split_list(value: Any) -> tuple[str, ...]:
+    """`a, b` or [a, b] as a tuple of names; None is empty."""
+    if value is None:
+        return ()
+    items = value if isinstance(value, list | tuple) else str(value).split(",")
+    return tuple(str(item).strip() for item in items if str(item).strip())
+
+
+def make_config(values: dict[str, Any]) -> MixingConfig:
+    """A checked configuration from raw values, as a YAML file gives them.
+
+    Raises DidsError on a wrong type, a value outside its range or one that is not among those allowed.
+    """
+    checked = {name: _checked(name, value) for name, value in values.items() if name in FIELDS}
+    return MixingConfig(**checked)
+
+
+def _checked(name: str, value: Any) -> Any:
+    kinds = _kinds(FIELDS[name].type)
+    if isinstance(value, list | tuple) and str in kinds:
+        value = ",".join(str(item) for item in value)
+    value = _converted(name, value, kinds)
+    low, high, allowed = _RANGES.get(name, (float("-inf"), float("inf"), ""))
+    if value is not None and allowed and not low <= value <= high:
+        raise refuse(name, value, allowed)
+    return value
+
+
+def _kinds(annotation: Any) -> tuple[Any, ...]:
+    """The alternatives of a field's type: `int | None` gives (int, NoneType), Literals stay whole."""
+    return get_args(annotation) if get_origin(annotation) in (types.UnionType, typing.Union) else (annotation,)
+
+
+def _converted(name: str, value: Any, kinds: tuple[Any, ...]) -> Any:
+    for kind in kinds:
+        if get_origin(kind) is Literal:
+            if value in get_args(kind):
+                return value
+        elif kind is type(None) or kind is bool:
+            if (value is None) if kind is type(None) else isinstance(value, bool):
+                return value
+        elif not isinstance(value, bool) and value is not None:
+            converted = _number_or_text(kind, value)
+            if converted is not None:
+                return converted
+    raise refuse(name, value, _describe(kinds))
+
+
+def _number_or_text(kind: Any, value: Any) -> Any:
+    if kind is str:
+        return str(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    if number != number or number in (float("inf"), float("-inf")):
+        return None
+    if kind is int:
+        return int(number) if number == int(number) else None
+    return number
+
+
+def _describe(kinds: tuple[Any, ...]) -> str:
+    names = {int: "an integer", float: "a number", bool: "true or false", str: "text", type(None): "nothing"}
+    parts = [", ".join(map(str, get_args(k))) if get_origin(k) is Literal else names[k] for k in kinds]
+    return " or ".join(part for part in parts if part != "nothing")
+
+
+def as_dict(config: MixingConfig) -> dict[str, Any]:
+    """Every key with its value, for `config.yaml` and fingerprints."""
+    return dataclasses.asdict(config)
+
+
+__all__ = ["FIELDS", "DidsError", "MixingConfig", "as_dict", "make_config", "split_list"]

@@ -1,0 +1,113 @@
+"""A seeded sparse sign projection from P to K dimensions (Appendix A; method.md, section 1).
+
+Entry p of the input is added, with a sign, to one entry of the output: y[bucket(p)] += sign(p) * x[p]. That
+is a CountSketch (Charikar et al. 2002): <Sx, Sy> is unbiased over seeds, with variance
+
+    (|x|^2 |y|^2 + <x, y>^2 - 2 sum_p x_p^2 y_p^2) / K
+
+It costs O(P) a row, where Appendix A's dense +-1/sqrt(K) matrix costs O(P K) for the same variance. A P x K
+matrix is never made.
+
+Bucket and sign come from a stateless hash of (p, seed) rather than from a random generator: the same on every
+device and in every version of torch, for any part of the input by itself.
+
+Shapes: `N` samples, `P` input entries, `M` kept entries, `K` output entries, `C` the entries of one chunk.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_CHUNK = 1 << 17  # its temporaries stay in a CPU's cache
+_MASK = 0xFFFFFFFF
+
+
+def _mix(x: Tensor) -> Tensor:
+    """A bijection of 32-bit integers, held in int64; each output bit depends on all input bits.
+
+    lowbias32 (C. Wellons). A factor above 2^31 is written as the negative number that equals it modulo 2^32, so
+    that no product leaves int64, where overflow would be undefined.
+    """
+    x = (x ^ (x >> 16)).mul_(0x7FEB352D).bitwise_and_(_MASK)
+    x = (x ^ (x >> 15)).mul_(0x846CA68B - (1 << 32)).bitwise_and_(_MASK)
+    return x ^ (x >> 16)
+
+
+def _hash(indices_C: Tensor, seed: int) -> Tensor:
+    """32 random-looking bits for each (index, seed), as int64."""
+    words = torch.tensor([seed & _MASK, (seed >> 32) & _MASK], dtype=torch.int64)
+    first, second = _mix(_mix(words).cumsum(0).bitwise_xor(0x9E3779B9).bitwise_and(_MASK)).tolist()
+    # The second key goes in between two rounds: one key alone would only permute one fixed table.
+    return _mix(_mix((indices_C + first).bitwise_and_(_MASK)).bitwise_xor_(second))
+
+
+class Projection:
+    """Projects gradients of `input_dim` (P) entries to `output_dim` (K); same seed, same projection.
+
+    Holds one int32 an input entry on each device that it was used on. Not trainable, no gradient flows
+    through it. Raises ValueError for dimensions outside [1, 2^30] (output) and [1, 2^32) (input).
+    """
+
+    def __init__(self, input_dim: int, output_dim: int = 1024, seed: int = 0) -> None:
+        if not 1 <= input_dim <= _MASK:
+            raise ValueError(f"input_dim: got {input_dim!r}, allowed: 1 to {_MASK}")
+        if not 1 <= output_dim <= 1 << 30:
+            raise ValueError(f"dids_projection_dim: got {output_dim!r}, allowed: 1 to {1 << 30}")
+        self.input_dim, self.output_dim, self.seed = input_dim, output_dim, seed
+        self._codes: dict[torch.device, Tensor] = {}
+
+    @torch.no_grad()
+    def project(self, x_NP: Tensor) -> Tensor:
+        """`x_NP`, any float dtype -> `y_NK` float32, on the same device. Sums are made in float64.
+
+        Raises ValueError when x is not N x input_dim.
+        """
+        if x_NP.ndim != 2 or x_NP.shape[1] != self.input_dim:
+            raise ValueError(f"x: got shape {tuple(x_NP.shape)}, allowed: N x {self.input_dim}")
+        codes_P = self._codes_on(x_NP.device)
+        y_NK = self._zeros(x_NP)
+        for start in range(0, self.input_dim, _CHUNK):
+            bucket_C, sign_C = _unpack(codes_P[start : start + _CHUNK])
+            for y_K, x_P in zip(y_NK, x_NP, strict=True):
+                y_K.index_add_(0, bucket_C, x_P[start : start + _CHUNK].double() * sign_C)
+        return y_NK.float()
+
+    @torch.no_grad()
+    def project_sparse(self, indices_NM: Tensor, values_NM: Tensor) -> Tensor:
+        """The projection `y_NK` of rows given by M (index, value) pairs each; all other entries are zero.
+
+        Equals `project` of the rows written out. Raises ValueError when the two shapes differ.
+        """
+        if indices_NM.ndim != 2 or indices_NM.shape != values_NM.shape:
+            shapes = f"{tuple(indices_NM.shape)} and {tuple(values_NM.shape)}"
+            raise ValueError(f"indices and values: got shapes {shapes}, allowed: N x M, both the same")
+        codes_P = self._codes_on(values_NM.device)
+        y_NK = self._zeros(values_NM)
+        for y_K, indices_M, values_M in zip(y_NK, indices_NM, values_NM, strict=True):
+            for start in range(0, len(indices_M), _CHUNK):
+                bucket_C, sign_C = _unpack(codes_P[indices_M[start : start + _CHUNK]])
+                y_K.index_add_(0, bucket_C, values_M[start : start + _CHUNK].double() * sign_C)
+        return y_NK.float()
+
+    def _zeros(self, like: Tensor) -> Tensor:
+        # float64, because the order of atomic additions on a GPU would show in float32.
+        return torch.zeros((len(like), self.output_dim), dtype=torch.float64, device=like.device)
+
+    def _codes_on(self, device: torch.device) -> Tensor:
+        """2 * bucket + (1 where the sign is negative) for each input entry, int32."""
+        if device not in self._codes:
+            codes_P = torch.empty(self.input_dim, dtype=torch.int32, device=device)
+            for start in range(0, self.input_dim, _CHUNK):
+                part_C = codes_P[start : start + _CHUNK]
+                hash_C = _hash(torch.arange(start, start + len(part_C), device=device), self.seed)
+                # The lowest bit is the sign; the others choose the bucket, by multiplication: no bias for any K.
+                part_C.copy_((((hash_C >> 1) * self.output_dim) >> 31) * 2 + (hash_C & 1))
+            self._codes[device] = codes_P
+        return self._codes[device]
+
+
+def _unpack(codes_C: Tensor) -> tuple[Tensor, Tensor]:
+    """`(bucket_C int64, sign_C float64 of +-1)`."""
+    codes_C = codes_C.long()
+    return codes_C >> 1, 1.0 - 2.0 * (codes_C & 1)

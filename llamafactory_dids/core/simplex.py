@@ -1,0 +1,71 @@
+"""Probability vectors over domains, in float64.
+
+Every sum is `math.fsum`'s, which is correctly rounded whatever the order: permuting the domains permutes the
+result to the last bit, even where exponentials would blow up a difference in rounding.
+
+Shapes: `D` domains.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array: TypeAlias = NDArray[np.float64]
+
+_TINY = 1e-30  # below it a probability can no longer grow back by multiplication
+
+
+def normalize(weights_D: Array) -> Array:
+    """`weights_D`, non-negative with a positive sum, made to sum to one."""
+    scaled_D: Array = weights_D / weights_D.max()  # first, since a sum of huge weights would overflow
+    return scaled_D / math.fsum(scaled_D)
+
+
+def softmax(scores_D: Array) -> Array:
+    """exp(scores) made to sum to one; scores of any finite size."""
+    return normalize(np.exp(scores_D - scores_D.max()))
+
+
+def exponentiated(probabilities_D: Array, scores_D: Array) -> Array:
+    """p * exp(scores) made to sum to one: a softmax that starts from `probabilities_D`."""
+    return softmax(np.log(np.maximum(probabilities_D, _TINY)) + scores_D)
+
+
+def standardize(values_D: Array) -> Array:
+    """(values - mean) / standard deviation (over D, not D - 1); zeros where all are equal up to rounding."""
+    centred_D = values_D - math.fsum(values_D) / len(values_D)
+    spread = np.abs(centred_D).max()
+    if spread <= 1e-12 * np.abs(values_D).max():
+        return np.zeros_like(values_D)
+    scaled_D: Array = centred_D / spread
+    return scaled_D / math.sqrt(math.fsum(scaled_D**2) / len(scaled_D))
+
+
+def blend(old_D: Array, new_D: Array, beta: float) -> Array:
+    """The moving average beta * old + (1 - beta) * new (equation 16: beta is the weight of the *old*)."""
+    return beta * old_D + (1.0 - beta) * new_D
+
+
+def mix_floor(probabilities_D: Array, floor: float) -> Array:
+    """(1 - floor) * p + floor / D: no domain falls below floor / D."""
+    return (1.0 - floor) * probabilities_D + floor / len(probabilities_D)
+
+
+def validate_probabilities(values_D: ArrayLike, num_domains: int, key: str = "dids_probs") -> Array:
+    """One probability a domain, as float64, made to sum to one exactly.
+
+    Raises ValueError, under the name `key`, for another count, a negative or non-finite value, or a sum that
+    is further than 1e-3 from one.
+    """
+    p_D = np.array(values_D, dtype=np.float64)
+    if p_D.shape != (num_domains,):
+        raise ValueError(f"{key}: got {p_D.size} values, allowed: one for each of the {num_domains} domains")
+    if not (np.isfinite(p_D).all() and (p_D >= 0).all()):
+        raise ValueError(f"{key}: got {p_D.tolist()}, allowed: probabilities from 0 to 1")
+    if abs(math.fsum(p_D) - 1.0) > 1e-3:
+        raise ValueError(f"{key}: got values that sum to {math.fsum(p_D):.6g}, allowed: a sum of 1")
+    return normalize(p_D)

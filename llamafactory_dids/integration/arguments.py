@@ -1,0 +1,128 @@
+"""Our keys in the host's argument parser: one dataclass in its list is replaced by a subclass that has them."""
+
+import dataclasses
+import difflib
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any, Literal, get_args, get_type_hints
+
+from llamafactory.hparams import DataArguments, read_args
+
+from .. import mixers
+from ..config import FIELDS, make_config
+from ..errors import DidsError
+from . import checks
+from .settings import Settings
+
+logger = logging.getLogger(__name__)
+
+HOST_STRATEGIES = tuple(get_args(get_type_hints(DataArguments)["mix_strategy"]))
+
+
+def with_our_keys(host_classes: list[type]) -> list[type]:
+    """The host's list of argument classes, its data arguments extended by `mix_strategy` values and `dids_*` keys."""
+    return [_extended(kind) if kind is DataArguments else kind for kind in host_classes]
+
+
+def _extended(host: type) -> type:
+    strategies = HOST_STRATEGIES + mixers.names()
+    mix_strategy = dataclasses.field(
+        default="concat",
+        metadata={"help": f"Strategy to use in dataset mixing. By llamafactory-dids: {', '.join(mixers.names())}."},
+    )
+    # the type is checked by us, in one line, so the command line takes any of the host's spellings
+    fields = [(name, item.type, _copy(item)) for name, item in FIELDS.items()]
+    ours = [("mix_strategy", Literal[strategies], mix_strategy), *fields]
+    return dataclasses.make_dataclass("DataArguments", ours, bases=(host,), namespace={"to_dict": _to_dict(host)})
+
+
+def _copy(item: dataclasses.Field[Any]) -> Any:
+    return dataclasses.field(default=item.default, metadata=dict(item.metadata))
+
+
+def _to_dict(host: type) -> Callable[[Any], dict[str, Any]]:
+    def to_dict(self: Any) -> dict[str, Any]:
+        values: dict[str, Any] = host.to_dict(self)  # type: ignore[attr-defined]
+        if self.mix_strategy in mixers.names():
+            return values
+        return {key: value for key, value in values.items() if key not in FIELDS}  # as the host reports it
+
+    return to_dict
+
+
+def checking(host: Callable[..., Any]) -> Callable[..., Any]:
+    """The host's `get_train_args`, with our keys checked first and settled after."""
+
+    @functools.wraps(host)
+    def get_train_args(args: Any = None) -> Any:
+        args = read_args(args)
+        values = as_dict(args)
+        _check_names(values)
+        if values.get("mix_strategy") not in mixers.names():
+            return _host_only(host, args, values)
+        config = make_config(values)  # so that a wrong type is told before the host looks
+        parsed = host({**args, **_as_host_types(values)} if isinstance(args, dict) else args)
+        _, data_args, training_args, finetuning_args, _ = parsed
+        data_args.mixing = Settings(
+            strategy=data_args.mix_strategy,
+            config=config,
+            tasks=config.tasks() or tuple(data_args.eval_dataset or ()),
+            seed=config.dids_seed if config.dids_seed is not None else training_args.seed,
+            arguments=values,
+            finetuning_args=finetuning_args,
+        )
+        checks.check(data_args.mixing, *parsed[:4])
+        return parsed
+
+    return get_train_args
+
+
+def _host_only(host: Callable[..., Any], args: Any, values: dict[str, Any]) -> Any:
+    strategy = values.get("mix_strategy", "concat")
+    if strategy not in HOST_STRATEGIES:
+        raise DidsError(
+            f"mix_strategy: got {strategy!r}, allowed: {', '.join(HOST_STRATEGIES + mixers.names())}"
+            f"{_nearest(str(strategy), mixers.names())}"
+        )
+    if idle := [key for key in values if key.startswith("dids_")]:
+        logger.warning("%s: no effect with mix_strategy %s", ", ".join(idle), strategy)
+    return host(args)
+
+
+def _as_host_types(values: dict[str, Any]) -> dict[str, Any]:
+    """Lists in YAML as the comma-separated text that the parser's fields are."""
+    return {
+        key: ",".join(map(str, value)) for key, value in values.items() if key in FIELDS and isinstance(value, list)
+    }
+
+
+def _check_names(values: dict[str, Any]) -> None:
+    for key in values:
+        if key.startswith("dids_") and key not in FIELDS:
+            raise DidsError(f"{key}: unknown key{_nearest(key, tuple(FIELDS))}; `--help` lists the dids_ keys")
+
+
+def _nearest(name: str, allowed: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(name, allowed, n=1)
+    return f", did you mean {close[0]}?" if close else ""
+
+
+def as_dict(args: Any) -> dict[str, Any]:
+    """Arguments as given: a YAML file's dictionary, or `--key value` and `--key=value` words."""
+    if isinstance(args, dict):
+        return dict(args)
+    values: dict[str, Any] = {}
+    words = list(args)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--"):
+            continue
+        key, separator, value = word[2:].partition("=")
+        follows = words and not words[0].startswith("--")
+        values[key.replace("-", "_")] = value if separator else _typed(words.pop(0)) if follows else True
+    return values
+
+
+def _typed(word: str) -> Any:
+    return {"true": True, "false": False}.get(word.lower(), word)

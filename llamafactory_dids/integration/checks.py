@@ -1,0 +1,170 @@
+"""Impossible combinations, told in one line before any data or model is loaded."""
+
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+from llamafactory.data.parser import get_dataset_list
+from llamafactory.model import load_config
+
+from .. import mixers
+from ..config import split_list
+from ..errors import DidsError, refuse
+from ..mixers import dids
+from ..stages.layers import decoder_blocks
+from .proxy import proxy_arguments
+from .settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+def check(settings: Settings, model_args: Any, data_args: Any, training_args: Any, finetuning_args: Any) -> None:
+    """Raise DidsError for what cannot work, naming the key, the value and what is allowed."""
+    if not training_args.do_train:
+        return
+    _check_host_keys(data_args, training_args, finetuning_args, model_args)
+    _check_datasets(settings, data_args)
+    _check_mixer(settings)
+    _check_window(settings, training_args)
+    _check_domains(settings, model_args)
+
+
+def _check_host_keys(data_args: Any, training_args: Any, finetuning_args: Any, model_args: Any) -> None:
+    def need(key: str, value: Any, ok: bool, allowed: str) -> None:
+        if not ok:
+            raise DidsError(f"{key}: got {value!r}, allowed with mix_strategy {data_args.mix_strategy}: {allowed}")
+
+    need("stage", finetuning_args.stage, finetuning_args.stage in ("pt", "sft"), "pt, sft")
+    kind = finetuning_args.finetuning_type
+    need("finetuning_type", kind, kind in ("full", "freeze", "lora"), "full, freeze, lora")
+    need("streaming", data_args.streaming, not data_args.streaming, "false")
+    need("tokenized_path", data_args.tokenized_path, data_args.tokenized_path is None, "none")
+    need("interleave_probs", data_args.interleave_probs, data_args.interleave_probs is None, "none (see dids_probs)")
+    need("disable_shuffling", True, not finetuning_args.disable_shuffling, "false (the mixture decides the order)")
+    grouped = getattr(training_args, "group_by_length", False) or (
+        getattr(training_args, "train_sampling_strategy", "random") == "group_by_length"
+    )
+    need("group_by_length", True, not grouped, "false (the mixture decides the order)")
+    need("auto_find_batch_size", True, not training_args.auto_find_batch_size, "false")
+    zero3 = bool(training_args.deepspeed) and _zero_stage(training_args) == 3
+    need("deepspeed", training_args.deepspeed, not zero3, "ZeRO stages 0 to 2")
+    need("fsdp", training_args.fsdp, not training_args.fsdp, "none (use DDP)")
+    for key in ("use_unsloth", "use_kt"):
+        need(key, True, not getattr(model_args, key, False), "false")
+    for key in ("use_mca", "use_hyper_parallel", "use_megatron_bridge"):
+        need(key, True, not getattr(finetuning_args, key, False), "false")
+
+
+def _zero_stage(training_args: Any) -> int:
+    config = getattr(getattr(training_args, "hf_deepspeed_config", None), "config", {})
+    return int(config.get("zero_optimization", {}).get("stage", 0))
+
+
+def _check_datasets(settings: Settings, data_args: Any) -> None:
+    names = tuple(data_args.dataset or ())
+    for key, listed in (("dataset", names), ("dids_tasks", settings.tasks)):
+        if twice := [name for name, count in Counter(listed).items() if count > 1]:
+            raise refuse(key, twice[0], "each name once")
+        for name in listed:
+            _check_dataset(key, name, data_args)
+    if both := set(names) & set(settings.tasks):
+        logger.warning("%s is both trained on and observed as a task", sorted(both)[0])
+
+
+def _check_dataset(key: str, name: str, data_args: Any) -> None:
+    try:
+        (attributes,) = get_dataset_list([name], data_args.dataset_dir)
+    except ValueError as error:
+        raise DidsError(f"{key}: got {name!r}, allowed: a name in {data_args.dataset_dir}'s dataset_info.json ({error})") from None
+    path = Path(str(data_args.dataset_dir)) / attributes.dataset_name
+    if attributes.load_from == "file" and not path.exists():
+        raise DidsError(f"{key}: got {name!r}, whose file {path} is missing; allowed: a dataset whose file is there")
+
+
+def _check_mixer(settings: Settings) -> None:
+    if (settings.config.dids_probs is None) == ("probabilities_D" in mixers.options(settings.strategy)):
+        given = settings.config.dids_probs
+        raise refuse("dids_probs", given, f"a list for static, nothing for others (mix_strategy is {settings.strategy})")
+    try:
+        dids.resolve(**mixer_options(settings, "dids"))
+    except ValueError as error:
+        raise DidsError(str(error)) from None
+    trial_mixer(settings)
+    warning = dids.PRESET_WARNINGS.get(settings.config.dids_preset)
+    if warning and "preset" in mixers.options(settings.strategy):
+        logger.warning(warning)
+
+
+def trial_mixer(settings: Settings) -> mixers.Mixer:
+    """The mixer over two domains: what it needs and allows does not depend on how many there are."""
+    options = mixer_options(settings)
+    if "probabilities_D" in mixers.options(settings.strategy):
+        options["probabilities_D"] = [0.5, 0.5]
+    try:
+        return mixers.create(settings.strategy, 2, len(settings.tasks), **options, sizes_D=[1, 1])
+    except ValueError as error:
+        raise DidsError(str(error)) from None
+
+
+def mixer_options(settings: Settings, strategy: str | None = None) -> dict[str, Any]:
+    """The strategy's options that a YAML file can set: `dids_NAME` or `dids_STRATEGY_NAME`, None where unset."""
+    strategy = strategy or settings.strategy
+    options = {}
+    for name in mixers.options(strategy):
+        for key in (f"dids_{strategy}_{name}", f"dids_{name}"):
+            if (value := getattr(settings.config, key, None)) is not None:
+                options[name] = value
+                break
+    return options
+
+
+def _check_window(settings: Settings, training_args: Any) -> None:
+    per_step = (
+        training_args.per_device_train_batch_size
+        * training_args.gradient_accumulation_steps
+        * training_args.world_size
+    )
+    if settings.config.dids_update_samples < per_step:
+        raise refuse(
+            "dids_update_samples",
+            settings.config.dids_update_samples,
+            f"at least the samples of a step, {per_step} (batch size x accumulation x ranks)",
+        )
+
+
+def _check_domains(settings: Settings, model_args: Any) -> None:
+    wanted = settings.config.dids_domains
+    if wanted not in ("cluster", "source"):
+        if not Path(wanted).expanduser().exists():
+            raise refuse("dids_domains", wanted, "cluster, source, or the path of a domain map")
+    elif wanted == "cluster":
+        _check_has_blocks(settings, model_args)
+    if settings.config.dids_probs is not None:
+        _check_probabilities(split_list(settings.config.dids_probs))
+
+
+def _check_probabilities(words: tuple[str, ...]) -> None:
+    try:
+        numbers = [float(word) for word in words]
+    except ValueError:
+        raise refuse("dids_probs", ",".join(words), "numbers, comma-separated") from None
+    if not all(0 <= number <= 1 for number in numbers) or abs(sum(numbers) - 1) > 1e-3:
+        raise refuse("dids_probs", ",".join(words), "numbers from 0 to 1 that sum to 1")
+
+
+def _check_has_blocks(settings: Settings, model_args: Any) -> None:
+    """Look for decoder blocks in a model without weights, so that nothing is loaded in vain."""
+    from transformers import AutoModelForCausalLM
+
+    arguments, _ = proxy_arguments(settings, model_args)
+    try:
+        config = load_config(arguments)
+    except (OSError, ValueError) as error:
+        key = "dids_proxy_model" if settings.config.dids_proxy_model else "model_name_or_path"
+        raise refuse(key, arguments.model_name_or_path, f"a model's folder or hub name ({error})") from None
+    if type(config) not in AutoModelForCausalLM._model_mapping:
+        return  # looked at again when it is loaded
+    with torch.device("meta"):
+        decoder_blocks(AutoModelForCausalLM.from_config(config, trust_remote_code=arguments.trust_remote_code))

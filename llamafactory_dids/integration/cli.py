@@ -1,0 +1,112 @@
+"""The `llamafactory-dids` command: train, cluster, inspect, doctor."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..artifacts.domain_map import DomainMap, load_map
+from ..errors import DidsError
+from .errors import DEBUG, one_line
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run a command; an error is one line on stderr and exit status 1."""
+    arguments, overrides = _parser().parse_known_args(words)
+    if overrides and not hasattr(arguments, "yaml"):
+        raise SystemExit(f"error: unknown argument {overrides[0]!r}")
+    try:
+        arguments.run(arguments, overrides)
+    except DidsError as error:
+        if os.environ.get(DEBUG) == "1":
+            raise
+        raise SystemExit(f"error: {one_line(error)}") from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="llamafactory-dids", description="Data mixing while a model trains.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    def add(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run)
+        return command
+
+    train = add("train", _train, "Train as `llamafactory-cli train` does, with the plugin on.")
+    train.add_argument("yaml", help="the host's YAML or JSON file; key=value words after it override it")
+    cluster = add("cluster", _cluster, "Make the domain map of a YAML file, without training.")
+    cluster.add_argument("yaml", help="the host's YAML or JSON file; key=value words after it override it")
+    inspect = add("inspect", _inspect, "Show the domains of a map.")
+    inspect.add_argument("map", type=Path, help="a domain map, or a run's dids/ folder")
+    doctor = add("doctor", _doctor, "Check versions, seams, GPU and faiss, and say what to do.")
+    for command in (cluster, inspect, doctor):
+        command.add_argument("--json", action="store_true", help="for a program to read")
+    return parser
+
+
+def _activate(arguments: argparse.Namespace, overrides: list[str]) -> None:
+    import llamafactory_dids_activate
+
+    if not Path(arguments.yaml).is_file():
+        raise DidsError(f"{arguments.yaml}: no such file; allowed: a YAML or JSON file")
+    llamafactory_dids_activate.activate()
+    sys.argv = ["llamafactory-cli", "train", arguments.yaml, *overrides]
+
+
+def _train(arguments: argparse.Namespace, overrides: list[str]) -> None:
+    _activate(arguments, overrides)
+    from llamafactory.launcher import launch
+
+    if "LOCAL_RANK" in os.environ:  # started by torchrun, so there is nothing left to launch
+        sys.argv.pop(1)
+        from llamafactory.train.tuner import run_exp
+
+        run_exp()
+    else:
+        launch()
+
+
+def _cluster(arguments: argparse.Namespace, overrides: list[str]) -> None:
+    _activate(arguments, overrides)
+    sys.argv.pop(1)
+    from .preprocessing import make_domains
+
+    domain_map, folder = make_domains()
+    if int(os.environ.get("RANK", 0)) == 0:
+        _show(domain_map, folder, arguments.json)
+
+
+def _inspect(arguments: argparse.Namespace, _: list[str]) -> None:
+    _show(load_map(arguments.map), arguments.map, arguments.json)
+
+
+def _doctor(arguments: argparse.Namespace, _: list[str]) -> None:
+    from .doctor import examine
+
+    findings = examine()
+    if arguments.json:
+        print(json.dumps([finding._asdict() for finding in findings]))
+    else:
+        for finding in findings:
+            print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.what}: {finding.found}")
+            if finding.mend:
+                print(f"      → {finding.mend}")
+    if not all(finding.ok for finding in findings):
+        raise SystemExit(1)
+
+
+def _show(domain_map: DomainMap, folder: Path, as_json: bool) -> None:
+    domains = domain_map.describe()
+    if as_json:
+        print(json.dumps({"path": str(folder), "domains": domains}, ensure_ascii=False))
+        return
+    print(f"{folder}: {len(domains)} domains, {len(domain_map.keys_N)} samples")
+    width = max(len(domain["name"]) for domain in domains)
+    for domain in domains:
+        sources = ", ".join(f"{name} {count}" for name, count in domain["sources"].items())
+        print(f"{domain['name']:<{width}} {domain['size']:>8}  {sources}")
+        for text in domain["typical_texts"][:1]:
+            print(f"{'':<{width}}           e.g. {text[:100]}")

@@ -1,0 +1,214 @@
+"""The data path: the host's own loading and tokenising, with each sample's source, key and domain kept.
+
+    aligned example ──(tagging)──▶ + key, source ──(keeping_tags)──▶ tokenised sample + key, source
+                                                  ──(mixing)──▶ + domain, and the plan for the trainer
+"""
+
+import copy
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from llamafactory.data import loader
+from datasets import concatenate_datasets
+
+from ..errors import DidsError
+from ..training.collator import DOMAIN_COLUMN, KEY_COLUMN, SOURCE_COLUMN
+from . import settings as run_settings
+from .keys import Tagger
+from .lookup import UNKNOWN
+from .planning import make_plan
+from .randomness import undisturbed
+
+TAGS = (KEY_COLUMN, SOURCE_COLUMN)
+
+
+def tagging(host: Callable[..., Any]) -> Callable[..., Any]:
+    """The host's `_get_merged_dataset`; under a mixture of ours the training examples get their key and source."""
+
+    @functools.wraps(host)
+    def merged(
+        dataset_names: Any,
+        model_args: Any,
+        data_args: Any,
+        training_args: Any,
+        stage: str,
+        return_dict: bool = False,
+    ) -> Any:
+        if run_settings.of(data_args) is None or dataset_names is None:
+            return host(dataset_names, model_args, data_args, training_args, stage, return_dict)
+        parts = host(dataset_names, model_args, data_args, training_args, stage, True)
+        if dataset_names is data_args.dataset:
+            parts = {name: tagged(part, name, data_args, training_args) for name, part in parts.items()}
+            if lookup := getattr(data_args, "domain_lookup", None):
+                parts = {name: lookup.ordered(part) for name, part in parts.items()}
+        return parts if return_dict else concatenate_datasets(list(parts.values()))
+
+    return merged
+
+
+def tagged(dataset: Any, source: str, data_args: Any, training_args: Any) -> Any:
+    """An aligned dataset with the columns for key and source."""
+    if len(dataset) == 0:
+        raise DidsError(f"dataset: {source!r} has no examples, allowed: at least one")
+    return dataset.map(
+        Tagger(source),
+        batched=True,
+        num_proc=data_args.preprocessing_num_workers,
+        load_from_cache_file=(not data_args.overwrite_cache) or (training_args.local_process_index != 0),
+        desc=f"Keys of {source}",
+    )
+
+
+def keeping_tags(host: Callable[..., Any]) -> Callable[..., Any]:
+    """The host's `_get_dataset_processor`; what it makes keeps the tags of the rows that survive."""
+
+    @functools.wraps(host)
+    def processor(data_args: Any, *args: Any, **kwargs: Any) -> Any:
+        inner = host(data_args, *args, **kwargs)
+        if run_settings.of(data_args) is None:
+            return inner
+        return TagKeepingProcessor(inner, getattr(data_args, "domain_lookup", None))
+
+    return processor
+
+
+class TagKeepingProcessor:
+    """A host processor that is fed so that each row it gives can be traced to its example.
+
+    Unpacked, that is one example at a time. Packed (`lookup` is given), it is one domain at a time, so that
+    each packed row belongs to one domain.
+    """
+
+    def __init__(self, inner: Any, lookup: Any) -> None:
+        self.inner = inner
+        self.lookup = lookup
+
+    def preprocess_dataset(self, examples: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        """Batches of aligned examples in, tokenised rows with their tags out."""
+        if KEY_COLUMN not in examples:
+            return self.inner.preprocess_dataset(examples)  # type: ignore[no-any-return]
+        rows: dict[str, list[Any]] = {}
+        for indices, tags in self._groups(examples):
+            part = self.inner.preprocess_dataset({k: [v[i] for i in indices] for k, v in examples.items() if k not in TAGS})
+            count = len(next(iter(part.values()), []))
+            if count and tags.get(DOMAIN_COLUMN) == UNKNOWN:
+                raise DidsError(
+                    f"dids_domains: the map lacks {len(indices)} training samples, the first from "
+                    f"{examples[SOURCE_COLUMN][indices[0]]!r}; allowed: a map made from this data"
+                )
+            for column, values in {**part, **{tag: [value] * count for tag, value in tags.items()}}.items():
+                rows.setdefault(column, []).extend(values)
+        return rows
+
+    def _groups(self, examples: dict[str, list[Any]]) -> Any:
+        keys, sources = examples[KEY_COLUMN], examples[SOURCE_COLUMN]
+        if self.lookup is None:
+            for i, (key, source) in enumerate(zip(keys, sources, strict=True)):
+                yield [i], {KEY_COLUMN: key, SOURCE_COLUMN: source}
+            return
+        groups: dict[int, list[int]] = {}
+        for i, domain in enumerate(self.lookup.domains(sources, keys)):
+            groups.setdefault(domain, []).append(i)
+        for domain in sorted(groups):
+            yield groups[domain], {DOMAIN_COLUMN: domain}
+
+    def print_data_example(self, example: dict[str, Any]) -> None:
+        """As the host shows the first example."""
+        self.inner.print_data_example(example)
+
+
+def mixing(host: Callable[..., Any]) -> Callable[..., Any]:
+    """The host's `get_dataset` as a workflow calls it; under a mixture of ours it also gives the trainer a plan."""
+
+    @functools.wraps(host)
+    def get_dataset(
+        template: Any,
+        model_args: Any,
+        data_args: Any,
+        training_args: Any,
+        stage: str,
+        tokenizer: Any,
+        processor: Any = None,
+    ) -> Any:
+        settings = run_settings.of(data_args)
+        if settings is None or not training_args.do_train:
+            return host(template, model_args, data_args, training_args, stage, tokenizer, processor)
+        source = DataSource(host, template, model_args, data_args, training_args, stage, tokenizer, processor)
+        return make_plan(settings, source)
+
+    return get_dataset
+
+
+class DataSource:
+    """The host's data pipeline with a run's arguments, to be asked for the training set or for a task."""
+
+    def __init__(
+        self,
+        host: Callable[..., Any],
+        template: Any,
+        model_args: Any,
+        data_args: Any,
+        training_args: Any,
+        stage: str,
+        tokenizer: Any,
+        processor: Any,
+    ) -> None:
+        self.host = host
+        self.template = template
+        self.model_args = model_args
+        self.data_args = data_args
+        self.training_args = training_args
+        self.stage = stage
+        self.tokenizer = tokenizer
+        self.processor = processor
+
+    @property
+    def packs(self) -> bool:
+        """Whether the host joins several examples into one training row."""
+        return bool(self.data_args.packing)
+
+    def module(self, lookup: Any = None) -> dict[str, Any]:
+        """The host's dataset module; packed rows are made a domain at a time, by `lookup`."""
+        data_args = copy.copy(self.data_args)
+        data_args.domain_lookup = lookup
+        return self.host(  # type: ignore[no-any-return]
+            self.template, self.model_args, data_args, self.training_args, self.stage, self.tokenizer, self.processor
+        )
+
+    @undisturbed
+    def unpacked(self, template: Any, tokenizer: Any, processor: Any) -> Any:
+        """The training samples one by one, as a proxy's tokenizer sees them, with key and source."""
+        data_args = copy.copy(self.data_args)
+        data_args.packing = data_args.neat_packing = False
+        data_args.eval_dataset = None
+        module = self.host(
+            template, self.model_args, data_args, self.training_args, self.stage, tokenizer, processor
+        )
+        return module["train_dataset"]
+
+    @undisturbed
+    def task(self, name: str, choose: Callable[[Any], Any]) -> Any:
+        """A task's observed samples, tokenised; `choose` picks among the tagged examples."""
+        data_args = copy.copy(self.data_args)
+        data_args.packing = data_args.neat_packing = False
+        data_args.max_samples = None
+        try:
+            parts = loader._get_merged_dataset([name], self.model_args, data_args, self.training_args, self.stage, True)
+            if len(parts[name]) == 0:
+                raise DidsError(f"dids_tasks: {name!r} has no examples, allowed: at least one")
+            chosen = choose(tagged(parts[name], name, data_args, self.training_args)).remove_columns(list(TAGS))
+            return loader._get_preprocessed_dataset(
+                chosen,
+                data_args,
+                self.training_args,
+                self.stage,
+                self.template,
+                self.tokenizer,
+                self.processor,
+                is_eval=True,
+            )
+        except DidsError:
+            raise
+        except Exception as error:  # of the host or of `datasets`, for whatever is wrong with a file
+            raise DidsError(f"dids_tasks: {name!r} cannot be read as a {self.stage} task: {error}") from error

@@ -1,0 +1,82 @@
+"""What is wrong with an installation, and the command that mends it."""
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import NamedTuple
+
+from .provenance import versions
+
+
+class Finding(NamedTuple):
+    """One thing looked at; `mend` is what to do where it is not ok, or worth knowing where it is."""
+
+    what: str
+    ok: bool
+    found: str
+    mend: str = ""
+
+
+def examine() -> list[Finding]:
+    """Look at Python, torch and its companions, LLaMA-Factory and its seams, activation, faiss and the GPU."""
+    findings = [
+        Finding("python", sys.version_info >= (3, 11), platform.python_version(), ""),
+        Finding("versions", True, ", ".join(f"{name} {number}" for name, number in versions().items())),
+        _torch(),
+    ]
+    if findings[-1].ok:
+        findings += [_host(), _activation(), _faiss(), _gpu()]
+    return findings
+
+
+def _torch() -> Finding:
+    try:
+        import torch
+        import torchaudio  # noqa: F401
+        import torchvision  # noqa: F401
+    except (ImportError, OSError, RuntimeError) as error:
+        mend = "pip install 'torch<2.12' 'torchvision<0.27' 'torchaudio<2.12'"
+        return Finding("torch, torchvision, torchaudio", False, f"{type(error).__name__}: {error}", mend)
+    return Finding("torch, torchvision, torchaudio", True, f"{torch.__version__} works with its companions")
+
+
+def _host() -> Finding:
+    try:
+        from . import registration
+    except ImportError as error:
+        return Finding("llamafactory", False, str(error), "pip install llamafactory==0.9.5")
+    if missing := registration.missing_seams():
+        return Finding("llamafactory seams", False, f"missing: {', '.join(missing)}", "pip install llamafactory==0.9.5")
+    return Finding("llamafactory seams", True, f"all {len(registration.SEAMS)} found")
+
+
+def _activation() -> Finding:
+    if os.environ.get("LLAMAFACTORY_DIDS") == "0":
+        return Finding("activation", False, "LLAMAFACTORY_DIDS=0", "unset LLAMAFACTORY_DIDS")
+    try:
+        version("llamafactory-dids")
+    except PackageNotFoundError:
+        return Finding("activation", False, "not installed", "pip install llamafactory-dids")
+    if "llamafactory_dids_activate" not in sys.modules:
+        mend = "pip install --force-reinstall --no-deps llamafactory-dids"
+        return Finding("activation", False, "the .pth file did not run, so llamafactory-cli does not know us", mend)
+    return Finding("activation", True, "llamafactory-cli knows the plugin")
+
+
+def _faiss() -> Finding:
+    try:
+        import faiss
+    except ImportError as error:
+        linux = sys.platform == "linux" and platform.machine() == "x86_64"
+        return Finding("faiss", False, str(error), f"pip install {'faiss-gpu' if linux else 'faiss-cpu'}")
+    gpus = getattr(faiss, "get_num_gpus", lambda: 0)()
+    return Finding("faiss", True, f"{faiss.__version__}, {gpus} GPUs")
+
+
+def _gpu() -> Finding:
+    import torch
+
+    if not torch.cuda.is_available():
+        return Finding("GPU", True, "none", "training and clustering run on the CPU")
+    return Finding("GPU", True, ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())))

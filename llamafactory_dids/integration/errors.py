@@ -1,0 +1,28 @@
+"""Errors that a user is meant to read are one line; everything else keeps its stack trace."""
+
+import os
+import sys
+from types import TracebackType
+from typing import Any
+
+from ..errors import DidsError
+
+DEBUG = "LLAMAFACTORY_DIDS_DEBUG"
+
+
+def install_hook() -> None:
+    """Let a DidsError that ends the program show as one line, unless LLAMAFACTORY_DIDS_DEBUG=1."""
+    previous = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> Any:
+        if isinstance(error, DidsError) and os.environ.get(DEBUG) != "1":
+            print(f"error: {one_line(error)}", file=sys.stderr)
+        else:
+            previous(kind, error, trace)
+
+    sys.excepthook = hook
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message without line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__

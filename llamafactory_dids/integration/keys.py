@@ -1,0 +1,38 @@
+"""The content key of a sample: a hash of the aligned example, before any tokenizer has seen it.
+
+It survives dropped rows, `max_samples`, reordering and another tokenizer, so that a domain map made with a
+proxy model's tokenizer fits the training data, and goes on fitting when the data is shuffled or cut.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from ..training.collator import KEY_COLUMN, SOURCE_COLUMN
+
+ALIGNED = ("_prompt", "_response", "_system", "_tools", "_images", "_videos", "_audios")
+
+
+def example_key(example: dict[str, Any]) -> str:
+    """32 hex digits of the aligned example's content."""
+    content = {name: example[name] for name in ALIGNED if example.get(name)}
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=_digest)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _digest(value: Any) -> str:
+    data = value if isinstance(value, bytes) else repr(value).encode()
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True)
+class Tagger:
+    """For `Dataset.map(batched=True)`: adds each example's content key and its source's name."""
+
+    source: str
+
+    def __call__(self, examples: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        count = len(examples["_prompt"])
+        rows = [{name: examples[name][i] for name in ALIGNED if name in examples} for i in range(count)]
+        return {KEY_COLUMN: [example_key(row) for row in rows], SOURCE_COLUMN: [self.source] * count}

@@ -1,0 +1,34 @@
+"""The clustering stage by itself, from the arguments of a training run."""
+
+from pathlib import Path
+
+from ..artifacts.domain_map import DomainMap
+from ..artifacts.files import fingerprint
+from ..errors import DidsError
+
+
+def make_domains() -> tuple[DomainMap, Path]:
+    """Make, or find, the domain map of the YAML file in `sys.argv`; the map and its folder.
+
+    Raises DidsError where the file does not ask for clustered domains.
+    """
+    from llamafactory.data import get_dataset, get_template_and_fix_tokenizer
+    from llamafactory.model import load_tokenizer
+    from llamafactory.train import tuner
+
+    from . import settings as run_settings
+    from .data import DataSource
+    from .domains import cache_folder
+    from .planning import find_domains, proxy_samples
+
+    model_args, data_args, training_args, finetuning_args, _ = tuner.get_train_args()
+    settings = run_settings.of(data_args)
+    if settings is None or settings.config.dids_domains != "cluster":
+        wanted = data_args.mix_strategy if settings is None else settings.config.dids_domains
+        key = "mix_strategy" if settings is None else "dids_domains"
+        raise DidsError(f"{key}: got {wanted!r}, allowed: a mix_strategy of this plugin with dids_domains: cluster")
+    module = load_tokenizer(model_args)
+    template = get_template_and_fix_tokenizer(module["tokenizer"], data_args)
+    source = DataSource(get_dataset, template, model_args, data_args, training_args, finetuning_args.stage, **module)
+    domain_map = find_domains(settings, source, proxy_samples(settings, source))
+    return domain_map, cache_folder(settings.config) / "domains" / fingerprint(domain_map.inputs)

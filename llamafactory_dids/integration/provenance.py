@@ -1,0 +1,43 @@
+"""`config.yaml` of a run: every key with its final value, the versions and the seeds."""
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from .. import __version__, mixers
+from ..artifacts.run_config import save_config
+from ..config import as_dict
+from ..mixers import dids
+from ..training.plan import MixingPlan
+from .checks import mixer_options
+from .settings import Settings
+
+PACKAGES = ("llamafactory", "torch", "transformers", "datasets", "accelerate", "peft", "numpy", "scipy")
+FAISS = ("faiss-gpu", "faiss-cpu")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a result; packages that are not installed are left out."""
+    found = {"llamafactory-dids": __version__}
+    for name in (*PACKAGES, *FAISS):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def write_config(plan: MixingPlan, settings: Settings) -> None:
+    """Write `config.yaml` into the run's folder."""
+    save_config(plan.folder / "config.yaml", final_arguments(settings), {"versions": versions()})
+
+
+def final_arguments(settings: Settings) -> dict[str, Any]:
+    """The run's arguments with every `dids_*` key at its final value; what stays unset is left out."""
+    final = as_dict(settings.config)
+    final["dids_seed"] = settings.seed
+    final["dids_tasks"] = ",".join(settings.tasks) or None
+    if "preset" in mixers.options(settings.strategy):
+        resolved = dids.resolve(**mixer_options(settings))
+        final |= {f"dids_{name}": value for name, value in resolved.items()}
+    given = {key: value for key, value in settings.arguments.items() if not key.startswith("dids_")}
+    return given | {key: value for key, value in final.items() if value is not None}

@@ -1,0 +1,74 @@
+"""The proxy model: which one it is, what identifies it, and how it is loaded (by the host's own loader)."""
+
+import copy
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from llamafactory.data import get_template_and_fix_tokenizer
+from llamafactory.model import load_config, load_model, load_tokenizer
+
+from .settings import Settings
+
+WEIGHT_FILES = ("*.safetensors", "*.bin")
+
+
+def is_trained_model(settings: Settings, model_args: Any) -> bool:
+    """Whether the trained model is its own proxy."""
+    return settings.config.dids_proxy_model in (None, model_args.model_name_or_path)
+
+
+def proxy_arguments(settings: Settings, model_args: Any) -> tuple[Any, Any]:
+    """The host's model and finetuning arguments for the proxy: a bare model where it is not the trained one."""
+    model_args, finetuning_args = copy.copy(model_args), copy.copy(settings.finetuning_args)
+    if not is_trained_model(settings, model_args):
+        model_args.model_name_or_path = settings.config.dids_proxy_model
+        model_args.model_revision = "main"
+        model_args.adapter_name_or_path = None
+        model_args.quantization_bit = None
+        model_args.train_from_scratch = False
+        finetuning_args.finetuning_type = "full"
+    return model_args, finetuning_args
+
+
+def load_proxy_tokenizer(settings: Settings, model_args: Any, data_args: Any) -> tuple[Any, dict[str, Any]]:
+    """The proxy's template, and tokenizer and processor, as the host makes them."""
+    arguments, _ = proxy_arguments(settings, model_args)
+    module = load_tokenizer(arguments)
+    return get_template_and_fix_tokenizer(module["tokenizer"], data_args), module
+
+
+def load_proxy(settings: Settings, model_args: Any, tokenizer: Any, device: torch.device) -> torch.nn.Module:
+    """The proxy model on `device`, frozen and in eval mode."""
+    arguments, finetuning_args = proxy_arguments(settings, model_args)
+    model = load_model(tokenizer, arguments, finetuning_args, is_trainable=False)
+    return model if getattr(model, "is_quantized", False) else model.to(device)
+
+
+def identity(settings: Settings, model_args: Any) -> dict[str, Any]:
+    """What tells one proxy from another: a hub name and commit, or a digest of a folder's configuration and weights."""
+    arguments, _ = proxy_arguments(settings, model_args)
+    folder = Path(arguments.model_name_or_path)
+    if not folder.is_dir():
+        commit = getattr(load_config(arguments), "_commit_hash", None)
+        return {"name": arguments.model_name_or_path, "commit": commit}
+    digest = hashlib.blake2b(digest_size=8)
+    for path in sorted([folder / "config.json", *(p for kind in WEIGHT_FILES for p in folder.glob(kind))]):
+        _add_file(digest, path)
+    adapters = arguments.adapter_name_or_path or []
+    scratch = {"seed": settings.seed} if arguments.train_from_scratch else {}
+    return {"name": folder.name, "digest": digest.hexdigest(), "adapters": list(adapters), **scratch}
+
+
+def _add_file(digest: Any, path: Path, edge: int = 1 << 20) -> None:
+    """A file's name, size, first and last MiB: weights are too large to be read twice for a name."""
+    if not path.is_file():
+        return
+    size = path.stat().st_size
+    digest.update(f"{path.name}:{size}".encode())
+    with open(path, "rb") as stream:
+        digest.update(stream.read(edge))
+        if size > 2 * edge:
+            stream.seek(-edge, 2)
+            digest.update(stream.read(edge))

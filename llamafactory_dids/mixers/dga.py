@@ -1,0 +1,85 @@
+"""Dynamic Gradient Alignment (Fan et al. 2024a, arXiv:2410.02498): domains whose gradient points along the
+tasks' gain.
+
+    a_i = sum_j <g_Sj, g_Di>        p_hat ∝ p · exp(eta a)        p ← beta p + (1 - beta) p_hat
+
+With the observed samples of all tasks as its target set. The paper's inner product makes eta depend on the
+size of the gradients; the cosine (our default) does not.
+
+Shapes: `D` domains, `T` tasks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..core.simplex import blend, exponentiated
+from .base import (
+    Array,
+    Impact,
+    Needs,
+    Signals,
+    read_impact,
+    require_choice,
+    require_positive,
+    require_share,
+    require_tasks,
+)
+
+SIMILARITIES = ("dot", "cosine")
+
+
+class DgaState(NamedTuple):
+    probabilities_D: Array
+    alignment_D: Array  # a of the last update, for the log
+
+
+@dataclass(frozen=True)
+class Dga:
+    num_domains: int
+    num_tasks: int
+    similarity: str
+    eta: float
+    ema_beta: float
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(impact=Impact("gradient", self.similarity))
+
+    def init(self) -> DgaState:
+        return DgaState(np.full(self.num_domains, 1.0 / self.num_domains), np.zeros(self.num_domains))
+
+    def update(self, state: DgaState, signals: Signals) -> tuple[Array, DgaState]:
+        """One step of the rule above; without a usable task p stays as it is."""
+        impact_DT, usable_T = read_impact(signals, self.num_domains, self.num_tasks)
+        if not usable_T.any():
+            return state.probabilities_D, state._replace(alignment_D=np.zeros(self.num_domains))
+        alignment_D = impact_DT.sum(axis=1)
+        p_hat_D = exponentiated(state.probabilities_D, self.eta * alignment_D)
+        p_D = blend(state.probabilities_D, p_hat_D, self.ema_beta)
+        return p_D, DgaState(p_D, alignment_D)
+
+
+def dga(
+    num_domains: int,
+    num_tasks: int,
+    *,
+    similarity: str = "cosine",
+    eta: float | None = None,
+    ema_beta: float | None = None,
+    sizes_D: ArrayLike | None = None,
+) -> Dga:
+    """`mix_strategy: dga`. `eta` is 4 / T unless given (a is a sum over tasks, and `dids` takes 4 times their
+    mean); `ema_beta`, 0.1 unless given, is the weight of the old p. Raises ValueError for a value out of
+    range."""
+    require_tasks("dga", num_tasks)
+    eta = 4.0 / num_tasks if eta is None else eta
+    ema_beta = 0.1 if ema_beta is None else ema_beta
+    require_choice("dids_dga_similarity", similarity, SIMILARITIES)
+    require_positive("dids_eta", eta)
+    require_share("dids_ema_beta", ema_beta)
+    return Dga(num_domains, num_tasks, similarity, eta, ema_beta)

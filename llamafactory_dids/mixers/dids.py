@@ -1,0 +1,252 @@
+"""Domain Impact-aware Data Sampling (equations 13 and 16, Algorithm 1; method.md, sections 3 to 5).
+
+    U_i = sum_j I_ij w_j      p_hat = update(U, p)      p ← beta p + (1 - beta) p_hat      p ← (1 - f) p + f / D
+
+`default` departs from the paper where its formulas contradict each other or lost in experiments; `paper`
+keeps to them where they can work; `literal` and `authors` are as printed and as released, to be measured
+against. Each part can be switched by itself.
+
+Shapes: `D` domains, `T` tasks, `U` measurements so far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..core import simplex
+from ..core.trajectory import potential
+from .base import (
+    IMPACT_KINDS,
+    IMPACT_NORMALIZATIONS,
+    Array,
+    Bools,
+    Impact,
+    Needs,
+    Signals,
+    read_impact,
+    read_losses,
+    require_bool,
+    require_choice,
+    require_positive,
+    require_share,
+    require_tasks,
+    shares_of_sizes,
+)
+
+_COMMON: dict[str, Any] = {
+    "trajectory": True,
+    "eta": 4.0,
+    "temperature": 1.0,
+    "ema_beta": 0.1,
+    "floor": 0.05,
+    "init": "uniform",
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": _COMMON
+    | {"impact": "preconditioned", "impact_normalize": "cosine", "task_weights": "alike"}
+    | {"update": "exponentiated", "divide_by_p": False},
+    "paper": _COMMON
+    | {"impact": "fisher", "impact_normalize": "sum", "task_weights": "raw"}
+    | {"update": "standardized", "divide_by_p": True},
+    "literal": _COMMON
+    | {"impact": "kl", "impact_normalize": "none", "task_weights": "printed"}
+    | {"update": "softmax", "divide_by_p": True, "floor": 0.0},
+    "authors": _COMMON
+    | {"impact": "fisher", "impact_normalize": "authors", "task_weights": "authors"}
+    | {"update": "linear", "divide_by_p": True, "floor": 0.0, "ema_beta": 0.2},
+}
+PRESET_WARNINGS: dict[str, str] = {
+    "literal": "dids_preset literal multiplies by equation 12 as printed, which is a distance, and so feeds "
+    "the domains that are furthest from the tasks. It is for studying the paper, not for training.",
+    "authors": "dids_preset authors ranks domains as the authors' release does, by max - x, which puts those "
+    "that are best aligned with the tasks last. It is for studying the release, not for training.",
+}
+
+TASK_WEIGHTS = ("alike", "mixed", "raw", "printed", "authors")
+INITS = ("uniform", "proportional")
+_LEAST_UTILITY = 1e-7  # what the linear update puts in place of a negative one
+_AUTHORS_MIN_POINTS = 5
+
+
+class DidsState(NamedTuple):
+    """The probabilities and, for the log, the last update's terms: zeros before it and where not measured."""
+
+    probabilities_D: Array
+    utility_D: Array
+    task_potential_T: Array
+    task_weight_T: Array
+
+
+def resolve(preset: str = "default", **overrides: Any) -> dict[str, Any]:
+    """The final value of every option: the preset's, unless an override other than None is given.
+
+    With `trajectory` False the task weights are `alike`. Raises ValueError, naming the YAML key, for a name
+    or value that is not allowed.
+    """
+    require_choice("dids_preset", preset, PRESETS)
+    allowed = [f"dids_{key}" for key in PRESETS[preset]]
+    if unknown := sorted({f"dids_{key}" for key in overrides} - set(allowed)):
+        raise ValueError(f"{unknown[0]}: unknown option of dids, allowed: {', '.join(allowed)}")
+    values = PRESETS[preset] | {key: value for key, value in overrides.items() if value is not None}
+    require_choice("dids_impact", values["impact"], IMPACT_KINDS)
+    require_choice("dids_impact_normalize", values["impact_normalize"], IMPACT_NORMALIZATIONS)
+    require_choice("dids_task_weights", values["task_weights"], TASK_WEIGHTS)
+    require_choice("dids_update", values["update"], UPDATES)
+    require_choice("dids_init", values["init"], INITS)
+    for key in ("trajectory", "divide_by_p"):
+        require_bool(f"dids_{key}", values[key])
+    for key in ("ema_beta", "floor"):
+        require_share(f"dids_{key}", values[key])
+    for key in ("eta", "temperature"):
+        require_positive(f"dids_{key}", values[key])
+    if not values["trajectory"]:
+        values["task_weights"] = "alike"
+    return values
+
+
+def dids(
+    num_domains: int,
+    num_tasks: int,
+    *,
+    preset: str = "default",
+    impact: str | None = None,
+    impact_normalize: str | None = None,
+    task_weights: str | None = None,
+    trajectory: bool | None = None,
+    update: str | None = None,
+    eta: float | None = None,
+    temperature: float | None = None,
+    divide_by_p: bool | None = None,
+    ema_beta: float | None = None,
+    floor: float | None = None,
+    init: str | None = None,
+    sizes_D: ArrayLike | None = None,
+) -> Dids:
+    """`mix_strategy: dids`. None means the preset's value; `sizes_D` is needed for `init` proportional only.
+
+    Raises ValueError, naming the YAML key, for a value that is not allowed.
+    """
+    require_tasks("dids", num_tasks)
+    options = resolve(
+        preset,
+        impact=impact,
+        impact_normalize=impact_normalize,
+        task_weights=task_weights,
+        trajectory=trajectory,
+        update=update,
+        eta=eta,
+        temperature=temperature,
+        divide_by_p=divide_by_p,
+        ema_beta=ema_beta,
+        floor=floor,
+        init=init,
+    )
+    initial_D = np.full(num_domains, 1.0 / num_domains)
+    if options["init"] == "proportional":
+        shares_D = shares_of_sizes(sizes_D, num_domains, "dids_init 'proportional'")
+        initial_D = simplex.mix_floor(shares_D, options["floor"])
+    return Dids(num_domains, num_tasks, options, initial_D)
+
+
+@dataclass(frozen=True, eq=False)
+class Dids:
+    num_domains: int
+    num_tasks: int
+    options: Mapping[str, Any]
+    initial_D: Array
+
+    @property
+    def needs(self) -> Needs:
+        impact = Impact(self.options["impact"], self.options["impact_normalize"])
+        return Needs(task_losses=self.options["task_weights"] != "alike", impact=impact)
+
+    def init(self) -> DidsState:
+        zeros_T = np.zeros(self.num_tasks)
+        return DidsState(self.initial_D.copy(), np.zeros(self.num_domains), zeros_T, zeros_T.copy())
+
+    def update(self, state: DidsState, signals: Signals) -> tuple[Array, DidsState]:
+        """One update. Without a usable task p stays as it is; a usable task of weight zero is still usable."""
+        impact_DT, usable_T = read_impact(signals, self.num_domains, self.num_tasks)
+        weight_T, potential_T, usable_T = self._weigh_tasks(signals, usable_T)
+        utility_D = (impact_DT * weight_T).sum(axis=1)
+        p_D = state.probabilities_D
+        if usable_T.any():
+            p_hat_D = self._rule(utility_D, p_D)
+            p_D = simplex.mix_floor(
+                simplex.blend(p_D, p_hat_D, self.options["ema_beta"]), self.options["floor"]
+            )
+        return p_D, DidsState(p_D, utility_D, potential_T, weight_T)
+
+    def _rule(self, utility_D: Array, p_D: Array) -> Array:
+        if self.options["divide_by_p"]:
+            utility_D = utility_D / np.maximum(p_D, 1e-3 / self.num_domains)
+        update: Update = UPDATES[self.options["update"]]
+        return update(utility_D, p_D, self.options)
+
+    def _weigh_tasks(self, signals: Signals, usable_T: Bools) -> tuple[Array, Array, Bools]:
+        """`(weight_T, potential_T, usable_T)`; where losses count, a task without one now is not usable."""
+        kind = self.options["task_weights"]
+        if signals.task_losses_UT is None and not self.needs.task_losses:
+            return _alike(usable_T), np.zeros(self.num_tasks), usable_T
+        losses_UT = read_losses(signals, self.num_tasks)
+        potential_T = np.array([potential(losses_U) for losses_U in losses_UT.T])
+        if kind == "alike":
+            return _alike(usable_T), potential_T, usable_T
+        if kind == "authors":
+            potential_T[np.isfinite(losses_UT).sum(axis=0) < _AUTHORS_MIN_POINTS] = 1.0
+        usable_T = usable_T & np.isfinite(losses_UT[-1])
+        progress_T = _last_drop(losses_UT) + potential_T
+        return _weights(kind, progress_T, losses_UT[-1], usable_T), potential_T, usable_T
+
+
+def _weights(kind: str, progress_T: Array, loss_T: Array, usable_T: Bools) -> Array:
+    """Task weights from l_c + l_p (equation 13; method.md, section 4); zero for tasks that are left out."""
+    if kind in ("printed", "authors"):
+        return np.where(usable_T, progress_T, 0.0)
+    progress_T = np.where(usable_T, np.maximum(progress_T, 0.0), 0.0)
+    if kind == "raw":
+        return progress_T
+    rate_T = np.where(usable_T, progress_T / np.fmax(loss_T, 1e-3), 0.0)
+    if not rate_T.any():
+        return _alike(usable_T)
+    return 0.5 * _alike(usable_T) + 0.5 * simplex.normalize(rate_T)
+
+
+def _alike(usable_T: Bools) -> Array:
+    return usable_T.astype(np.float64) / max(1, int(usable_T.sum()))
+
+
+def _last_drop(losses_UT: Array) -> Array:
+    """l_c: how much the loss fell since the last finite measurement; 0 without two."""
+    seen = [losses_U[np.isfinite(losses_U)][-2:] for losses_U in losses_UT.T]
+    return np.array([pair[0] - pair[1] if len(pair) == 2 else 0.0 for pair in seen])
+
+
+def _exponentiated(utility_D: Array, p_D: Array, options: Mapping[str, Any]) -> Array:
+    return simplex.exponentiated(p_D, options["eta"] * utility_D)
+
+
+def _standardized(utility_D: Array, p_D: Array, options: Mapping[str, Any]) -> Array:
+    return simplex.softmax(simplex.standardize(utility_D) / options["temperature"])
+
+
+def _softmax(utility_D: Array, p_D: Array, options: Mapping[str, Any]) -> Array:
+    return simplex.softmax(utility_D)
+
+
+def _linear(utility_D: Array, p_D: Array, options: Mapping[str, Any]) -> Array:
+    return simplex.normalize(np.where(utility_D > 0, utility_D, _LEAST_UTILITY))
+
+
+Update: TypeAlias = Callable[[Array, Array, Mapping[str, Any]], Array]
+UPDATES: dict[str, Update] = {
+    "exponentiated": _exponentiated,
+    "standardized": _standardized,
+    "softmax": _softmax,
+    "linear": _linear,
+}

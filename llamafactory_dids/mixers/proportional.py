@@ -1,0 +1,14 @@
+"""The proportional mixture: every sample alike (the paper's "Random" baseline)."""
+
+from __future__ import annotations
+
+from numpy.typing import ArrayLike
+
+from .base import shares_of_sizes
+from .static import Fixed
+
+
+def proportional(num_domains: int, num_tasks: int, *, sizes_D: ArrayLike | None = None) -> Fixed:
+    """`mix_strategy: proportional`: p = share of the samples. Raises ValueError without sizes."""
+    shares_D = shares_of_sizes(sizes_D, num_domains, "mix_strategy 'proportional'")
+    return Fixed(num_domains, num_tasks, shares_D)

@@ -1,0 +1,44 @@
+"""A fixed mixture: `dids_probs`, one probability a domain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from numpy.typing import ArrayLike
+
+from ..core.simplex import validate_probabilities
+from .base import Array, Needs, Signals
+
+
+class FixedState(NamedTuple):
+    probabilities_D: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Fixed:
+    """The mixer that answers `probabilities_D` whatever it is told."""
+
+    num_domains: int
+    num_tasks: int
+    probabilities_D: Array
+    needs: Needs = Needs()
+
+    def init(self) -> FixedState:
+        return FixedState(self.probabilities_D.copy())
+
+    def update(self, state: FixedState, signals: Signals) -> tuple[Array, FixedState]:
+        return state.probabilities_D, state
+
+
+def static(
+    num_domains: int,
+    num_tasks: int,
+    *,
+    probabilities_D: ArrayLike | None = None,
+    sizes_D: ArrayLike | None = None,
+) -> Fixed:
+    """`mix_strategy: static`. Raises ValueError unless given D probabilities that sum to 1, within 1e-3."""
+    if probabilities_D is None:
+        raise ValueError("dids_probs: got none, allowed: one probability for each domain")
+    return Fixed(num_domains, num_tasks, validate_probabilities(probabilities_D, num_domains))

@@ -1,0 +1,13 @@
+"""The uniform mixture: every domain alike."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .static import Fixed
+
+
+def uniform(num_domains: int, num_tasks: int, *, sizes_D: ArrayLike | None = None) -> Fixed:
+    """`mix_strategy: uniform`: p = 1 / D."""
+    return Fixed(num_domains, num_tasks, np.full(num_domains, 1.0 / num_domains))

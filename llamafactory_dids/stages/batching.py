@@ -1,0 +1,45 @@
+"""Batches of samples of like length, the same whatever the number of workers."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Collate = Callable[[list[dict[str, Any]]], Mapping[str, Any]]
+
+
+def length_batches(lengths: Sequence[int], max_samples: int, max_tokens: int) -> list[list[int]]:
+    """Indices in batches of at most `max_samples` and, padding counted, `max_tokens` (a longer sample goes alone)."""
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        # sorted from long to short, so the first of a batch says how wide it is
+        current = batches[-1] if batches else None
+        if current and len(current) < max_samples and (len(current) + 1) * lengths[current[0]] <= max_tokens:
+            current.append(index)
+        else:
+            batches.append([index])
+    return batches
+
+
+def pad_collate(pad_id: int) -> Collate:
+    """A collator for `input_ids` and `labels` (all tokens are labelled where there are none)."""
+
+    def collate(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
+        width = max(len(sample["input_ids"]) for sample in samples)
+        ids = torch.full((len(samples), width), pad_id, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        labels = torch.full_like(ids, -100)
+        for i, sample in enumerate(samples):
+            count = len(sample["input_ids"])
+            ids[i, :count] = torch.tensor(sample["input_ids"])
+            mask[i, :count] = 1
+            labels[i, :count] = torch.tensor(sample.get("labels") or sample["input_ids"])
+        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+    return collate
+
+
+def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """The batch with its tensors on `device`."""
+    return {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}

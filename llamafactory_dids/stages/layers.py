@@ -1,0 +1,91 @@
+"""Which layers are tracked: the linear layers of the last decoder blocks (method section 1.1, paper section 5.4).
+
+Blocks are found by structure, not by name: the longest list of modules that hold linear layers. Embeddings,
+norms and the head are out; with short answers the head would cluster samples by answer token.
+"""
+
+import math
+from dataclasses import dataclass
+
+from torch import nn
+
+from ..errors import DidsError, refuse
+
+
+@dataclass(frozen=True)
+class TrackedLayers:
+    """The tracked linear layers in execution order, and the first block that holds one of them."""
+
+    first_block: nn.Module
+    names: tuple[str, ...]
+    layers: tuple[nn.Module, ...]
+
+    def shapes(self) -> list[tuple[int, int]]:
+        """(outputs, inputs) of each layer."""
+        return [linear_shape(layer) for layer in self.layers]
+
+    def num_entries(self) -> int:
+        """P, the number of gradient entries of a sample."""
+        return sum(outputs * inputs for outputs, inputs in self.shapes())
+
+
+def is_linear(module: nn.Module) -> bool:
+    """A layer that multiplies by one matrix: torch's Linear and its quantised kin, or GPT-2's Conv1D."""
+    return isinstance(module, nn.Linear) or (type(module).__name__ == "Conv1D" and hasattr(module, "nf"))
+
+
+def linear_shape(layer: nn.Module) -> tuple[int, int]:
+    """(outputs, inputs) of a linear layer, without looking at its weight, which may be packed or sharded."""
+    if isinstance(layer, nn.Linear):
+        return layer.out_features, layer.in_features
+    return int(layer.nf), int(layer.nx)  # type: ignore[arg-type]
+
+
+def decoder_blocks(model: nn.Module) -> list[nn.Module]:
+    """The model's decoder blocks, first to last.
+
+    Raises DidsError if the model has none.
+    """
+    decoder = getattr(model, "get_decoder", lambda: None)() or model
+    lists = _block_lists(decoder) or _block_lists(model)
+    if not lists:
+        name = getattr(getattr(model, "config", None), "_name_or_path", "") or type(model).__name__
+        raise refuse("dids_proxy_model", name, "a model with decoder blocks (a list of blocks with linear layers)")
+    return list(max(lists, key=len))
+
+
+def _block_lists(model: nn.Module) -> list[nn.ModuleList]:
+    found: list[nn.ModuleList] = []
+    for child in model.children():
+        if isinstance(child, nn.ModuleList) and len(child) and all(_linears(block) for block in child):
+            found.append(child)  # what is nested inside, such as experts, is part of a block
+        else:
+            found.extend(_block_lists(child))
+    return found
+
+
+def _linears(block: nn.Module) -> list[tuple[str, nn.Module]]:
+    return [(name, module) for name, module in block.named_modules() if is_linear(module)]
+
+
+def track_layers(model: nn.Module, share: float, *, trainable_only: bool = False) -> TrackedLayers:
+    """The linear layers of the last `share` of the decoder blocks, rounded up, at least one block.
+
+    With `trainable_only`, those whose weight is trained: LoRA's A and B, or the layers left unfrozen.
+    Raises DidsError where no such layer is left.
+    """
+    blocks = decoder_blocks(model)
+    first = len(blocks) - max(1, math.ceil(share * len(blocks) - 1e-9))
+    found = [
+        (f"{i}.{name}", module, block)
+        for i, block in enumerate(blocks[first:], first)
+        for name, module in _linears(block)
+        if not trainable_only or any(weight.requires_grad for weight in module.parameters(recurse=False))
+    ]
+    if not found:
+        raise DidsError(
+            f"dids_gradient_layers: got {share}, which tracks blocks {first} to {len(blocks) - 1} where no linear layer "
+            "is trained; allowed: a share that reaches a trained block"
+        )
+    names, layers, owners = zip(*found, strict=True)
+    return TrackedLayers(owners[0], names, layers)

@@ -1,0 +1,110 @@
+"""What a mixer asked for, measured: task losses, and the impact of each domain on each task (sections 2 and 3).
+
+One pass over a task's observed samples gives its loss, mean gradient and diagonal Fisher matrix. Ranks share
+the batches and add up, so that all of them hold the same numbers.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.fisher import impact
+from ..mixers.base import Needs
+from . import ranks
+from .batching import Collate, length_batches, to_device
+from .entries import TrackedEntries
+from .per_sample import GradientEngine
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class TaskMeasurement:
+    """For each of T tasks: mean loss over samples, mean gradient, and diagonal Fisher (mean of squares, equation 11)."""
+
+    losses_T: np.ndarray[Any, np.dtype[np.float64]]
+    gradients_TP: Tensor
+    fisher_TP: Tensor
+
+
+class Meter:
+    """Measures samples through the gradient engine, on the tracked entries.
+
+    `collate` makes a batch of samples; `precision` is the context (autocast) that the training runs in.
+    """
+
+    def __init__(
+        self,
+        engine: GradientEngine,
+        entries: TrackedEntries,
+        collate: Collate,
+        *,
+        batch_size: int = 8,
+        max_tokens: int = 16_384,
+        precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
+        self.engine = engine
+        self.entries = entries
+        self.collate = collate
+        self.batch_size = batch_size
+        self.max_tokens = max_tokens
+        self.precision = precision
+
+    def tasks(self, tasks: Sequence[Rows]) -> TaskMeasurement:
+        """Measure every task; each of its samples counts the same."""
+        device = next(self.engine.model.parameters()).device
+        sums_TP = torch.zeros(len(tasks), self.entries.size, device=device)
+        squares_TP = torch.zeros_like(sums_TP)
+        losses_T = torch.zeros(len(tasks), dtype=torch.float64)
+        for task, rows in enumerate(tasks):
+            for losses_N, _, gradients_NP in self._measure(rows):
+                losses_T[task] += losses_N.double().sum().cpu()
+                sums_TP[task] += gradients_NP.sum(dim=0)
+                squares_TP[task] += gradients_NP.square().sum(dim=0)
+        on_device = losses_T.to(device)
+        ranks.sum_over_ranks(on_device, sums_TP, squares_TP)
+        counts_T = torch.tensor([len(rows) for rows in tasks], dtype=torch.float64)
+        scale = counts_T.to(device).float()[:, None]
+        return TaskMeasurement((on_device.cpu() / counts_T).numpy(), sums_TP / scale, squares_TP / scale)
+
+    def domain(self, rows: Rows) -> Tensor:
+        """The mean gradient of samples of a domain, weighted by tokens as the training loss is, shape P."""
+        device = next(self.engine.model.parameters()).device
+        sum_P = torch.zeros(self.entries.size, device=device)
+        count = torch.zeros((), device=device)
+        for _, tokens_N, gradients_NP in self._measure(rows):
+            sum_P += (gradients_NP * tokens_N[:, None]).sum(dim=0)
+            count += tokens_N.sum()
+        ranks.sum_over_ranks(sum_P, count)
+        return sum_P / count.clamp(min=1)
+
+    def _measure(self, rows: Rows) -> Any:
+        lengths = [len(row["input_ids"]) for row in rows]
+        rank, num_ranks = ranks.world()
+        for batch in length_batches(lengths, self.batch_size, self.max_tokens)[rank::num_ranks]:
+            yield self._batch([dict(rows[i]) for i in batch])
+
+    def _batch(self, samples: list[dict[str, Any]]) -> tuple[Tensor, Tensor, Tensor]:
+        device = next(self.engine.model.parameters()).device
+        with self.precision():
+            losses_N, tokens_N, pairs = self.engine.run(to_device(self.collate(samples), device))
+        blocks = [self.entries.gradients(i, self.entries.inputs(i, x), y) for i, (x, y) in enumerate(pairs)]
+        return losses_N, tokens_N, torch.cat(blocks, dim=1)
+
+
+def impact_matrix(needs: Needs, domain_gradients_DP: Tensor, tasks: TaskMeasurement) -> Any:
+    """The (D, T) impact in the metric and normalisation that the mixer asked for, or None."""
+    if needs.impact is None:
+        return None
+    return impact(
+        domain_gradients_DP,
+        tasks.gradients_TP,
+        tasks.fisher_TP,
+        kind=needs.impact.kind,
+        normalize=needs.impact.normalize,
+    )

@@ -1,0 +1,23 @@
+"""Carries each sample's domain from the data set into the batch."""
+
+from collections.abc import Callable
+from typing import Any
+
+DOMAIN_COLUMN = "dids_domain"
+KEY_COLUMN = "dids_key"
+SOURCE_COLUMN = "dids_source"
+COLUMNS = (DOMAIN_COLUMN, KEY_COLUMN, SOURCE_COLUMN)
+
+
+class DomainCollator:
+    """Collates by `inner`; the domains of the samples, where they have one, travel along as a list of ints."""
+
+    def __init__(self, inner: Callable[[list[dict[str, Any]]], dict[str, Any]]) -> None:
+        self.inner = inner
+
+    def __call__(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        domains = [sample[DOMAIN_COLUMN] for sample in samples if DOMAIN_COLUMN in sample]
+        batch = self.inner([{k: v for k, v in sample.items() if k not in COLUMNS} for sample in samples])
+        if domains:
+            batch[DOMAIN_COLUMN] = domains
+        return batch

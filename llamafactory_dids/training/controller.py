@@ -1,0 +1,279 @@
+"""When the mixture is updated, and from what: the loop around a mixer (Algorithm 1).
+
+Before training the tasks are measured once. After each window of `dids_update_samples` samples: close the
+running domain gradients, measure what the mixer needs, let it decide, hand the sampler the new probabilities,
+and log a line. All ranks compute the same; the first one writes.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..artifacts.domain_map import save_map
+from ..artifacts.mixture_log import MixtureLog
+from ..artifacts.run_state import load_state, save_state
+from ..errors import DidsError
+from ..mixers.base import Signals
+from ..stages import ranks
+from ..stages.batching import Collate
+from ..stages.entries import TrackedEntries
+from ..stages.layers import track_layers
+from ..stages.per_sample import GradientEngine
+from ..stages.signals import Meter, TaskMeasurement, impact_matrix
+from .collator import COLUMNS
+from .plan import MixingPlan
+from .running import RunningGradients
+from .sampler import MixtureSampler
+
+logger = logging.getLogger(__name__)
+
+FEW_UPDATES = 6  # fewer lose most of the gain (Figure 2a)
+
+
+class MixtureController:
+    """Owns the sampler, the mixer's state and the measurements of one training run."""
+
+    def __init__(
+        self,
+        plan: MixingPlan,
+        model: nn.Module,
+        collate: Collate,
+        train_rows: Sequence[Any],
+        *,
+        samples_per_step: int,
+        batch_size: int,
+        precision: Callable[[], Any],
+    ) -> None:
+        self.plan = plan
+        self.config = plan.config
+        self.train_rows = train_rows
+        self.samples_per_step = samples_per_step
+        self.log = MixtureLog(plan.folder / "mixture.jsonl")
+        self.state: Any = plan.mixer.init()
+        self.losses: list[NDArray[np.float64]] = []
+        self.num_updates = 0
+        self.seconds_before = 0.0
+        self.started = time.monotonic()
+        self.sampler = MixtureSampler(
+            plan.domains_N,
+            self.state.probabilities_D,
+            seed=plan.seed,
+            epoch_size=-(-len(plan.domains_N) // samples_per_step) * samples_per_step,
+            exhausted=self.config.dids_exhausted,
+        )
+        self.meter: Meter | None = None
+        self.running: RunningGradients | None = None
+        if self.measures:
+            self._prepare_measuring(model, collate, batch_size, precision)
+        self._check_window()
+
+    @property
+    def measures(self) -> bool:
+        """Whether the mixer looks at the tasks at all."""
+        return self.plan.mixer.needs.task_losses or self.plan.mixer.needs.impact is not None
+
+    def _prepare_measuring(
+        self, model: nn.Module, collate: Collate, batch_size: int, precision: Callable[[], Any]
+    ) -> None:
+        tracked = track_layers(model, self.config.dids_gradient_layers, trainable_only=True)
+        entries = TrackedEntries(tracked, self.config.dids_tracked_entries, self.plan.seed)
+        self.meter = Meter(
+            GradientEngine(model, tracked),
+            entries,
+            lambda rows: collate([{k: v for k, v in row.items() if k not in COLUMNS} for row in rows]),
+            batch_size=batch_size,
+            precision=precision,
+        )
+        if self.plan.mixer.needs.impact is not None and self.config.dids_domain_gradients == "running":
+            self.running = RunningGradients(len(self.plan.domain_names), tracked, entries)
+
+    def _check_window(self) -> None:
+        if self.measures and self.config.dids_update_samples < self.samples_per_step:
+            raise DidsError(
+                f"dids_update_samples: got {self.config.dids_update_samples}, allowed: at least the samples of a step, "
+                f"{self.samples_per_step} (batch size x accumulation x ranks)"
+            )
+
+    # --- the run -----------------------------------------------------------------------------------------
+
+    def start(self, step: int, max_steps: int) -> None:
+        """Before the first step: say what is planned, measure the tasks, write line one. A resumed run just says."""
+        self.started = time.monotonic()
+        self._announce(max_steps)
+        if step > 0:
+            return
+        if ranks.world()[0] == 0:
+            self.log.path.unlink(missing_ok=True)
+            save_map(self.plan.domain_map, self.plan.folder)
+        if self.meter is not None:
+            self.losses.append(self.meter.tasks(list(self.plan.tasks.values())).losses_T)
+        self._write_line(step=0, applies_from=0, impact_DT=None)
+
+    def after_step(self, step: int) -> None:
+        """Update the mixture if this step completed a window."""
+        due = step * self.samples_per_step // self.config.dids_update_samples
+        if self.measures and due > self.num_updates:
+            self.num_updates = due
+            self._update(step)
+
+    def _update(self, step: int) -> None:
+        assert self.meter is not None
+        tasks = self.meter.tasks(list(self.plan.tasks.values()))
+        self.losses.append(tasks.losses_T)
+        impact_DT = None
+        if self.plan.mixer.needs.impact is not None:
+            impact_DT = impact_matrix(self.plan.mixer.needs, self._domain_gradients(), tasks)
+        self._report_unusable(tasks)
+        signals = Signals(task_losses_UT=np.stack(self.losses), impact_DT=impact_DT)
+        probabilities_D, self.state = self.plan.mixer.update(self.state, signals)
+        applies_from = self.sampler.set_probabilities(probabilities_D)
+        self._write_line(step=step, applies_from=applies_from, impact_DT=impact_DT)
+
+    def _domain_gradients(self) -> Tensor:
+        """Mean gradient of each domain, shape (D, P): of the window, of an earlier one, or measured now."""
+        if self.running is None:
+            return torch.stack([self._fresh_gradient(domain) for domain in range(len(self.plan.domain_names))])
+        gradients_DP, known_D = self.running.close_window()
+        for domain in np.flatnonzero(~known_D):
+            self.running.set_estimate(int(domain), self._fresh_gradient(int(domain)))
+        return gradients_DP
+
+    def _fresh_gradient(self, domain: int) -> Tensor:
+        assert self.meter is not None
+        members = np.flatnonzero(self.plan.domains_N == domain)
+        generator = np.random.default_rng((self.plan.seed, self.num_updates, domain))
+        chosen = generator.permutation(members)[: self.config.dids_fresh_samples]
+        return self.meter.domain([self.train_rows[int(i)] for i in np.sort(chosen)])
+
+    # --- what the trainer tells ---------------------------------------------------------------------------
+
+    def watch(self, domains: list[int], tokens_N: Tensor, token_weight: Any) -> None:
+        """A training batch is about to be computed."""
+        if self.running is not None:
+            self.running.watch(domains, tokens_N, token_weight)
+
+    def watch_loss(self, loss: Tensor) -> None:
+        """The loss of that batch, before the backward pass."""
+        if self.running is not None:
+            self.running.watch_loss(loss)
+
+    def finish(self) -> None:
+        """After the last step: the model is given back without hooks."""
+        if self.running is not None:
+            self.running.close()
+
+    # --- log and checkpoints ------------------------------------------------------------------------------
+
+    def _announce(self, max_steps: int) -> None:
+        if ranks.world()[0] != 0:
+            return
+        total = max_steps * self.samples_per_step
+        if not self.measures:
+            logger.info("%s: a fixed mixture over %d domains", self.plan.strategy, len(self.plan.domain_names))
+            return
+        num_updates = total // self.config.dids_update_samples
+        logger.info(
+            "%s: %d domains, %d tasks, %d updates: one every %d of %d training samples",
+            self.plan.strategy,
+            len(self.plan.domain_names),
+            len(self.plan.tasks),
+            num_updates,
+            self.config.dids_update_samples,
+            total,
+        )
+        if num_updates < FEW_UPDATES:
+            logger.warning(
+                "only %d updates of the mixture in %d samples: at least %d are needed for most of the gain; "
+                "lower dids_update_samples (now %d)",
+                num_updates,
+                total,
+                FEW_UPDATES,
+                self.config.dids_update_samples,
+            )
+
+    def _report_unusable(self, tasks: TaskMeasurement) -> None:
+        norms_T = tasks.gradients_TP.norm(dim=1).cpu()
+        for name, loss, norm in zip(self.plan.tasks, tasks.losses_T, norms_T.tolist(), strict=True):
+            if not (np.isfinite(loss) and np.isfinite(norm) and norm > 0):
+                logger.warning("task %s is left out of this update: loss %s, gradient norm %s", name, loss, norm)
+
+    def _write_line(self, step: int, applies_from: int, impact_DT: NDArray[np.float64] | None) -> None:
+        if ranks.world()[0] != 0:
+            return
+        names, tasks = self.plan.domain_names, list(self.plan.tasks)
+        potential_T = getattr(self.state, "task_potential_T", None)
+        self.log.append(
+            {
+                "step": step,
+                "samples_seen": step * self.samples_per_step,
+                "seconds": round(self._seconds(), 3),
+                "applies_from_sample": applies_from,
+                "probabilities": dict(zip(names, self.state.probabilities_D.tolist(), strict=True)),
+                "impact": {}
+                if impact_DT is None
+                else {n: dict(zip(tasks, row, strict=True)) for n, row in zip(names, impact_DT.tolist(), strict=True)},
+                "task_loss": dict(zip(tasks, self.losses[-1].tolist(), strict=True)) if self.losses else {},
+                "task_potential": {}
+                if impact_DT is None or potential_T is None
+                else dict(zip(tasks, potential_T.tolist(), strict=True)),
+                "samples_drawn": dict(zip(names, self.sampler.drawn().tolist(), strict=True)),
+            }
+        )
+
+    def _seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.started
+
+    def save(self, folder: Path, step: int) -> None:
+        """Write all that resuming exactly needs into a checkpoint. Every rank has to call it."""
+        tensors = {f"mixer_{name}": torch.tensor(value) for name, value in self.state._asdict().items()}
+        tensors["losses"] = torch.tensor(np.array(self.losses))
+        tensors["history"] = torch.tensor(np.stack([p for _, p in self.sampler.history]))
+        if self.running is not None:
+            tensors |= self.running.state()
+        values = {
+            **self._identity(),
+            "step": step,
+            "num_updates": self.num_updates,
+            "seconds": self._seconds(),
+            "history_starts": [start for start, _ in self.sampler.history],
+        }
+        if ranks.world()[0] == 0:
+            save_state(folder, values, tensors)
+
+    def load(self, folder: Path) -> None:
+        """Take up the mixture of a checkpoint. Raises DidsError if it belongs to another set-up."""
+        values, tensors = load_state(folder)
+        for key, expected in self._identity().items():
+            if values.get(key) != expected:
+                raise DidsError(
+                    f"{folder}: was saved with {key} = {values.get(key)!r}, this run has {expected!r}; "
+                    "allowed: the same set-up, or another output_dir"
+                )
+        self.state = type(self.state)(
+            **{name: tensors[f"mixer_{name}"].numpy() for name in self.state._fields}
+        )
+        self.losses = list(tensors["losses"].numpy())
+        self.num_updates = int(values["num_updates"])
+        self.seconds_before = float(values["seconds"])
+        self.sampler.history = list(zip(values["history_starts"], tensors["history"].numpy(), strict=True))
+        if self.running is not None:
+            self.running.restore({k: v for k, v in tensors.items() if k.startswith("running_")})
+        if ranks.world()[0] == 0:
+            self.log.keep_until(int(values["step"]))
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "strategy": self.plan.strategy,
+            "tasks": list(self.plan.tasks),
+            "domains": list(self.plan.domain_names),
+            "num_samples": len(self.plan.domains_N),
+            "samples_per_step": self.samples_per_step,
+            "seed": self.plan.seed,
+        }

@@ -1,0 +1,32 @@
+"""What the trainer is given: everything about the mixture that was settled before the model was loaded."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..artifacts.domain_map import DomainMap
+from ..config import MixingConfig
+from ..mixers.base import Mixer
+
+
+@dataclass(frozen=True)
+class MixingPlan:
+    """A mixer over D domains, the domain of each of N training samples, and the observed rows of T tasks."""
+
+    strategy: str
+    config: MixingConfig
+    mixer: Mixer
+    domain_map: DomainMap
+    domains_N: NDArray[np.int64]
+    tasks: Mapping[str, Sequence[Mapping[str, Any]]]
+    folder: Path
+    seed: int
+
+    @property
+    def domain_names(self) -> tuple[str, ...]:
+        """Names of the D domains."""
+        return self.domain_map.names

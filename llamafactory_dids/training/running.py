@@ -1,0 +1,136 @@
+"""The running gradient of each domain, from the training batches, without another backward pass.
+
+Hooks on the tracked layers see each micro-batch's activations and output gradients. What they yield is the
+gradient of the loss that is being trained, so the scale that gradient accumulation, mixed precision or the
+number of ranks put on it is divided out again: the mean over a window is weighted by tokens, as training is.
+A domain without a sample in the window keeps its last estimate.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..stages import ranks
+from ..stages.entries import TrackedEntries
+from ..stages.layers import TrackedLayers
+
+
+@dataclass
+class _MicroBatch:
+    domains_N: Tensor
+    scale: Tensor | None = None  # of the backward pass below the loss, known once it starts
+
+
+class RunningGradients:
+    """Sums of D domains' gradients over the P tracked entries; fp32, on the model's device."""
+
+    def __init__(self, num_domains: int, tracked: TrackedLayers, entries: TrackedEntries) -> None:
+        self.entries = entries
+        device = next(tracked.layers[0].parameters()).device
+        self.sums_DP = torch.zeros(num_domains, entries.size, device=device)
+        self.weights_D = torch.zeros(num_domains, device=device)
+        self.touched_D = np.zeros(num_domains, dtype=np.bool_)  # drawn in this window
+        self.known_D = np.zeros(num_domains, dtype=np.bool_)  # has an estimate, of this window or an earlier one
+        self._micro_batch: _MicroBatch | None = None
+        self._handles = [layer.register_forward_hook(self._hook(i)) for i, layer in enumerate(tracked.layers)]
+
+    def watch(self, domains: list[int], tokens_N: Tensor, token_weight: Tensor | float) -> None:
+        """The next forward pass is a training batch of these domains; each token weighs `token_weight` in its loss."""
+        for domain in set(domains):
+            if not self.touched_D[domain]:
+                self.sums_DP[domain] = 0
+                self.weights_D[domain] = 0
+                self.touched_D[domain] = True
+        domains_N = torch.tensor(domains, device=self.sums_DP.device)
+        weights_N = (tokens_N * token_weight).to(self.weights_D)
+        self.weights_D.index_add_(0, domains_N, weights_N)
+        self._micro_batch = _MicroBatch(domains_N)
+
+    def watch_loss(self, loss: Tensor) -> None:
+        """Learn from the loss's own gradient how the backward pass is scaled."""
+        micro_batch = self._micro_batch
+        if micro_batch is not None and loss.requires_grad:
+            loss.register_hook(lambda gradient: setattr(micro_batch, "scale", gradient.float()))
+
+    def rest(self) -> None:
+        """What runs from now on is not training."""
+        self._micro_batch = None
+
+    def close(self) -> None:
+        """Remove the hooks."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _hook(self, layer: int) -> Any:
+        def hook(_module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+            micro_batch = self._micro_batch
+            if micro_batch is None or not output.requires_grad:
+                return
+            inputs_NSC = self.entries.inputs(layer, args[0].detach())
+            output.register_hook(lambda gradient: self._add(layer, inputs_NSC, gradient, micro_batch))
+
+        return hook
+
+    @torch.no_grad()
+    def _add(self, layer: int, inputs_NSC: Tensor, gradient_NSO: Tensor, micro_batch: _MicroBatch) -> None:
+        gradients_NB = self.entries.gradients(layer, inputs_NSC, gradient_NSO)
+        if micro_batch.scale is not None:
+            gradients_NB = gradients_NB / micro_batch.scale
+        # an overflow of a scaled fp16 loss, which the optimizer skips, must not spoil the window
+        gradients_NB = torch.where(gradients_NB.isfinite().all(dim=1, keepdim=True), gradients_NB, 0)
+        self.sums_DP[:, self.entries.slices[layer]].index_add_(0, micro_batch.domains_N, gradients_NB)
+
+    def close_window(self) -> tuple[Tensor, NDArray[np.bool_]]:
+        """Mean gradients (D, P) over all ranks and which domains have one (D); a new window begins.
+
+        The tensor is the accumulator itself: read it before the next training batch.
+        """
+        self.rest()
+        rank = ranks.world()[0]
+        touched = torch.tensor(self.touched_D, device=self.sums_DP.device, dtype=torch.float32)
+        anywhere = touched.clone()
+        ranks.sum_over_ranks(anywhere)
+        # a rank adds its share of a domain drawn somewhere; of one drawn nowhere, the first rank's estimate stays
+        keep = torch.where(anywhere > 0, touched, 1.0 if rank == 0 else 0.0)
+        self.sums_DP *= keep[:, None]
+        self.weights_D *= keep
+        ranks.sum_over_ranks(self.sums_DP, self.weights_D)
+        self.sums_DP /= self.weights_D.clamp(min=1e-30)[:, None]
+        self.weights_D.fill_(1)
+        self.known_D |= (anywhere > 0).cpu().numpy()
+        self.touched_D[:] = False
+        return self.sums_DP, self.known_D.copy()
+
+    def set_estimate(self, domain: int, gradient_P: Tensor) -> None:
+        """Replace a domain's estimate, between two windows."""
+        self.sums_DP[domain] = gradient_P
+        self.known_D[domain] = True
+
+    def state(self) -> dict[str, Tensor]:
+        """What resuming needs, summed over the ranks; every rank has to ask."""
+        touched = torch.tensor(self.touched_D, device=self.sums_DP.device, dtype=torch.float32)
+        anywhere = touched.clone()
+        ranks.sum_over_ranks(anywhere)
+        keep = torch.where(anywhere > 0, touched, 1.0 if ranks.world()[0] == 0 else 0.0)
+        sums_DP, weights_D = self.sums_DP * keep[:, None], self.weights_D * keep
+        ranks.sum_over_ranks(sums_DP, weights_D)
+        return {
+            "running_sums": sums_DP,
+            "running_weights": weights_D,
+            "running_touched": anywhere > 0,
+            "running_known": torch.tensor(self.known_D),
+        }
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from `state`: the first rank holds the sums, the others begin at zero."""
+        share = 1.0 if ranks.world()[0] == 0 else 0.0
+        touched = state["running_touched"]
+        # estimates of earlier windows are the same on all ranks
+        self.sums_DP.copy_(torch.where(touched[:, None], state["running_sums"] * share, state["running_sums"]))
+        self.weights_D.copy_(torch.where(touched, state["running_weights"] * share, state["running_weights"]))
+        self.touched_D = touched.numpy().copy()
+        self.known_D = state["running_known"].numpy().copy()

@@ -1,0 +1,94 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llamafactory_dids.core import simplex
+
+SCORES = st.lists(st.floats(-1e130, 1e130), min_size=1, max_size=40).map(np.array)
+WEIGHTS = st.lists(st.floats(1e-7, 1e130), min_size=1, max_size=40).map(np.array)
+
+
+def assert_on_the_simplex(p_D: np.ndarray) -> None:
+    assert (p_D >= 0).all() and abs(math.fsum(p_D) - 1) < 1e-12, p_D
+
+
+@given(SCORES)
+def test_softmax_is_on_the_simplex_and_keeps_the_order_whatever_the_scores(scores_D):
+    p_D = simplex.softmax(scores_D)
+    assert_on_the_simplex(p_D)
+    assert (np.diff(p_D[np.argsort(scores_D)]) >= 0).all()
+
+
+def test_softmax_is_exponentials_over_their_sum():
+    assert simplex.softmax(np.log([1.0, 2.0, 5.0])) == pytest.approx([0.125, 0.25, 0.625])
+
+
+@given(WEIGHTS)
+def test_normalize_keeps_the_proportions(weights_D):
+    p_D = simplex.normalize(weights_D)
+    assert_on_the_simplex(p_D)
+    np.testing.assert_allclose(p_D / p_D.max(), weights_D / weights_D.max(), rtol=1e-12)
+
+
+@given(SCORES, st.randoms(use_true_random=False))
+def test_a_permutation_of_the_domains_permutes_the_result_to_the_last_bit(scores_D, random):
+    order = random.sample(range(len(scores_D)), len(scores_D))
+    for function in (simplex.softmax, simplex.standardize):
+        assert np.array_equal(function(scores_D[order]), function(scores_D)[order])
+
+
+@given(SCORES)
+def test_standardized_values_have_mean_zero_and_deviation_one_or_are_all_zero(values_D):
+    z_D = simplex.standardize(values_D)
+    assert abs(z_D.mean()) < 1e-3
+    assert z_D.std() == pytest.approx(1.0) or not z_D.any()
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e60])
+def test_equal_values_standardize_to_zeros_and_not_to_their_rounding_errors(value):
+    assert not simplex.standardize(np.full(7, value)).any()
+
+
+def test_exponentiated_starts_from_the_probabilities():
+    p_D = np.array([0.7, 0.2, 0.1])
+    assert simplex.exponentiated(p_D, np.full(3, 5.0)) == pytest.approx(p_D)
+    assert simplex.exponentiated(p_D, np.log([1.0, 7.0, 1.0])) == pytest.approx(
+        np.array([0.7, 1.4, 0.1]) / 2.2
+    )
+
+
+def test_exponentiated_lets_a_domain_of_probability_zero_come_back():
+    p_D = simplex.exponentiated(np.array([1.0, 0.0]), np.array([0.0, 200.0]))
+    assert p_D[1] == pytest.approx(1.0)
+
+
+def test_blend_weighs_the_old_by_beta():
+    assert simplex.blend(np.array([1.0, 0.0]), np.array([0.0, 1.0]), 0.1) == pytest.approx([0.1, 0.9])
+
+
+def test_no_probability_falls_below_the_floor_over_the_number_of_domains():
+    assert simplex.mix_floor(np.array([1.0, 0.0]), 0.05) == pytest.approx([0.975, 0.025])
+
+
+def test_valid_probabilities_are_made_to_sum_to_one():
+    assert math.fsum(simplex.validate_probabilities([0.3333, 0.3333, 0.3333], 3)) == pytest.approx(
+        1, abs=1e-15
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([0.5, 0.5], "dids_probs: got 2 values, allowed: one for each of the 3"),
+        ([0.5, 0.6, -0.1], "-0.1"),
+        ([0.5, 0.5, math.nan], "nan"),
+        ([1.0, 1.0, 1.0], "sum to 3"),
+        ([0.0, 0.0, 0.0], "sum to 0"),
+    ],
+)
+def test_other_probabilities_are_refused_with_what_was_received(values, message):
+    with pytest.raises(ValueError, match=message):
+        simplex.validate_probabilities(values, 3)

@@ -1,0 +1,65 @@
+"""The presets' updates of method.md, sections 4 and 5, step by step in plain Python, one function a preset.
+
+All take the probabilities p, the impact rows I[i][j], the losses now L[j], l_c[j] and l_p[j].
+"""
+
+import math
+
+
+def utilities(impact: list[list[float]], weights: list[float]) -> list[float]:
+    return [sum(impact[i][j] * weights[j] for j in range(len(weights))) for i in range(len(impact))]
+
+
+def softmax(values: list[float]) -> list[float]:
+    top = max(values)
+    exponentials = [math.exp(v - top) for v in values]
+    return [e / sum(exponentials) for e in exponentials]
+
+
+def over_p(values: list[float], p: list[float]) -> list[float]:
+    return [u / max(q, 1e-3 / len(p)) for u, q in zip(values, p, strict=True)]
+
+
+def finish(p: list[float], p_hat: list[float], beta: float, floor: float) -> list[float]:
+    averaged = [beta * old + (1 - beta) * new for old, new in zip(p, p_hat, strict=True)]
+    return [(1 - floor) * q + floor / len(p) for q in averaged]
+
+
+def exponentiate(p: list[float], u: list[float], eta: float = 4.0) -> list[float]:
+    unnormalised = [q * math.exp(eta * v) for q, v in zip(p, u, strict=True)]
+    return [x / sum(unnormalised) for x in unnormalised]
+
+
+def standardize(u: list[float]) -> list[float]:
+    mean = sum(u) / len(u)
+    deviation = math.sqrt(sum((v - mean) ** 2 for v in u) / len(u))
+    return [(v - mean) / deviation for v in u]
+
+
+def mixed_weights(losses: list[float], l_c: list[float], l_p: list[float]) -> list[float]:
+    rates = [max(0.0, c + q) / max(loss, 1e-3) for loss, c, q in zip(losses, l_c, l_p, strict=True)]
+    if sum(rates) == 0:
+        return [1 / len(rates) for _ in rates]
+    return [0.5 / len(rates) + 0.5 * r / sum(rates) for r in rates]
+
+
+def default(p: list, impact: list, losses: list, l_c: list, l_p: list) -> list[float]:
+    u = utilities(impact, [1 / len(losses)] * len(losses))
+    return finish(p, exponentiate(p, u), beta=0.1, floor=0.05)
+
+
+def paper(p: list, impact: list, losses: list, l_c: list, l_p: list) -> list[float]:
+    weights = [max(0.0, c + q) for c, q in zip(l_c, l_p, strict=True)]
+    u = over_p(utilities(impact, weights), p)
+    return finish(p, softmax(standardize(u)), beta=0.1, floor=0.05)
+
+
+def literal(p: list, impact: list, losses: list, l_c: list, l_p: list) -> list[float]:
+    weights = [c + q for c, q in zip(l_c, l_p, strict=True)]
+    return finish(p, softmax(over_p(utilities(impact, weights), p)), beta=0.1, floor=0.0)
+
+
+def authors(p: list, impact: list, losses: list, l_c: list, l_p: list) -> list[float]:
+    weights = [c + q for c, q in zip(l_c, l_p, strict=True)]
+    u = [v if v > 0 else 1e-7 for v in over_p(utilities(impact, weights), p)]
+    return finish(p, [v / sum(u) for v in u], beta=0.2, floor=0.0)

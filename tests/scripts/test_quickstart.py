@@ -1,0 +1,187 @@
+"""The quickstart's generator and summary. That it runs and what it gives is for scripts/quickstart.sh itself."""
+
+import importlib
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "scripts" / "quickstart"))
+generate: ModuleType = importlib.import_module("generate")
+summary: ModuleType = importlib.import_module("summary")
+world: ModuleType = importlib.import_module("world")
+
+LOSSES = {"eval_task_a_test_loss": 1.0, "eval_task_b_test_loss": 2.0, "train_runtime": 40.0}
+
+
+@pytest.fixture(scope="module")
+def datasets() -> dict[str, list[dict[str, str]]]:
+    return generate.generate(0)
+
+
+# --- generator
+
+
+def test_the_same_seed_writes_the_same_bytes(tmp_path, datasets):
+    generate.write(datasets, tmp_path / "a")
+    generate.write(generate.generate(0), tmp_path / "b")
+    files = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert "dataset_info.json" in files
+    assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
+
+
+def test_another_seed_is_another_world(datasets):
+    assert generate.make_world(0) != generate.make_world(1)
+    assert generate.generate(1)["weekdays"] != datasets["weekdays"]
+
+
+def test_no_prompt_occurs_twice(datasets):
+    prompts = Counter((row["instruction"], row["input"]) for rows in datasets.values() for row in rows)
+    assert prompts.most_common(1)[0][1] == 1
+
+
+def test_sizes_are_as_documented(datasets):
+    for name, (_, size) in generate.SOURCES.items():
+        assert len(datasets[name]) == size
+        documented = next(
+            line for line in generate.__doc__.splitlines() if line.strip().startswith(f"{name} ")
+        )
+        assert documented.split()[1] == str(size)
+    for name in generate.TASKS:
+        assert (len(datasets[name]), len(datasets[f"{name}_test"])) == (200, 300)
+
+
+def test_random_answers_have_nothing_to_do_with_their_prompts(datasets):
+    """Neither a copied word nor the best guess from any word of the prompt does better than chance."""
+    rows = datasets["random_answers"]
+    chance = 1 / len(world.WORDS)
+    words = [(set(row["instruction"].split()) & set(world.WORDS), row["output"].split()) for row in rows]
+    copied = sum(word in prompt for prompt, output in words for word in output)
+    expected = sum(len(prompt) * len(output) for prompt, output in words) * chance
+    assert copied == pytest.approx(expected, rel=0.15)
+
+    half = len(words) // 2
+    seen: dict[str, Counter[str]] = {}
+    for prompt, output in words[:half]:
+        for word in prompt:
+            seen.setdefault(word, Counter()).update(output[:1])
+    guesses = [
+        (seen[w].most_common(1)[0][0], output[0])
+        for prompt, output in words[half:]
+        for w in prompt
+        if w in seen
+    ]
+    assert sum(guess == first for guess, first in guesses) / len(guesses) < 4 * chance
+
+
+def test_the_lexicon_can_be_learned_and_helps_no_task(datasets):
+    meanings: dict[str, set[str]] = {}
+    for row in datasets["lexicon"]:
+        for word, translation in zip(row["input"].split(), row["output"].split(), strict=True):
+            meanings.setdefault(word, set()).add(translation)
+    assert all(len(translations) == 1 for translations in meanings.values())
+    of_tasks = {word for name in generate.TASKS for row in datasets[name] for word in row["output"].split()}
+    assert not of_tasks & set.union(*meanings.values())
+
+
+def test_what_a_task_asks_is_taught_by_some_source(datasets):
+    """In other words: no question of a task occurs in training, each part of its answer does, or nearly all."""
+    taught = {row["output"] for name in generate.SOURCES for row in datasets[name]}
+    taught |= {part for answer in taught for part in answer.split(" and ")}
+    for name in generate.TASKS:
+        parts = [part for row in datasets[f"{name}_test"] for part in row["output"].split(" and ")]
+        assert sum(part in taught for part in parts) / len(parts) > 0.9, name
+
+
+def test_too_many_rows_are_an_error():
+    draw = generate.ask(generate.traits)
+    with pytest.raises(ValueError, match="traits has only .* distinct prompts, 5000 are needed"):
+        generate.draw_distinct("traits", draw, 5000, 0, generate.make_world(0), set())
+
+
+def test_the_yaml_names_what_the_generator_writes():
+    settings = yaml.safe_load((ROOT / "examples/yaml/quickstart.yaml").read_text(encoding="utf-8"))
+    assert settings["dataset"].split(",") == list(generate.SOURCES)
+    assert settings["dids_tasks"].split(",") == list(generate.TASKS)
+    assert settings["eval_dataset"].split(",") == [f"{name}_test" for name in generate.TASKS]
+    samples = settings["max_steps"] * settings["per_device_train_batch_size"]
+    assert samples // settings["dids_update_samples"] >= 20
+
+
+# --- summary
+
+
+def make_pair(folder: Path, dids: dict[str, float] = LOSSES, random_probability: float = 0.1) -> Path:
+    """The files of a DIDS and a proportional run, with two domains, one of which is half random answers."""
+    for run, results in (("dids", dids), ("proportional", LOSSES)):
+        (folder / run / "dids").mkdir(parents=True)
+        (folder / run / "all_results.json").write_text(json.dumps(results))
+    domains = [
+        {"name": "good/0", "size": 30, "sources": {"good": 30}},
+        {"name": "mixed", "size": 10, "sources": {"good": 5, "random_answers": 5}},
+    ]
+    (folder / "dids/dids/domains.json").write_text(json.dumps({"domains": domains}))
+    ps = ({"good/0": 0.5, "mixed": 0.5}, {"good/0": 1 - random_probability, "mixed": random_probability})
+    lines = [json.dumps({"step": step, "probabilities": p}) + "\n" for step, p in enumerate(ps)]
+    (folder / "dids/dids/mixture.jsonl").write_text("".join(lines))
+    return folder
+
+
+def run_summary(monkeypatch, capsys, *folders: Path) -> str:
+    monkeypatch.setattr(sys, "argv", ["summary.py", *map(str, folders)])
+    summary.main()
+    return capsys.readouterr().out
+
+
+def test_a_pair_of_runs_gives_a_table(tmp_path, monkeypatch, capsys):
+    folder = make_pair(tmp_path, {**LOSSES, "eval_task_a_test_loss": 0.5})
+    out = run_summary(monkeypatch, capsys, folder)
+    rows = [line.split() for line in out.splitlines()]
+    assert ["task_a", "0.500", "1.000", "-0.500"] in rows
+    assert ["mean", "1.250", "1.500", "-0.250"] in rows
+    assert "random_answers: 5.0% of the final mixture, 12.5% of the samples" in out
+    assert "1 updates" in out and "40 s with DIDS" in out
+    assert str(folder / "dids/dids/mixture.jsonl") in out
+    assert "mixture.png" not in out, "there is none"
+
+
+def test_several_seeds_give_standard_errors_and_wins(tmp_path, monkeypatch, capsys):
+    changes = (0.5, 0.7, 1.6)
+    pairs = [
+        make_pair(
+            tmp_path / str(i), {**LOSSES, "eval_task_a_test_loss": loss}, random_probability=0.1 * (i + 1)
+        )
+        for i, loss in enumerate(changes)
+    ]
+    out = run_summary(monkeypatch, capsys, *pairs)
+    assert "0.933 ± 0.338" in out
+    assert "lower mean in 2 of 3 seeds" in out
+    assert "below half of that in 1 of 3 seeds" in out
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        "dids/all_results.json",
+        "proportional/all_results.json",
+        "dids/dids/mixture.jsonl",
+        "dids/dids/domains.json",
+    ],
+)
+def test_a_missing_file_is_one_line_with_its_name(tmp_path, monkeypatch, capsys, missing):
+    folder = make_pair(tmp_path)
+    (folder / missing).unlink()
+    with pytest.raises(SystemExit) as error:
+        run_summary(monkeypatch, capsys, folder)
+    assert str(folder / missing) in str(error.value.code) and "\n" not in str(error.value.code)
+
+
+def test_results_without_task_losses_are_an_error(tmp_path, monkeypatch, capsys):
+    folder = make_pair(tmp_path, {"train_runtime": 1.0})
+    with pytest.raises(SystemExit, match="no eval_.*_test_loss"):
+        run_summary(monkeypatch, capsys, folder)
