@@ -58,7 +58,11 @@ install() {
         [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || return 0
     done
     say "installing into $VENV (the first time: minutes, and several GB)"
-    [ -x "$VENV/bin/python" ] || "$(find_python)" -m venv "$VENV"
+    if [ ! -x "$VENV/bin/python" ]; then
+        local python
+        python="$(find_python)"
+        "$python" -m venv "$VENV"
+    fi
     "$VENV/bin/python" -m pip install -q --disable-pip-version-check -e .
     echo "$wanted" >"$VENV/quickstart.stamp"
 }
@@ -68,7 +72,7 @@ show_progress() { # title, process, output folder
     local steps
     while kill -0 "$2" 2>/dev/null; do
         steps="$(tail -n 1 "$3/trainer_log.jsonl" 2>/dev/null |
-            sed -n 's/.*"current_steps": \([0-9]*\), "total_steps": \([0-9]*\).*/step \1 of \2/p')"
+            sed -n 's/.*"current_steps": \([0-9]*\), "total_steps": \([0-9]*\).*/step \1 of \2/p' || true)"
         [ ! -t 1 ] || printf '\r   %-60s' "$1: ${steps:-preparing}"
         sleep 1
     done

@@ -19,15 +19,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_CHUNK = 1 << 17  # its temporaries stay in a CPU's cache
 _MASK = 0xFFFFFFFF
 
 
 def _mix(x: Tensor) -> Tensor:
     """A bijection of 32-bit integers, held in int64; each output bit depends on all input bits.
 
-    lowbias32 (C. Wellons). A factor above 2^31 is written as the negative number that equals it modulo 2^32, so
-    that no product leaves int64, where overflow would be undefined.
+    lowbias32 (C. Wellons). A factor above 2^31 is written as the negative number that equals it modulo 2^32,
+    so that no product leaves int64, where overflow would be undefined.
     """
     x = (x ^ (x >> 16)).mul_(0x7FEB352D).bitwise_and_(_MASK)
     x = (x ^ (x >> 15)).mul_(0x846CA68B - (1 << 32)).bitwise_and_(_MASK)
@@ -40,6 +39,14 @@ def _hash(indices_C: Tensor, seed: int) -> Tensor:
     first, second = _mix(_mix(words).cumsum(0).bitwise_xor(0x9E3779B9).bitwise_and(_MASK)).tolist()
     # The second key goes in between two rounds: one key alone would only permute one fixed table.
     return _mix(_mix((indices_C + first).bitwise_and_(_MASK)).bitwise_xor_(second))
+
+
+_BLOCK = 1 << 22  # entries of sparse rows projected at a time
+
+
+def _chunk(device: torch.device) -> int:
+    """Entries at a time: temporaries that stay in a CPU's cache (several times faster), or few launches."""
+    return 1 << 14 if device.type == "cpu" else 1 << 22
 
 
 class Projection:
@@ -65,12 +72,12 @@ class Projection:
         """
         if x_NP.ndim != 2 or x_NP.shape[1] != self.input_dim:
             raise ValueError(f"x: got shape {tuple(x_NP.shape)}, allowed: N x {self.input_dim}")
-        codes_P = self._codes_on(x_NP.device)
+        codes_P, chunk = self._codes_on(x_NP.device), _chunk(x_NP.device)
         y_NK = self._zeros(x_NP)
-        for start in range(0, self.input_dim, _CHUNK):
-            bucket_C, sign_C = _unpack(codes_P[start : start + _CHUNK])
+        for start in range(0, self.input_dim, chunk):
+            bucket_C, sign_C = _unpack(codes_P[start : start + chunk])
             for y_K, x_P in zip(y_NK, x_NP, strict=True):
-                y_K.index_add_(0, bucket_C, x_P[start : start + _CHUNK].double() * sign_C)
+                y_K.index_add_(0, bucket_C, x_P[start : start + chunk].double() * sign_C)
         return y_NK.float()
 
     @torch.no_grad()
@@ -82,12 +89,12 @@ class Projection:
         if indices_NM.ndim != 2 or indices_NM.shape != values_NM.shape:
             shapes = f"{tuple(indices_NM.shape)} and {tuple(values_NM.shape)}"
             raise ValueError(f"indices and values: got shapes {shapes}, allowed: N x M, both the same")
-        codes_P = self._codes_on(values_NM.device)
-        y_NK = self._zeros(values_NM)
-        for y_K, indices_M, values_M in zip(y_NK, indices_NM, values_NM, strict=True):
-            for start in range(0, len(indices_M), _CHUNK):
-                bucket_C, sign_C = _unpack(codes_P[indices_M[start : start + _CHUNK]])
-                y_K.index_add_(0, bucket_C, values_M[start : start + _CHUNK].double() * sign_C)
+        codes_P, y_NK = self._codes_on(values_NM.device), self._zeros(values_NM)
+        rows = max(1, _BLOCK // max(1, indices_NM.shape[1]))
+        for start in range(0, len(y_NK), rows):
+            block = slice(start, start + rows)
+            bucket_RM, sign_RM = _unpack(codes_P[indices_NM[block]])
+            y_NK[block].scatter_add_(1, bucket_RM, values_NM[block].double() * sign_RM)
         return y_NK.float()
 
     def _zeros(self, like: Tensor) -> Tensor:
@@ -97,11 +104,12 @@ class Projection:
     def _codes_on(self, device: torch.device) -> Tensor:
         """2 * bucket + (1 where the sign is negative) for each input entry, int32."""
         if device not in self._codes:
+            chunk = _chunk(device)
             codes_P = torch.empty(self.input_dim, dtype=torch.int32, device=device)
-            for start in range(0, self.input_dim, _CHUNK):
-                part_C = codes_P[start : start + _CHUNK]
+            for start in range(0, self.input_dim, chunk):
+                part_C = codes_P[start : start + chunk]
                 hash_C = _hash(torch.arange(start, start + len(part_C), device=device), self.seed)
-                # The lowest bit is the sign; the others choose the bucket, by multiplication: no bias for any K.
+                # The lowest bit is the sign, the others choose the bucket by multiplication: no bias, any K.
                 part_C.copy_((((hash_C >> 1) * self.output_dim) >> 31) * 2 + (hash_C & 1))
             self._codes[device] = codes_P
         return self._codes[device]

@@ -1,6 +1,6 @@
 """The largest entries of each gradient by magnitude (section 5.4's "top 10%"; method.md, section 1).
 
-Cost: one `topk` and two passes over each row, with temporaries the size of one row. The alternative, a
+Cost: one `topk` and three passes over the batch, with temporaries the size of the batch. The alternative, a
 threshold estimated on a sample of the entries, is cheaper and inexact; this one always keeps exactly the same
 entries.
 
@@ -35,18 +35,18 @@ def keep_largest(gradients_NP: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
     if gradients_NP.ndim != 2 or gradients_NP.shape[1] == 0:
         raise ValueError(f"gradients: got shape {tuple(gradients_NP.shape)}, allowed: N x P with P >= 1")
     kept = num_kept(gradients_NP.shape[1], ratio)
-    indices_NM = torch.empty((len(gradients_NP), kept), dtype=torch.int64, device=gradients_NP.device)
-    for row, gradient_P in enumerate(gradients_NP):
-        indices_NM[row] = _largest(gradient_P, kept)
+    magnitude_NP = gradients_NP.abs()
+    magnitude_NP.masked_fill_(magnitude_NP.isnan(), math.inf)
+    # topk's own choice among ties differs between devices and shapes, so only its threshold is used.
+    threshold_N1 = magnitude_NP.topk(kept, dim=1, sorted=False).values.amin(dim=1, keepdim=True)
+    keep_NP = magnitude_NP >= threshold_N1
+    for row in (keep_NP.sum(dim=1) > kept).nonzero().flatten().tolist():
+        _drop_last_ties(keep_NP[row], magnitude_NP[row] == threshold_N1[row], kept)
+    indices_NM = keep_NP.nonzero()[:, 1].view(-1, kept)
     return indices_NM, gradients_NP.gather(1, indices_NM)
 
 
-def _largest(gradient_P: Tensor, kept: int) -> Tensor:
-    """The ascending indices of the `kept` largest magnitudes of one row."""
-    magnitude_P = gradient_P.abs()
-    magnitude_P.masked_fill_(magnitude_P.isnan(), math.inf)
-    # topk's own choice among ties differs between devices and shapes, so only its threshold is used.
-    threshold = magnitude_P.topk(kept, sorted=False).values.min()
-    above_A = (magnitude_P > threshold).nonzero().flatten()
-    tied_B = (magnitude_P == threshold).nonzero().flatten()
-    return torch.cat([above_A, tied_B[: kept - len(above_A)]]).sort().values
+def _drop_last_ties(keep_P: Tensor, tied_P: Tensor, kept: int) -> None:
+    """Unmark entries at the threshold, from the last, until `kept` are left."""
+    surplus = int(keep_P.sum()) - kept
+    keep_P[tied_P.nonzero().flatten()[-surplus:]] = False

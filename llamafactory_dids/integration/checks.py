@@ -12,7 +12,7 @@ from llamafactory.model import load_config
 from .. import mixers
 from ..config import split_list
 from ..errors import DidsError, refuse
-from ..mixers import dids
+from ..mixers.dids import PRESET_WARNINGS, resolve
 from ..stages.layers import decoder_blocks
 from .proxy import proxy_arguments
 from .settings import Settings
@@ -88,11 +88,11 @@ def _check_mixer(settings: Settings) -> None:
         given = settings.config.dids_probs
         raise refuse("dids_probs", given, f"a list for static, nothing for others (mix_strategy is {settings.strategy})")
     try:
-        dids.resolve(**mixer_options(settings, "dids"))
+        resolve(**mixer_options(settings, "dids"))
     except ValueError as error:
         raise DidsError(str(error)) from None
     trial_mixer(settings)
-    warning = dids.PRESET_WARNINGS.get(settings.config.dids_preset)
+    warning = PRESET_WARNINGS.get(settings.config.dids_preset)
     if warning and "preset" in mixers.options(settings.strategy):
         logger.warning(warning)
 

@@ -6,7 +6,7 @@ from typing import Any
 from .. import __version__, mixers
 from ..artifacts.run_config import save_config
 from ..config import as_dict
-from ..mixers import dids
+from ..mixers.dids import resolve
 from ..training.plan import MixingPlan
 from .checks import mixer_options
 from .settings import Settings
@@ -37,7 +37,7 @@ def final_arguments(settings: Settings) -> dict[str, Any]:
     final["dids_seed"] = settings.seed
     final["dids_tasks"] = ",".join(settings.tasks) or None
     if "preset" in mixers.options(settings.strategy):
-        resolved = dids.resolve(**mixer_options(settings))
+        resolved = resolve(**mixer_options(settings))
         final |= {f"dids_{name}": value for name, value in resolved.items()}
     given = {key: value for key, value in settings.arguments.items() if not key.startswith("dids_")}
     return given | {key: value for key, value in final.items() if value is not None}

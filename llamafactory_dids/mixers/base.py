@@ -1,5 +1,4 @@
-"""The contract between the strategies and what measures for them (optax's: pure functions and a NamedTuple
-state).
+"""The contract between the strategies and what measures for them: pure functions and a NamedTuple state.
 
 A mixer says what it `needs`; `stages/signals.py` measures exactly that. It never sees a model, a dataset or a
 name of a domain or task, does no I/O and draws no random numbers.
@@ -58,23 +57,15 @@ class Signals:
     impact_DT: Array | None = None
 
 
-class State(Protocol):
-    """A NamedTuple of numpy arrays and nothing else, so that a checkpoint can hold it.
-
-    Saved field by field (`state._asdict()`), restored with `mixer.init()._replace(**arrays)`.
-    """
-
-    @property
-    def probabilities_D(self) -> Array: ...
-    def _asdict(self) -> dict[str, Any]: ...
-
-
 class Mixer(Protocol):
     """A strategy. `init` gives the state before training; `update` the probabilities of the next window.
 
     Both give finite probabilities that sum to one and are at least floor / D each, whatever the signals.
     `update` is a function of its arguments alone and treats the domains alike: permuted signals give permuted
     probabilities.
+
+    A state is a NamedTuple of numpy arrays and nothing else, `probabilities_D` always among them, so that a
+    checkpoint can hold it: save `state._asdict()`, restore with `mixer.init()._replace(**arrays)`.
     """
 
     @property
@@ -85,16 +76,6 @@ class Mixer(Protocol):
     def needs(self) -> Needs: ...
     def init(self) -> Any: ...
     def update(self, state: Any, signals: Signals) -> tuple[Array, Any]: ...
-
-
-class Factory(Protocol):
-    """What a strategy's file exports: (num_domains, num_tasks, keyword options) -> Mixer.
-
-    The option names are the YAML keys without `dids_`. All take `sizes_D`, the number of samples of each
-    domain.
-    """
-
-    def __call__(self, num_domains: int, num_tasks: int, /, **options: Any) -> Mixer: ...
 
 
 def read_impact(signals: Signals, num_domains: int, num_tasks: int) -> tuple[Array, Bools]:
@@ -113,9 +94,7 @@ def read_losses(signals: Signals, num_tasks: int) -> Array:
     """`task_losses_UT`: huge values cut off, all that is not finite NaN."""
     losses_UT = signals.task_losses_UT
     assert losses_UT is not None and losses_UT.ndim == 2, "as `needs` asks"
-    assert len(losses_UT) >= 1 and losses_UT.shape[1] == num_tasks, (
-        "a row for each measurement, a column for each task"
-    )
+    assert len(losses_UT) >= 1 and losses_UT.shape[1] == num_tasks, "U x T with U >= 1"
     return np.where(np.isfinite(losses_UT), np.clip(losses_UT, -_LARGEST, _LARGEST), np.nan)
 
 

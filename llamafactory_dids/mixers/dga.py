@@ -73,9 +73,11 @@ def dga(
     ema_beta: float | None = None,
     sizes_D: ArrayLike | None = None,
 ) -> Dga:
-    """`mix_strategy: dga`. `eta` is 4 / T unless given (a is a sum over tasks, and `dids` takes 4 times their
-    mean); `ema_beta`, 0.1 unless given, is the weight of the old p. Raises ValueError for a value out of
-    range."""
+    """`mix_strategy: dga`. Raises ValueError for a value that is not allowed.
+
+    `eta` is 4 / T unless given, since a is a sum over the tasks where `dids` takes 4 times their mean.
+    `ema_beta`, 0.1 unless given, is the weight of the old p.
+    """
     require_tasks("dga", num_tasks)
     eta = 4.0 / num_tasks if eta is None else eta
     ema_beta = 0.1 if ema_beta is None else ema_beta

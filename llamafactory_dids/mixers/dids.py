@@ -1,6 +1,7 @@
 """Domain Impact-aware Data Sampling (equations 13 and 16, Algorithm 1; method.md, sections 3 to 5).
 
-    U_i = sum_j I_ij w_j      p_hat = update(U, p)      p ← beta p + (1 - beta) p_hat      p ← (1 - f) p + f / D
+    U_i = sum_j I_ij w_j      p_hat = update(U, p)      p ← beta p + (1 - beta) p_hat      p ← (1 - f) p + f /
+    D
 
 `default` departs from the paper where its formulas contradict each other or lost in experiments; `paper`
 keeps to them where they can work; `literal` and `authors` are as printed and as released, to be measured
@@ -170,7 +171,8 @@ class Dids:
         return DidsState(self.initial_D.copy(), np.zeros(self.num_domains), zeros_T, zeros_T.copy())
 
     def update(self, state: DidsState, signals: Signals) -> tuple[Array, DidsState]:
-        """One update. Without a usable task p stays as it is; a usable task of weight zero is still usable."""
+        """One update. Without a usable task p stays as it is; a usable task of weight zero is still
+        usable."""
         impact_DT, usable_T = read_impact(signals, self.num_domains, self.num_tasks)
         weight_T, potential_T, usable_T = self._weigh_tasks(signals, usable_T)
         utility_D = (impact_DT * weight_T).sum(axis=1)

@@ -125,6 +125,8 @@ class MixtureController:
 
     def _update(self, step: int) -> None:
         assert self.meter is not None
+        if self.running is not None:
+            self.running.rest()  # a measurement is no training batch
         tasks = self.meter.tasks(list(self.plan.tasks.values()))
         self.losses.append(tasks.losses_T)
         impact_DT = None

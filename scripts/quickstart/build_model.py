@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.utils import logging
 
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"
 
@@ -78,6 +79,7 @@ def main() -> None:
     args = parser.parse_args()
     tokenizer = train_tokenizer(args.data, args.vocab_size)
     model = build_llama(tokenizer, args.seed)
+    logging.disable_progress_bar()
     tokenizer.save_pretrained(args.output)
     model.save_pretrained(args.output)
     print(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens: {args.output}")

@@ -117,7 +117,7 @@ def test_chunks_leave_no_seam(monkeypatch):
     x_NP = normal(3, 1000)
     indices_NM, values_NM = keep_largest(x_NP, 0.5)
     whole = Projection(1000, K).project(x_NP), Projection(1000, K).project_sparse(indices_NM, values_NM)
-    monkeypatch.setattr(projection, "_CHUNK", 64)
+    monkeypatch.setattr(projection, "_chunk", lambda device: 64)
     parts = Projection(1000, K).project(x_NP), Projection(1000, K).project_sparse(indices_NM, values_NM)
     assert torch.equal(whole[0], parts[0]) and torch.equal(whole[1], parts[1])
 

@@ -16,7 +16,7 @@ def test_exactly_the_entries_of_largest_magnitude_are_kept(gradients_NP, ratio):
     indices_NM, values_NM = keep_largest(gradients_NP, ratio)
     assert indices_NM.shape == (7, math.ceil(ratio * 503))
     for gradient_P, indices_M, values_M in zip(gradients_NP, indices_NM, values_NM, strict=True):
-        expected = sorted(range(503), key=lambda p: -abs(gradient_P[p].item()))[: len(indices_M)]  # noqa: B023
+        expected = sorted(range(503), key=lambda p: -abs(gradient_P[p].item()))[: len(indices_M)]
         assert indices_M.tolist() == sorted(expected)
         assert torch.equal(values_M, gradient_P[indices_M])
 

@@ -1,4 +1,5 @@
-"""Equations 11 and 12 and the impact of method.md, section 3, one pair of vectors and one number at a time."""
+"""Equations 11 and 12 and the impact of method.md, section 3, one pair of vectors and one number at a
+time."""
 
 import math
 

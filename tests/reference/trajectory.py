@@ -10,7 +10,7 @@ def best_residual(losses: np.ndarray, num_rates: int = 4000) -> float:
 
 
 def residual(decay: np.ndarray, losses: np.ndarray) -> float:
-    """The least sum of squares of losses - (a * decay + c): inside the quadrant if it can be, else on an edge."""
+    """The least sum of squares of losses - (a * decay + c): inside the quadrant, or else on an edge."""
     design = np.stack([decay, np.ones_like(decay)], axis=1)
     a, c = np.linalg.lstsq(design, losses, rcond=None)[0]
     only_a = max(0.0, decay @ losses / (decay @ decay))

@@ -1,4 +1,4 @@
-"""The quickstart's generator and summary. That it runs and what it gives is for scripts/quickstart.sh itself."""
+"""The quickstart's generator and summary; what the runs give is for scripts/quickstart.sh to show."""
 
 import importlib
 import json
@@ -16,6 +16,7 @@ generate: ModuleType = importlib.import_module("generate")
 summary: ModuleType = importlib.import_module("summary")
 world: ModuleType = importlib.import_module("world")
 
+RUNS, WRITTEN = ("dids", "proportional"), ("mixture.jsonl", "domains.json")
 LOSSES = {"eval_task_a_test_loss": 1.0, "eval_task_b_test_loss": 2.0, "train_runtime": 40.0}
 
 
@@ -48,10 +49,7 @@ def test_no_prompt_occurs_twice(datasets):
 def test_sizes_are_as_documented(datasets):
     for name, (_, size) in generate.SOURCES.items():
         assert len(datasets[name]) == size
-        documented = next(
-            line for line in generate.__doc__.splitlines() if line.strip().startswith(f"{name} ")
-        )
-        assert documented.split()[1] == str(size)
+        assert [name, str(size)] in [line.split()[:2] for line in generate.__doc__.splitlines()]
     for name in generate.TASKS:
         assert (len(datasets[name]), len(datasets[f"{name}_test"])) == (200, 300)
 
@@ -70,13 +68,9 @@ def test_random_answers_have_nothing_to_do_with_their_prompts(datasets):
     for prompt, output in words[:half]:
         for word in prompt:
             seen.setdefault(word, Counter()).update(output[:1])
-    guesses = [
-        (seen[w].most_common(1)[0][0], output[0])
-        for prompt, output in words[half:]
-        for w in prompt
-        if w in seen
-    ]
-    assert sum(guess == first for guess, first in guesses) / len(guesses) < 4 * chance
+    best = {word: firsts.most_common(1)[0][0] for word, firsts in seen.items()}
+    hits = [best[word] == output[0] for prompt, output in words[half:] for word in prompt & best.keys()]
+    assert sum(hits) / len(hits) < 4 * chance
 
 
 def test_the_lexicon_can_be_learned_and_helps_no_task(datasets):
@@ -90,7 +84,7 @@ def test_the_lexicon_can_be_learned_and_helps_no_task(datasets):
 
 
 def test_what_a_task_asks_is_taught_by_some_source(datasets):
-    """In other words: no question of a task occurs in training, each part of its answer does, or nearly all."""
+    """In other words: the questions of a task occur nowhere in training, the parts of its answers do."""
     taught = {row["output"] for name in generate.SOURCES for row in datasets[name]}
     taught |= {part for answer in taught for part in answer.split(" and ")}
     for name in generate.TASKS:
@@ -118,7 +112,7 @@ def test_the_yaml_names_what_the_generator_writes():
 
 def make_pair(folder: Path, dids: dict[str, float] = LOSSES, random_probability: float = 0.1) -> Path:
     """The files of a DIDS and a proportional run, with two domains, one of which is half random answers."""
-    for run, results in (("dids", dids), ("proportional", LOSSES)):
+    for run, results in zip(RUNS, (dids, LOSSES), strict=True):
         (folder / run / "dids").mkdir(parents=True)
         (folder / run / "all_results.json").write_text(json.dumps(results))
     domains = [
@@ -151,12 +145,9 @@ def test_a_pair_of_runs_gives_a_table(tmp_path, monkeypatch, capsys):
 
 
 def test_several_seeds_give_standard_errors_and_wins(tmp_path, monkeypatch, capsys):
-    changes = (0.5, 0.7, 1.6)
     pairs = [
-        make_pair(
-            tmp_path / str(i), {**LOSSES, "eval_task_a_test_loss": loss}, random_probability=0.1 * (i + 1)
-        )
-        for i, loss in enumerate(changes)
+        make_pair(tmp_path / str(loss), {**LOSSES, "eval_task_a_test_loss": loss}, random_probability)
+        for loss, random_probability in ((0.5, 0.1), (0.7, 0.2), (1.6, 0.3))
     ]
     out = run_summary(monkeypatch, capsys, *pairs)
     assert "0.933 ± 0.338" in out
@@ -165,13 +156,7 @@ def test_several_seeds_give_standard_errors_and_wins(tmp_path, monkeypatch, caps
 
 
 @pytest.mark.parametrize(
-    "missing",
-    [
-        "dids/all_results.json",
-        "proportional/all_results.json",
-        "dids/dids/mixture.jsonl",
-        "dids/dids/domains.json",
-    ],
+    "missing", [f"{run}/all_results.json" for run in RUNS] + [f"dids/dids/{name}" for name in WRITTEN]
 )
 def test_a_missing_file_is_one_line_with_its_name(tmp_path, monkeypatch, capsys, missing):
     folder = make_pair(tmp_path)
