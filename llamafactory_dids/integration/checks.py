@@ -77,7 +77,9 @@ def _check_dataset(key: str, name: str, data_args: Any) -> None:
     try:
         (attributes,) = get_dataset_list([name], data_args.dataset_dir)
     except ValueError as error:
-        raise DidsError(f"{key}: got {name!r}, allowed: a name in {data_args.dataset_dir}'s dataset_info.json ({error})") from None
+        raise DidsError(
+            f"{key}: got {name!r}, allowed: a name in {data_args.dataset_dir}'s dataset_info.json ({error})"
+        ) from None
     path = Path(str(data_args.dataset_dir)) / attributes.dataset_name
     if attributes.load_from == "file" and not path.exists():
         raise DidsError(f"{key}: got {name!r}, whose file {path} is missing; allowed: a dataset whose file is there")
@@ -86,7 +88,9 @@ def _check_dataset(key: str, name: str, data_args: Any) -> None:
 def _check_mixer(settings: Settings) -> None:
     if (settings.config.dids_probs is None) == ("probabilities_D" in mixers.options(settings.strategy)):
         given = settings.config.dids_probs
-        raise refuse("dids_probs", given, f"a list for static, nothing for others (mix_strategy is {settings.strategy})")
+        raise refuse(
+            "dids_probs", given, f"a list for static, nothing for others (mix_strategy is {settings.strategy})"
+        )
     try:
         resolve(**mixer_options(settings, "dids"))
     except ValueError as error:
@@ -122,9 +126,7 @@ def mixer_options(settings: Settings, strategy: str | None = None) -> dict[str, 
 
 def _check_window(settings: Settings, training_args: Any) -> None:
     per_step = (
-        training_args.per_device_train_batch_size
-        * training_args.gradient_accumulation_steps
-        * training_args.world_size
+        training_args.per_device_train_batch_size * training_args.gradient_accumulation_steps * training_args.world_size
     )
     if settings.config.dids_update_samples < per_step:
         raise refuse(

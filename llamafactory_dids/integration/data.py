@@ -1,7 +1,7 @@
 """The data path: the host's own loading and tokenising, with each sample's source, key and domain kept.
 
-    aligned example ──(tagging)──▶ + key, source ──(keeping_tags)──▶ tokenised sample + key, source
-                                                  ──(mixing)──▶ + domain, and the plan for the trainer
+aligned example ──(tagging)──▶ + key, source ──(keeping_tags)──▶ tokenised sample + key, source
+                                              ──(mixing)──▶ + domain, and the plan for the trainer
 """
 
 import copy
@@ -9,8 +9,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from llamafactory.data import loader
 from datasets import concatenate_datasets
+from llamafactory.data import loader
 
 from ..errors import DidsError
 from ..training.collator import DOMAIN_COLUMN, KEY_COLUMN, SOURCE_COLUMN
@@ -90,7 +90,9 @@ class TagKeepingProcessor:
             return self.inner.preprocess_dataset(examples)  # type: ignore[no-any-return]
         rows: dict[str, list[Any]] = {}
         for indices, tags in self._groups(examples):
-            part = self.inner.preprocess_dataset({k: [v[i] for i in indices] for k, v in examples.items() if k not in TAGS})
+            part = self.inner.preprocess_dataset(
+                {k: [v[i] for i in indices] for k, v in examples.items() if k not in TAGS}
+            )
             count = len(next(iter(part.values()), []))
             if count and tags.get(DOMAIN_COLUMN) == UNKNOWN:
                 raise DidsError(
@@ -182,9 +184,7 @@ class DataSource:
         data_args = copy.copy(self.data_args)
         data_args.packing = data_args.neat_packing = False
         data_args.eval_dataset = None
-        module = self.host(
-            template, self.model_args, data_args, self.training_args, self.stage, tokenizer, processor
-        )
+        module = self.host(template, self.model_args, data_args, self.training_args, self.stage, tokenizer, processor)
         return module["train_dataset"]
 
     @undisturbed

@@ -66,13 +66,15 @@ def given_map(settings: Settings) -> DomainMap:
     for key, value in domain_map.inputs.items():
         if key in settings.arguments and getattr(settings.config, key) != value:
             raise DidsError(
-                f"{key}: got {settings.arguments[key]!r}, but {path} was made with {value!r}; allowed: the map's value, "
-                "or dids_domains: cluster"
+                f"{key}: got {settings.arguments[key]!r}, but {path} was made with {value!r}; "
+                "allowed: the map's value, or dids_domains: cluster"
             )
     return domain_map
 
 
-def clustered_map(settings: Settings, model_args: Any, data_args: Any, stage: str, samples: TokenisedSamples) -> DomainMap:
+def clustered_map(
+    settings: Settings, model_args: Any, data_args: Any, stage: str, samples: TokenisedSamples
+) -> DomainMap:
     """The map that these inputs make: read if it is in the cache, else made by gradients and k-means, on all ranks.
 
     Raises DidsError, with both values, where what the cache holds was made from other inputs.
@@ -159,9 +161,7 @@ def _gradient_store(
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
     model = proxy.load_proxy(settings, model_args, samples.tokenizer, device)
     tracked = track_layers(model, config.dids_gradient_layers)
-    projector = SampleProjector(
-        model, tracked, config.dids_topk_ratio, config.dids_projection_dim, settings.seed
-    )
+    projector = SampleProjector(model, tracked, config.dids_topk_ratio, config.dids_projection_dim, settings.seed)
     fill_store(store, Samples(samples.dataset, lengths, pad_collate(pad_id)), projector)
     del model, tracked, projector
     gc.collect()
@@ -183,7 +183,9 @@ def _cluster(
     groups_N = np.array([index[group] for group in group_N], dtype=np.int64)
     features_NK, written_N = read_features(store, config.dids_normalize)
     if lost := int((~written_N).sum()):
-        logger.warning("%d of %d samples have no gradient and join their dataset's largest domain", lost, len(written_N))
+        logger.warning(
+            "%d of %d samples have no gradient and join their dataset's largest domain", lost, len(written_N)
+        )
     domains_N = cluster_domains(
         features_NK, written_N, groups_N, shares, min_size=config.dids_min_domain_size, seed=seed
     )

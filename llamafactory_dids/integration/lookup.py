@@ -7,7 +7,6 @@ import numpy as np
 from ..artifacts.domain_map import DomainMap
 from ..training.collator import KEY_COLUMN, SOURCE_COLUMN
 
-
 UNKNOWN = -1  # an example that the host drops when it tokenises, so that no map has it
 
 

@@ -40,7 +40,9 @@ def make_plan(settings: Settings, source: "DataSource") -> dict[str, Any]:
         domains_N = np.asarray(module["train_dataset"][DOMAIN_COLUMN], dtype=np.int64)
     else:
         module = source.module()
-        samples = None if _other_tokens(settings, source) else TokenisedSamples(module["train_dataset"], source.tokenizer)
+        samples = (
+            None if _other_tokens(settings, source) else TokenisedSamples(module["train_dataset"], source.tokenizer)
+        )
         domain_map = find_domains(settings, source, samples or proxy_samples(settings, source))
         domains_N = _domains_of(module["train_dataset"], domain_map)
     domain_map, domains_N = _drop_empty(domain_map, domains_N)
@@ -176,7 +178,9 @@ def _probabilities(
     if len(given) == num_domains:
         return given
     if len(given) != len(sources):
-        raise refuse("dids_probs", settings.config.dids_probs, f"{num_domains} numbers (domains) or {len(sources)} (datasets)")
+        raise refuse(
+            "dids_probs", settings.config.dids_probs, f"{num_domains} numbers (domains) or {len(sources)} (datasets)"
+        )
     counts_SD = np.zeros((len(sources), num_domains))
     index = {source: i for i, source in enumerate(sources)}
     np.add.at(counts_SD, ([index[s] for s in domain_map.sources_N], domain_map.domains_N), 1)

@@ -15,14 +15,14 @@ Result = TypeVar("Result")
 @contextmanager
 def undisturbed_randomness() -> Iterator[None]:
     """Python's, numpy's and torch's global generators, as they were."""
-    python, array = random.getstate(), np.random.get_state()  # noqa: NPY002
+    python, array = random.getstate(), np.random.get_state()
     devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
     try:
         with torch.random.fork_rng(devices=list(devices)):
             yield
     finally:
         random.setstate(python)
-        np.random.set_state(array)  # noqa: NPY002
+        np.random.set_state(array)
 
 
 def undisturbed(function: Callable[..., Result]) -> Callable[..., Result]:

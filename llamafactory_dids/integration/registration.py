@@ -35,8 +35,18 @@ SEAMS = (
         data.tagging,
     ),
     Seam("data.loader", "_get_dataset_processor", ("data_args", "stage", "template", "tokenizer"), data.keeping_tags),
-    Seam("train.sft.workflow", "get_dataset", ("template", "model_args", "data_args", "training_args", "stage"), data.mixing),
-    Seam("train.pt.workflow", "get_dataset", ("template", "model_args", "data_args", "training_args", "stage"), data.mixing),
+    Seam(
+        "train.sft.workflow",
+        "get_dataset",
+        ("template", "model_args", "data_args", "training_args", "stage"),
+        data.mixing,
+    ),
+    Seam(
+        "train.pt.workflow",
+        "get_dataset",
+        ("template", "model_args", "data_args", "training_args", "stage"),
+        data.mixing,
+    ),
     Seam("train.sft.workflow", "CustomSeq2SeqTrainer", ("finetuning_args", "processor"), trainers.mixing_trainer),
     Seam("train.pt.workflow", "CustomTrainer", ("finetuning_args", "processor"), trainers.mixing_trainer),
     Seam(

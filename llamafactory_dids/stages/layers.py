@@ -84,8 +84,8 @@ def track_layers(model: nn.Module, share: float, *, trainable_only: bool = False
     ]
     if not found:
         raise DidsError(
-            f"dids_gradient_layers: got {share}, which tracks blocks {first} to {len(blocks) - 1} where no linear layer "
-            "is trained; allowed: a share that reaches a trained block"
+            f"dids_gradient_layers: got {share}, which tracks blocks {first} to {len(blocks) - 1} where no linear "
+            "layer is trained; allowed: a share that reaches a trained block"
         )
     names, layers, owners = zip(*found, strict=True)
     return TrackedLayers(owners[0], names, layers)

@@ -23,7 +23,9 @@ from .losses import causal_lm_losses
 def sample_gradients(inputs_NSI: Tensor, output_gradients_NSO: Tensor) -> Tensor:
     """Each sample's weight gradient, shape (N, O, I), in fp32 whatever the model's precision."""
     if inputs_NSI.dim() != 3:
-        raise ValueError(f"a tracked layer got an input of shape {tuple(inputs_NSI.shape)}, expected (samples, tokens, inputs)")
+        raise ValueError(
+            f"a tracked layer got an input of shape {tuple(inputs_NSI.shape)}, expected (samples, tokens, inputs)"
+        )
     return torch.bmm(output_gradients_NSO.float().transpose(1, 2), inputs_NSI.float())
 
 

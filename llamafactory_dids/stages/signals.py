@@ -25,7 +25,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class TaskMeasurement:
-    """For each of T tasks: mean loss over samples, mean gradient, and diagonal Fisher (mean of squares, equation 11)."""
+    """Mean loss over samples, mean gradient and diagonal Fisher (mean of squares, equation 11) of each of T tasks."""
 
     losses_T: np.ndarray[Any, np.dtype[np.float64]]
     gradients_TP: Tensor

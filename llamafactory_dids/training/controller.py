@@ -258,9 +258,7 @@ class MixtureController:
                     f"{folder}: was saved with {key} = {values.get(key)!r}, this run has {expected!r}; "
                     "allowed: the same set-up, or another output_dir"
                 )
-        self.state = type(self.state)(
-            **{name: tensors[f"mixer_{name}"].numpy() for name in self.state._fields}
-        )
+        self.state = type(self.state)(**{name: tensors[f"mixer_{name}"].numpy() for name in self.state._fields})
         self.losses = list(tensors["losses"].numpy())
         self.num_updates = int(values["num_updates"])
         self.seconds_before = float(values["seconds"])

@@ -134,7 +134,10 @@ class MixtureSampler:
 
     def _uniforms(self, start: int, stop: int) -> NDArray[np.float64]:
         first, last = start // CHUNK, (stop - 1) // CHUNK
-        blocks = [np.random.Generator(np.random.Philox(key=(self.seed, block))).random(CHUNK) for block in range(first, last + 1)]
+        blocks = [
+            np.random.Generator(np.random.Philox(key=(self.seed, block))).random(CHUNK)
+            for block in range(first, last + 1)
+        ]
         return np.concatenate(blocks)[start - first * CHUNK : stop - first * CHUNK]
 
     def _samples(self, domain: int, draws: NDArray[np.int64]) -> NDArray[np.uint32]:
