@@ -1,0 +1,72 @@
+"""Tiny models and tiny samples, made on the spot."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from llamafactory_dids.stages.batching import pad_collate
+
+VOCAB = 48
+collate = pad_collate(0)
+
+_SIZES = {"hidden_size": 32, "intermediate_size": 40, "num_attention_heads": 4, "num_key_value_heads": 2}
+
+
+def tiny_model(family: str = "llama", num_blocks: int = 4, seed: int = 0) -> Any:
+    """A random model in fp32 and eval mode: llama, mistral and qwen2 (nn.Linear), or gpt2 (Conv1D)."""
+    import transformers
+
+    common = {"vocab_size": VOCAB, "max_position_embeddings": 64, "pad_token_id": 0}
+    if family == "gpt2":
+        config = transformers.GPT2Config(
+            vocab_size=VOCAB, n_positions=64, n_embd=32, n_head=4, n_layer=num_blocks, bos_token_id=1, eos_token_id=1
+        )
+    else:
+        make = {"llama": "LlamaConfig", "mistral": "MistralConfig", "qwen2": "Qwen2Config"}[family]
+        config = getattr(transformers, make)(num_hidden_layers=num_blocks, **common, **_SIZES)
+    torch.manual_seed(seed)
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    for weight in model.parameters():
+        weight.data.mul_(3)  # larger than usual, so that gradients are far from rounding
+    return model
+
+
+def with_lora(model: Any, seed: int = 0) -> Any:
+    """The model with LoRA adapters on two kinds of layers, B not zero."""
+    import peft
+
+    torch.manual_seed(seed)
+    adapted = peft.get_peft_model(model, peft.LoraConfig(r=4, target_modules=["q_proj", "down_proj"]))
+    for name, weight in adapted.named_parameters():
+        if "lora_B" in name:
+            weight.data.normal_(0, 0.1)
+    return adapted.eval()
+
+
+def samples(count: int, seed: int = 0, longest: int = 14) -> list[dict[str, list[int]]]:
+    """`count` random samples of different lengths, each with a prompt that is not learned."""
+    generator = torch.Generator().manual_seed(seed)
+    made = []
+    for _ in range(count):
+        length = int(torch.randint(4, longest + 1, (), generator=generator))
+        prompt = int(torch.randint(1, length - 1, (), generator=generator))
+        ids = torch.randint(1, VOCAB, (length,), generator=generator).tolist()
+        made.append({"input_ids": ids, "labels": [-100] * prompt + ids[prompt:]})
+    return made
+
+
+def unlabelled(length: int = 6) -> dict[str, list[int]]:
+    """A sample of which nothing is learned."""
+    return {"input_ids": list(range(1, length + 1)), "labels": [-100] * length}
+
+
+def num_labelled(rows: Sequence[dict[str, list[int]]]) -> torch.Tensor:
+    """Tokens of each sample that the loss counts."""
+    return torch.tensor([sum(label != -100 for label in row["labels"][1:]) for row in rows])
+
+
+def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Of two gradients, flat, in float64."""
+    a, b = a.double().flatten(), b.double().flatten()
+    return float(a @ b / (a.norm() * b.norm()))

@@ -1,0 +1,87 @@
+import pytest
+from torch import nn
+
+from llamafactory_dids.errors import DidsError
+from llamafactory_dids.stages.layers import decoder_blocks, track_layers
+from tests.helpers import tiny_model, with_lora
+
+
+@pytest.mark.parametrize(
+    ("num_blocks", "share", "tracked"),
+    [(4, 0.1, 1), (4, 0.25, 1), (4, 0.26, 2), (4, 0.5, 2), (4, 1.0, 4), (10, 0.1, 1), (10, 0.3, 3), (3, 0.01, 1)],
+)
+def test_the_last_share_of_the_blocks_is_tracked_rounded_up_and_at_least_one(num_blocks, share, tracked):
+    model = tiny_model(num_blocks=num_blocks)
+    layers = track_layers(model, share)
+    blocks = {int(name.split(".")[0]) for name in layers.names}
+    assert blocks == set(range(num_blocks - tracked, num_blocks))
+    assert layers.first_block is model.model.layers[num_blocks - tracked]
+
+
+@pytest.mark.parametrize(("family", "layers_a_block"), [("llama", 7), ("mistral", 7), ("qwen2", 7), ("gpt2", 4)])
+def test_all_linear_layers_of_a_block_are_tracked_and_nothing_else(family, layers_a_block):
+    model = tiny_model(family)
+    tracked = track_layers(model, 0.5)
+    assert len(tracked.layers) == 2 * layers_a_block
+    assert model.lm_head not in tracked.layers
+    assert all(type(layer).__name__ in ("Linear", "Conv1D") for layer in tracked.layers)
+    assert tracked.num_entries() == sum(layer.weight.numel() for layer in tracked.layers)
+
+
+def test_shapes_are_outputs_by_inputs_for_conv1d_too():
+    tracked = track_layers(tiny_model("gpt2"), 0.25)
+    assert dict(zip(tracked.names, tracked.shapes(), strict=True)) == {
+        "3.attn.c_attn": (96, 32),
+        "3.attn.c_proj": (32, 32),
+        "3.mlp.c_fc": (128, 32),
+        "3.mlp.c_proj": (32, 128),
+    }
+
+
+def test_of_a_lora_model_the_trained_layers_are_its_adapters():
+    model = with_lora(tiny_model())
+    tracked = track_layers(model, 0.25, trainable_only=True)
+    assert sorted(tracked.names) == [
+        f"3.{layer}.{adapter}.default"
+        for layer in ("mlp.down_proj", "self_attn.q_proj")
+        for adapter in ("lora_A", "lora_B")
+    ]
+    assert tracked.shapes()[:2] == [(4, 32), (32, 4)]
+
+
+def test_frozen_layers_are_tracked_unless_only_trained_ones_are_asked_for():
+    model = tiny_model().requires_grad_(False)
+    model.model.layers[3].mlp.requires_grad_(True)
+    assert len(track_layers(model, 0.5).layers) == 14
+    names = track_layers(model, 0.5, trainable_only=True).names
+    assert sorted(names) == ["3.mlp.down_proj", "3.mlp.gate_proj", "3.mlp.up_proj"]
+
+
+def test_a_share_in_which_nothing_is_trained_is_refused_with_its_value():
+    model = tiny_model().requires_grad_(False)
+    model.model.layers[0].requires_grad_(True)
+    with pytest.raises(DidsError, match="dids_gradient_layers: got 0.5, .*blocks 2 to 3"):
+        track_layers(model, 0.5, trainable_only=True)
+
+
+def test_blocks_are_found_by_structure_whatever_their_name():
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.heads = nn.ModuleList([nn.Linear(2, 2)])
+            self.norms = nn.ModuleList([nn.LayerNorm(2) for _ in range(9)])
+            self.inner = nn.ModuleDict({"tower": nn.ModuleList([nn.Sequential(nn.Linear(2, 2)) for _ in range(3)])})
+
+    model = Odd()
+    assert decoder_blocks(model) == list(model.inner["tower"])
+
+
+def test_a_list_inside_a_block_is_part_of_the_block():
+    blocks = [nn.ModuleDict({"experts": nn.ModuleList([nn.Linear(2, 2) for _ in range(8)])}) for _ in range(2)]
+    model = nn.ModuleDict({"blocks": nn.ModuleList(blocks)})
+    assert decoder_blocks(model) == blocks
+
+
+def test_a_model_without_blocks_is_refused_by_name():
+    with pytest.raises(DidsError, match="dids_proxy_model: got 'Embedding', allowed: a model with decoder blocks"):
+        decoder_blocks(nn.Embedding(3, 3))

@@ -1,0 +1,154 @@
+"""The gradient engine against autograd on the weights themselves, one sample at a time."""
+
+import copy
+
+import pytest
+import torch
+
+from llamafactory_dids.stages.layers import track_layers
+from llamafactory_dids.stages.per_sample import GradientEngine, sample_gradients
+from tests.helpers import collate, cosine, samples, tiny_model, unlabelled, with_lora
+from tests.reference.gradients import mean_loss, sample_gradient
+
+FAMILIES = ["llama", "gpt2", "qwen2", "mistral"]
+
+
+def engine_gradients(model, tracked, rows) -> torch.Tensor:
+    _, _, pairs = GradientEngine(model, tracked).run(collate(rows))
+    return torch.cat([sample_gradients(x, y).flatten(1) for x, y in pairs], dim=1)
+
+
+def reference_gradients(model, tracked, rows) -> torch.Tensor:
+    return torch.stack([sample_gradient(model, tracked.layers, row) for row in rows])
+
+
+def assert_same(found_NP, expected_NP):
+    scale = expected_NP.abs().amax(dim=1, keepdim=True)
+    error = ((found_NP - expected_NP) / scale).abs().max()
+    assert error < 1e-4, f"largest error, relative to the sample's largest entry: {error}"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_gradients_of_a_padded_batch_are_autograds_of_each_sample_alone(family, share):
+    model, rows = tiny_model(family), samples(5)
+    tracked = track_layers(model, share)
+    assert_same(engine_gradients(model, tracked, rows), reference_gradients(model, tracked, rows))
+
+
+def test_gradients_of_lora_adapters_are_autograds():
+    model, rows = with_lora(tiny_model()), samples(4)
+    tracked = track_layers(model, 0.5, trainable_only=True)
+    assert_same(engine_gradients(model, tracked, rows), reference_gradients(model, tracked, rows))
+
+
+def test_the_batch_that_a_sample_came_in_does_not_change_its_gradient(model):
+    rows, tracked = samples(7), track_layers(model, 0.5)
+    alone_NP = torch.cat([engine_gradients(model, tracked, [row]) for row in rows])
+    batches = [[0, 1, 2, 3, 4, 5, 6], [6, 2, 4, 0, 5, 3, 1], [3, 1]]
+    for batch in batches:
+        together_NP = engine_gradients(model, tracked, [rows[i] for i in batch])
+        for position, i in enumerate(batch):
+            assert cosine(together_NP[position], alone_NP[i]) > 0.9999, (batch, i)
+        assert_same(together_NP, alone_NP[batch])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_losses_are_the_models_own_of_each_sample(family):
+    model, rows = tiny_model(family), samples(5)
+    losses_N, tokens_N, _ = GradientEngine(model, track_layers(model, 0.25)).run(collate(rows))
+    for row, loss, tokens in zip(rows, losses_N, tokens_N, strict=True):
+        own = model(input_ids=torch.tensor([row["input_ids"]]), labels=torch.tensor([row["labels"]])).loss
+        assert loss.item() == pytest.approx(own.item(), rel=1e-5)
+        assert loss.item() == pytest.approx(mean_loss(model, row).item(), rel=1e-5)
+        assert tokens.item() == sum(label != -100 for label in row["labels"])
+
+
+def test_a_sample_without_labels_has_no_loss_and_no_gradient_and_leaves_its_neighbours_alone(model):
+    rows, tracked = samples(2), track_layers(model, 0.5)
+    mixed = [rows[0], unlabelled(), rows[1]]
+    losses_N, tokens_N, _ = GradientEngine(model, tracked).run(collate(mixed))
+    gradients_NP = engine_gradients(model, tracked, mixed)
+    assert losses_N[1] == 0 and tokens_N[1] == 0 and not gradients_NP[1].any()
+    assert_same(gradients_NP[[0, 2]], reference_gradients(model, tracked, rows))
+
+
+def test_a_batch_without_any_label_has_gradients_of_zero(model):
+    tracked = track_layers(model, 0.5)
+    losses_N, tokens_N, _ = GradientEngine(model, tracked).run(collate([unlabelled(4), unlabelled(6)]))
+    assert losses_N.tolist() == [0, 0] and tokens_N.tolist() == [0, 0]
+    assert not engine_gradients(model, tracked, [unlabelled(4), unlabelled(6)]).any()
+
+
+def test_frozen_weights_have_the_same_gradients(model):
+    rows, frozen = samples(3), copy.deepcopy(model).requires_grad_(False)
+    tracked = track_layers(model, 0.25)
+    found_NP = engine_gradients(frozen, track_layers(frozen, 0.25), rows)
+    assert torch.equal(found_NP, engine_gradients(model, tracked, rows))
+
+
+def test_no_parameter_gets_a_gradient_and_one_that_has_keeps_it(model):
+    model = copy.deepcopy(model)
+    kept = model.model.layers[-1].mlp.down_proj.weight
+    kept.grad = torch.full_like(kept, 3.0)
+    GradientEngine(model, track_layers(model, 1.0)).run(collate(samples(2)))
+    assert [name for name, p in model.named_parameters() if p.grad is not None] == ["model.layers.3.mlp.down_proj.weight"]
+    assert (kept.grad == 3.0).all()
+
+
+def test_each_module_is_in_the_mode_that_it_was_in_even_after_an_error(model):
+    model = copy.deepcopy(model).train()
+    model.model.layers[0].eval()
+    before = [module.training for module in model.modules()]
+    engine = GradientEngine(model, track_layers(model, 0.5))
+    engine.run(collate(samples(2)))
+    assert [module.training for module in model.modules()] == before
+    with pytest.raises((IndexError, RuntimeError)):
+        engine.run(collate([{"input_ids": [10**6] * 3, "labels": [1] * 3}]))
+    assert [module.training for module in model.modules()] == before
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_it_measures_without_dropout(model):
+    model = copy.deepcopy(model).train()
+    model.config.attention_dropout = 0.5
+    for block in model.model.layers:
+        block.self_attn.attention_dropout = 0.5
+    rows, tracked = samples(3), track_layers(model, 0.5)
+    found_NP = engine_gradients(model, tracked, rows)
+    assert_same(found_NP, reference_gradients(model.eval(), tracked, rows))
+
+
+def test_gradients_stay_on_or_off_as_they_were(model):
+    engine = GradientEngine(model, track_layers(model, 0.5))
+    for enabled in (True, False):
+        with torch.set_grad_enabled(enabled):
+            engine.run(collate(samples(1)))
+            assert torch.is_grad_enabled() == enabled
+
+
+def test_gradient_checkpointing_changes_nothing(model):
+    rows, tracked = samples(3), track_layers(model, 0.5)
+    expected_NP = engine_gradients(model, tracked, rows)
+    checkpointed = copy.deepcopy(model).train()
+    checkpointed.gradient_checkpointing_enable({"use_reentrant": False})
+    assert torch.equal(engine_gradients(checkpointed, track_layers(checkpointed, 0.5), rows), expected_NP)
+
+
+def test_half_precision_activations_give_gradients_in_fp32():
+    x_NSI, y_NSO = torch.randn(2, 3, 4).bfloat16(), torch.randn(2, 3, 5).bfloat16()
+    found_NOI = sample_gradients(x_NSI, y_NSO)
+    assert found_NOI.dtype == torch.float32
+    for n in range(2):
+        expected_OI = sum(torch.outer(y_NSO[n, s].float(), x_NSI[n, s].float()) for s in range(3))
+        assert torch.allclose(found_NOI[n], expected_OI, atol=1e-6)
+
+
+def test_an_input_without_a_sample_dimension_is_refused_with_its_shape():
+    with pytest.raises(ValueError, match=r"\(3, 4\)"):
+        sample_gradients(torch.ones(3, 4), torch.ones(3, 5))
