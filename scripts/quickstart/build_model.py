@@ -1,6 +1,8 @@
-"""Build the quickstart's model: a tokenizer trained on the data, and a tiny Llama with random weights.
+"""Build a tiny model for a folder of data: a tokenizer trained on it, and a Llama with random weights.
 
     python scripts/quickstart/build_model.py --data quickstart/data --output quickstart/model --seed 1
+    python scripts/quickstart/build_model.py --data ../shared/data --datasets math_gsm8k,code_alpaca \
+        --output saves/tiny --vocab-size 4000 --max-length 512
 
 About 0.85M parameters in 4 decoder blocks: small enough to train on two CPU cores in a minute, and a complete
 model folder that `AutoTokenizer` and `AutoModelForCausalLM` load offline. The seed changes the weights only.
@@ -11,6 +13,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -19,17 +22,26 @@ from transformers.utils import logging
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"
 
 
-def texts(folder: Path) -> Iterator[str]:
-    """Every text of the data set, in the words of LLaMA-Factory's `default` template."""
-    for name in sorted(json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))):
-        for sample in json.loads((folder / f"{name}.json").read_text(encoding="utf-8")):
+def samples(path: Path) -> Iterator[dict[str, str]]:
+    """The alpaca-format samples of a JSON or parquet file."""
+    if path.suffix == ".parquet":
+        yield from pq.read_table(path, columns=["instruction", "input", "output"]).to_pylist()
+    else:
+        yield from json.loads(path.read_text(encoding="utf-8"))
+
+
+def texts(folder: Path, datasets: list[str]) -> Iterator[str]:
+    """Every text of the data sets (all of the folder's by default), in the words of the `default` template."""
+    info = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))
+    for name in datasets or sorted(info):
+        for sample in samples(folder / info[name]["file_name"]):
             yield f"Human: {sample['instruction']}"
-            yield sample["input"]
+            yield sample["input"] or ""
             yield "\nAssistant:"
             yield sample["output"]
 
 
-def train_tokenizer(folder: Path, vocab_size: int) -> PreTrainedTokenizerFast:
+def train_tokenizer(texts: Iterator[str], vocab_size: int, max_length: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer.
 
     `add_prefix_space` because LLaMA-Factory encodes an answer apart from its prompt: without it an answer's
@@ -44,9 +56,9 @@ def train_tokenizer(folder: Path, vocab_size: int) -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts(folder), trainer)
+    tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=PAD, bos_token=BOS, eos_token=EOS, model_max_length=256
+        tokenizer_object=tokenizer, pad_token=PAD, bos_token=BOS, eos_token=EOS, model_max_length=max_length
     )
 
 
@@ -60,7 +72,7 @@ def build_llama(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausal
         num_hidden_layers=4,
         num_attention_heads=4,
         num_key_value_heads=4,
-        max_position_embeddings=256,
+        max_position_embeddings=tokenizer.model_max_length,
         tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
@@ -74,10 +86,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("quickstart/data"))
     parser.add_argument("--output", type=Path, default=Path("quickstart/model"))
+    parser.add_argument("--datasets", default="", help="comma-separated; all that dataset_info.json has by default")
     parser.add_argument("--vocab-size", type=int, default=1500)
+    parser.add_argument("--max-length", type=int, default=256, help="in tokens")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
-    tokenizer = train_tokenizer(args.data, args.vocab_size)
+    names = [name for name in args.datasets.split(",") if name]
+    tokenizer = train_tokenizer(texts(args.data, names), args.vocab_size, args.max_length)
     model = build_llama(tokenizer, args.seed)
     logging.disable_progress_bar()
     tokenizer.save_pretrained(args.output)

@@ -37,3 +37,11 @@ def on_block(gradients, rows, columns):
     for gradient, chosen_rows, chosen_columns in zip(gradients, rows, columns, strict=True):
         parts += [gradient[r, c] for r in chosen_rows for c in chosen_columns]
     return torch.stack(parts)
+
+
+def keep_largest_by_sorting(gradient_P, count):
+    """The `count` entries of largest magnitude, zeros elsewhere."""
+    order = sorted(range(len(gradient_P)), key=lambda p: -abs(gradient_P[p]))
+    kept_P = gradient_P * 0
+    kept_P[order[:count]] = gradient_P[order[:count]]
+    return kept_P

@@ -1,0 +1,21 @@
+"""Fixtures of the integration tests: one world and one finished run for all of them."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; tiny models are faster so
+
+import pytest  # noqa: E402
+
+from tests.integration.support import arguments, make_world, train  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory):
+    """Data sets and models; read, never changed."""
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="session")
+def finished(world, tmp_path_factory):
+    """A finished `stage: sft` run of a full model over clustered domains; read, never changed."""
+    return train(arguments(world, tmp_path_factory.mktemp("finished")))

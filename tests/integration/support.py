@@ -1,0 +1,261 @@
+"""A small world of data and models, and short ways to train in it, for the integration tests."""
+
+import json
+import logging
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+import yaml
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+SOURCES = {"sums": 120, "pairs": 90, "noise": 60}
+TASKS = {"task_sums": 20, "task_pairs": 16}
+PAIRS = {"cat": "kitten", "dog": "puppy", "cow": "calf", "hen": "chick", "pig": "piglet", "fox": "cub"}
+PAD, BOS, EOS = "<pad>", "<s>", "</s>"
+
+
+@dataclass(frozen=True)
+class World:
+    """A folder of data sets and the folders of two models: the trained one, and a proxy with another tokenizer."""
+
+    folder: Path
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def model(self) -> Path:
+        return self.folder / "model"
+
+    @property
+    def proxy(self) -> Path:
+        return self.folder / "proxy"
+
+
+def make_world(folder: Path) -> World:
+    world = World(folder)
+    for seed, (name, size) in enumerate((SOURCES | TASKS).items()):
+        write_dataset(world.data, name, examples(name, size, seed))
+    build_model(world.model, world.data, vocab_size=400, layers=3)
+    build_model(world.proxy, world.data, vocab_size=300, layers=2)
+    return world
+
+
+def examples(kind: str, count: int, seed: int) -> list[dict[str, str]]:
+    """Alpaca examples; those of a task are like those of the source that it is named after."""
+    rng = random.Random(seed)
+    return [_example(kind, i, rng) for i in range(count)]
+
+
+def _example(kind: str, number: int, rng: random.Random) -> dict[str, str]:
+    if kind.endswith("sums"):
+        a, b = rng.randrange(50), rng.randrange(50)
+        return {"instruction": f"Case {number}: add {a} and {b}.", "input": "", "output": str(a + b)}
+    if kind.endswith("pairs"):
+        word = rng.choice(sorted(PAIRS))
+        return {"instruction": f"Case {number}: the young one?", "input": word, "output": f"{PAIRS[word]} of a {word}"}
+    words = ["".join(rng.choices("abcdefgh", k=4)) for _ in range(rng.randrange(3, 9))]
+    return {"instruction": f"Case {number}: answer {words[0]}.", "input": "", "output": " ".join(words[1:])}
+
+
+def write_dataset(folder: Path, name: str, rows: list[dict[str, str]]) -> None:
+    """Write the rows and enter them into `dataset_info.json`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(rows))
+    info = folder / "dataset_info.json"
+    known = json.loads(info.read_text()) if info.exists() else {}
+    info.write_text(json.dumps(known | {name: {"file_name": f"{name}.json"}}))
+
+
+def build_model(folder: Path, data: Path, *, vocab_size: int, layers: int) -> None:
+    """A tokenizer trained on the data and a tiny Llama with random weights."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[PAD, BOS, EOS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator((path.read_text() for path in sorted(data.glob("*.json"))), trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, bos_token=BOS, eos_token=EOS)
+    fast.save_pretrained(folder)
+    torch.manual_seed(vocab_size)
+    config = LlamaConfig(
+        vocab_size=len(fast),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        max_position_embeddings=128,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+
+
+def arguments(world: World, folder: Path, **changes: Any) -> dict[str, Any]:
+    """A run of 24 steps with 6 updates over 6 domains below `folder`; None takes a key away."""
+    values = {
+        "model_name_or_path": str(world.model),
+        "cache_dir": str(world.folder / "hub"),
+        "stage": "sft",
+        "do_train": True,
+        "finetuning_type": "full",
+        "dataset_dir": str(world.data),
+        "dataset": ",".join(SOURCES),
+        "template": "default",
+        "cutoff_len": 64,
+        "mix_strategy": "dids",
+        "dids_tasks": ",".join(TASKS),
+        "dids_task_samples": 12,
+        "dids_num_domains": 6,
+        "dids_min_domain_size": 5,
+        "dids_projection_dim": 64,
+        "dids_update_samples": 32,
+        "dids_cache_dir": str(folder / "cache"),
+        "output_dir": str(folder / "out"),
+        "overwrite_output_dir": True,
+        "use_cpu": True,
+        "per_device_train_batch_size": 8,
+        "max_steps": 24,
+        "learning_rate": 5e-3,
+        "lr_scheduler_type": "constant",
+        "logging_steps": 4,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "seed": 3,
+    }
+    return {key: value for key, value in (values | changes).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training that has ended (or broken off): its folder and, where it came so far, its trainer."""
+
+    folder: Path
+    trainer: Any
+
+    @property
+    def dids(self) -> Path:
+        return self.folder / "dids"
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return read_lines(self.dids / "mixture.jsonl")
+
+    @property
+    def probabilities(self) -> list[dict[str, float]]:
+        return [line["probabilities"] for line in self.lines]
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The trained model's, copied."""
+        return {name: tensor.clone() for name, tensor in self.trainer.model.state_dict().items()}
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def tuner() -> Any:
+    """The host's tuner, with the plugin on."""
+    import llamafactory_dids_activate
+
+    llamafactory_dids_activate.activate()
+    from llamafactory.train import tuner
+
+    return tuner
+
+
+def train(values: dict[str, Any], callbacks: Any = ()) -> Run:
+    """Train in this process, through the host's entry."""
+    host = tuner()
+    with captured_trainers() as seen:
+        host.run_exp(dict(values), list(callbacks))
+    return Run(Path(values["output_dir"]), seen[-1])
+
+
+@contextmanager
+def captured_trainers() -> Iterator[list[Any]]:
+    """The trainers that train within, as the mixin sees them."""
+    from llamafactory_dids.training.trainer import MixingTrainerMixin
+
+    original, seen = MixingTrainerMixin.train, []
+
+    def spy(self: Any, *args: Any, **kwargs: Any) -> Any:
+        seen.append(self)
+        return original(self, *args, **kwargs)
+
+    with mock.patch.object(MixingTrainerMixin, "train", spy):
+        yield seen
+
+
+@contextmanager
+def our_log() -> Iterator[list[str]]:
+    """What the plugin logs within, message by message."""
+    messages: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            messages.append(record.getMessage())
+
+    handler, logger = Keep(), logging.getLogger("llamafactory_dids")
+    logger.addHandler(handler)
+    try:
+        yield messages
+    finally:
+        logger.removeHandler(handler)
+
+
+def write_yaml(path: Path, values: dict[str, Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Of a subprocess: this environment's commands first, one thread, nothing said about the plugin."""
+    base = {key: value for key, value in os.environ.items() if not key.startswith("LLAMAFACTORY_DIDS")}
+    path = os.pathsep.join([str(Path(sys.executable).parent), base.get("PATH", "")])
+    return {**base, "PATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **changes}
+
+
+def start(command: list[str], **changes: str) -> "subprocess.Popen[str]":
+    """Start a command; `finish` collects it."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, env=environment(**changes), text=True, **pipes)
+
+
+def finish(process: "subprocess.Popen[str]", timeout: int = 150) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr; a process that takes too long is killed and fails the test."""
+    try:
+        stdout, stderr = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return process.returncode, stdout, stderr
+
+
+def run_command(command: list[str], timeout: int = 150, **changes: str) -> tuple[int, str, str]:
+    return finish(start(command, **changes), timeout)
+
+
+def run_good(command: list[str], timeout: int = 150, **changes: str) -> str:
+    """The stdout of a command that must succeed."""
+    code, stdout, stderr = run_command(command, timeout, **changes)
+    assert code == 0, stderr[-3000:]
+    return stdout

@@ -1,0 +1,136 @@
+"""The gradient store against autograd, a sort and an explicit projection matrix; killed and continued."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from llamafactory_dids.artifacts.gradient_store import open_store
+from llamafactory_dids.stages import gradients
+from llamafactory_dids.stages.gradients import SampleProjector, Samples, fill_store
+from llamafactory_dids.stages.layers import track_layers
+from tests.helpers import collate, samples, tiny_model, unlabelled
+from tests.reference.gradients import keep_largest_by_sorting, sample_gradient
+from tests.reference.projection import explicit_matrix
+
+K, SEED, RATIO, PART_ROWS = 24, 7, 0.1, 4
+ROWS = [*samples(9), unlabelled(), *samples(4, seed=1)]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model(num_blocks=3)
+
+
+def make_projector(model) -> SampleProjector:
+    return SampleProjector(model, track_layers(model, 0.3), RATIO, K, SEED)
+
+
+def fill(folder, projector, rows=ROWS):
+    store = open_store(folder, {"made": "by a test"}, len(rows), K, PART_ROWS)
+    fill_store(store, Samples(rows, [len(row["input_ids"]) for row in rows], collate), projector)
+    return store
+
+
+def read(store) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    parts = list(store.read_parts())
+    return tuple(np.concatenate([part[i] for part in parts]) for i in (1, 2, 3))
+
+
+@pytest.fixture(scope="module")
+def whole(model, tmp_path_factory):
+    """A store that was made at once."""
+    return fill(tmp_path_factory.mktemp("whole"), make_projector(model))
+
+
+def contents(store) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in store.folder.iterdir()}
+
+
+def test_each_row_is_the_samples_largest_gradient_entries_projected(model, whole):
+    tracked = track_layers(model, 0.3)
+    matrix_PK = explicit_matrix(tracked.num_entries(), K, SEED)
+    unit_NK, norm_N, written_N = read(whole)
+    for n, row in enumerate(ROWS):
+        if n == 9:
+            continue
+        gradient_P = sample_gradient(model, tracked.layers, row).double().numpy()
+        expected_K = keep_largest_by_sorting(gradient_P, math.ceil(RATIO * len(gradient_P))) @ matrix_PK
+        length = np.linalg.norm(expected_K)
+        assert written_N[n]
+        assert norm_N[n] == pytest.approx(length, rel=1e-4)
+        # float16 has 11 bits, and no entry of a unit row is above one
+        np.testing.assert_allclose(unit_NK[n], expected_K / length, atol=1e-3)
+
+
+def test_a_sample_without_labels_is_not_written(whole):
+    unit_NK, norm_N, written_N = read(whole)
+    assert np.flatnonzero(~written_N).tolist() == [9]
+    assert norm_N[9] == 0 and not unit_NK[9].any()
+
+
+class Broken(SampleProjector):
+    """Fails at a given batch, in the way given."""
+
+    def fail_at(self, batch: int, error: BaseException) -> "Broken":
+        self.left, self.error = batch, error
+        return self
+
+    def project(self, batch):
+        if self.left == 0:
+            raise self.error
+        self.left -= 1
+        return super().project(batch)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("out of memory")], ids=["killed", "failed"])
+@pytest.mark.parametrize("batches", [0, 1, 3])
+def test_a_store_killed_half_way_and_continued_is_the_one_made_at_once(model, whole, tmp_path, batches, error):
+    broken = Broken(model, track_layers(model, 0.3), RATIO, K, SEED).fail_at(batches, error)
+    with pytest.raises(type(error)):
+        fill(tmp_path, broken)
+    store = open_store(tmp_path, {"made": "by a test"}, len(ROWS), K, PART_ROWS)
+    assert len(store.missing_parts()) == store.num_parts - batches  # a part of four samples is one batch
+    assert contents(fill(tmp_path, make_projector(model))) == contents(whole)
+
+
+def test_parts_that_are_there_are_not_computed_again(model, whole):
+    fill(whole.folder, Broken(model, track_layers(model, 0.3), RATIO, K, SEED).fail_at(0, AssertionError()))
+
+
+def test_a_lost_part_alone_is_computed_again(model, whole, tmp_path):
+    store = fill(tmp_path, make_projector(model))
+    (tmp_path / "part-00001.npy").unlink()
+    counting = Broken(model, track_layers(model, 0.3), RATIO, K, SEED).fail_at(99, AssertionError())
+    fill(tmp_path, counting)
+    assert counting.left == 98
+    assert contents(store) == contents(whole)
+
+
+def test_a_gradient_that_is_not_finite_is_not_written_and_its_neighbours_are(model, whole, tmp_path):
+    projector = make_projector(model)
+    run, bad = projector.engine.run, ROWS[2]["input_ids"]
+
+    def overflow(batch):
+        losses_N, tokens_N, pairs = run(batch)
+        for n, ids in enumerate(batch["input_ids"].tolist()):
+            if ids[: len(bad)] == bad:
+                pairs[0][1][n] = torch.inf
+        return losses_N, tokens_N, pairs
+
+    projector.engine.run = overflow
+    unit_NK, norm_N, written_N = read(fill(tmp_path, projector))
+    assert np.flatnonzero(~written_N).tolist() == [2, 9]
+    assert norm_N[2] == 0 and not unit_NK[2].any()
+    others = [n for n in range(len(ROWS)) if n != 2]
+    assert np.array_equal(unit_NK[others], read(whole)[0][others])
+
+
+def test_little_memory_makes_small_batches_and_the_same_rows(model, whole, tmp_path, monkeypatch):
+    num_entries = track_layers(model, 0.3).num_entries()
+    monkeypatch.setattr(gradients, "_free_bytes", lambda device: int(16 * num_entries / gradients.MEMORY_SHARE))
+    counting = Broken(model, track_layers(model, 0.3), RATIO, K, SEED).fail_at(len(ROWS), AssertionError())
+    store = fill(tmp_path, counting)
+    assert counting.left == 0  # one sample a batch
+    np.testing.assert_allclose(read(store)[0], read(whole)[0], atol=1e-3)

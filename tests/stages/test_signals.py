@@ -1,0 +1,97 @@
+"""What the meter measures against plain loops over samples with autograd."""
+
+import numpy as np
+import pytest
+import torch
+
+from llamafactory_dids.core.fisher import impact
+from llamafactory_dids.mixers.base import Impact, Needs
+from llamafactory_dids.stages.entries import TrackedEntries
+from llamafactory_dids.stages.layers import track_layers
+from llamafactory_dids.stages.per_sample import GradientEngine
+from llamafactory_dids.stages.signals import Meter, TaskMeasurement, impact_matrix
+from tests.helpers import collate, num_labelled, samples, tiny_model, unlabelled
+from tests.reference.gradients import mean_loss, on_block, token_losses, weight_gradients
+
+TASKS = [samples(7, seed=1), samples(4, seed=2), samples(1, seed=3)]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model(num_blocks=3)
+
+
+def make_meter(model, budget=900, **options) -> Meter:
+    tracked = track_layers(model, 0.3)
+    return Meter(GradientEngine(model, tracked), TrackedEntries(tracked, budget, seed=5), collate, **options)
+
+
+def block_gradient(model, meter, loss) -> torch.Tensor:
+    gradients = weight_gradients(model, meter.engine.tracked.layers, loss)
+    return on_block(gradients, meter.entries.rows, meter.entries.columns)
+
+
+def close(found, expected) -> bool:
+    return torch.allclose(found, expected, atol=2e-5 * float(expected.abs().max()), rtol=1e-4)
+
+
+def test_task_loss_mean_gradient_and_fisher_are_plain_means_over_samples(model):
+    meter = make_meter(model, batch_size=3)
+    measured = meter.tasks(TASKS)
+    assert measured.gradients_TP.shape == measured.fisher_TP.shape == (3, meter.entries.size)
+    for task, rows in enumerate(TASKS):
+        losses = [mean_loss(model, row) for row in rows]
+        gradients = [block_gradient(model, meter, loss) for loss in losses]
+        assert measured.losses_T[task] == pytest.approx(sum(loss.item() for loss in losses) / len(rows), rel=1e-5)
+        assert close(measured.gradients_TP[task], sum(gradients) / len(rows))
+        assert close(measured.fisher_TP[task], sum(g * g for g in gradients) / len(rows))
+
+
+def test_a_domains_gradient_is_the_mean_over_its_tokens(model):
+    meter, rows = make_meter(model, batch_size=4), [*samples(6, seed=4), unlabelled()]
+    expected_P = torch.zeros(meter.entries.size)
+    for row in rows:
+        for loss in token_losses(model, row):
+            expected_P += block_gradient(model, meter, loss) / num_labelled(rows).sum()
+    assert close(meter.domain(rows), expected_P)
+
+
+def test_a_domain_without_labels_has_a_gradient_of_zero(model):
+    assert not make_meter(model).domain([unlabelled(), unlabelled(4)]).any()
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 64}, {"max_tokens": 20}])
+def test_batches_do_not_matter(model, options):
+    one, other = make_meter(model).tasks(TASKS), make_meter(model, **options).tasks(TASKS)
+    np.testing.assert_allclose(one.losses_T, other.losses_T, rtol=1e-5)
+    assert close(one.gradients_TP, other.gradients_TP) and close(one.fisher_TP, other.fisher_TP)
+
+
+def test_the_order_of_the_samples_does_not_matter(model):
+    one, other = make_meter(model).tasks(TASKS), make_meter(model).tasks([rows[::-1] for rows in TASKS])
+    np.testing.assert_allclose(one.losses_T, other.losses_T, rtol=1e-5)
+    assert close(one.gradients_TP, other.gradients_TP)
+
+
+def test_measuring_leaves_the_samples_as_they_were(model):
+    rows = samples(3, seed=6)
+    before = [dict(row) for row in rows]
+    make_meter(model).tasks([rows])
+    assert rows == before
+
+
+@pytest.mark.parametrize("wanted", [Impact("preconditioned", "cosine"), Impact("gradient", "dot"), Impact("kl", "none")])
+def test_the_impact_is_measured_in_the_metric_that_the_mixer_asked_for(wanted):
+    generator = torch.Generator().manual_seed(0)
+    domains_DP, tasks_TP = (torch.randn(n, 30, generator=generator) for n in (4, 2))
+    fisher_TP = torch.rand(2, 30, generator=generator)
+    measured = TaskMeasurement(np.ones(2), tasks_TP, fisher_TP)
+    found_DT = impact_matrix(Needs(impact=wanted), domains_DP, measured)
+    np.testing.assert_array_equal(
+        found_DT, impact(domains_DP, tasks_TP, fisher_TP, kind=wanted.kind, normalize=wanted.normalize)
+    )
+    assert found_DT.shape == (4, 2)
+
+
+def test_no_impact_is_computed_for_a_mixer_that_needs_none():
+    assert impact_matrix(Needs(task_losses=True), torch.ones(2, 3), None) is None
