@@ -57,16 +57,29 @@ def _activate(arguments: argparse.Namespace, overrides: list[str]) -> None:
 
 
 def _train(arguments: argparse.Namespace, overrides: list[str]) -> None:
+    by_itself = "llamafactory_dids_activate" in sys.modules and os.environ.get("LLAMAFACTORY_DIDS") != "0"
     _activate(arguments, overrides)
-    from llamafactory.launcher import launch
-
     if "LOCAL_RANK" in os.environ:  # started by torchrun, so there is nothing left to launch
         sys.argv.pop(1)
         from llamafactory.train.tuner import run_exp
 
         run_exp()
-    else:
-        launch()
+        return
+    from llamafactory.launcher import launch
+
+    if not by_itself and _starts_processes():
+        raise DidsError(
+            "the processes that LLaMA-Factory would start do not know the plugin (no .pth file, or "
+            f"LLAMAFACTORY_DIDS=0); allowed: torchrun --nproc-per-node N -m llamafactory_dids train {arguments.yaml}"
+        )
+    launch()
+
+
+def _starts_processes() -> bool:
+    """Whether the host's launcher would start torchrun."""
+    from llamafactory.extras.misc import get_device_count, is_env_enabled, use_ray
+
+    return bool(is_env_enabled("FORCE_TORCHRUN") or (get_device_count() > 1 and not use_ray()))
 
 
 def _cluster(arguments: argparse.Namespace, overrides: list[str]) -> None:

@@ -6,6 +6,8 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
+from ..errors import DidsError
+from .errors import one_line
 from .provenance import versions
 
 
@@ -43,12 +45,14 @@ def _torch() -> Finding:
 
 def _host() -> Finding:
     try:
+        from llamafactory.extras.env import VERSION
+
         from . import registration
-    except ImportError as error:
-        return Finding("llamafactory", False, str(error), "pip install llamafactory==0.9.5")
+    except (ImportError, DidsError) as error:
+        return Finding("llamafactory", False, one_line(error), "pip install llamafactory==0.9.5")
     if missing := registration.missing_seams():
         return Finding("llamafactory seams", False, f"missing: {', '.join(missing)}", "pip install llamafactory==0.9.5")
-    return Finding("llamafactory seams", True, f"all {len(registration.SEAMS)} found")
+    return Finding("llamafactory seams", True, f"{VERSION} has all {len(registration.SEAMS)}")
 
 
 def _activation() -> Finding:

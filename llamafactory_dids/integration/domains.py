@@ -60,11 +60,14 @@ def domains_by_source(samples: TokenisedSamples, sources: Sequence[str]) -> Doma
 
 
 def given_map(settings: Settings) -> DomainMap:
-    """The map at `dids_domains`. Raises DidsError where clustering keys that were set say otherwise."""
+    """The map at `dids_domains`. Raises DidsError where clustering keys that were set say otherwise.
+
+    `dids_seed` may differ: with a given map it is the seed of sampling alone.
+    """
     path = Path(settings.config.dids_domains).expanduser()
     domain_map = load_map(path)
     for key, value in domain_map.inputs.items():
-        if key in settings.arguments and getattr(settings.config, key) != value:
+        if key != "dids_seed" and key in settings.arguments and getattr(settings.config, key) != value:
             raise DidsError(
                 f"{key}: got {settings.arguments[key]!r}, but {path} was made with {value!r}; "
                 "allowed: the map's value, or dids_domains: cluster"

@@ -28,12 +28,17 @@ def versions() -> dict[str, str]:
 
 def write_config(plan: MixingPlan, settings: Settings) -> None:
     """Write `config.yaml` into the run's folder."""
-    save_config(plan.folder / "config.yaml", final_arguments(settings), {"versions": versions()})
+    arguments = final_arguments(settings, plan.domain_map.inputs)
+    save_config(plan.folder / "config.yaml", arguments, {"versions": versions()})
 
 
-def final_arguments(settings: Settings) -> dict[str, Any]:
-    """The run's arguments with every `dids_*` key at its final value; what stays unset is left out."""
+def final_arguments(settings: Settings, map_inputs: dict[str, Any]) -> dict[str, Any]:
+    """The run's arguments with every `dids_*` key at its final value; what stays unset is left out.
+
+    Keys of the clustering have the values that the map was made with, which for a given map are not the run's.
+    """
     final = as_dict(settings.config)
+    final |= {key: value for key, value in map_inputs.items() if key in final}
     final["dids_seed"] = settings.seed
     final["dids_tasks"] = ",".join(settings.tasks) or None
     if "preset" in mixers.options(settings.strategy):

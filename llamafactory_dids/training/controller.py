@@ -263,6 +263,8 @@ class MixtureController:
         self.num_updates = int(values["num_updates"])
         self.seconds_before = float(values["seconds"])
         self.sampler.history = list(zip(values["history_starts"], tensors["history"].numpy(), strict=True))
+        # the host tells a sampler the epoch in a single process only
+        self.sampler.set_epoch(int(values["step"]) * self.samples_per_step // self.sampler.epoch_size)
         if self.running is not None:
             self.running.restore({k: v for k, v in tensors.items() if k.startswith("running_")})
         if ranks.world()[0] == 0:

@@ -120,15 +120,16 @@ class MixtureSampler:
     def _choose(
         self, p_D: NDArray[np.float64], start: int, stop: int, counts_D: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        chosen = _pick(p_D, self._uniforms(start, stop))
+        uniforms = self._uniforms(start, stop)
         if not self.drop:
-            return chosen
+            return _pick(p_D, uniforms)
+        chosen = np.empty(stop - start, dtype=np.int64)
         for i in range(len(chosen)):  # a domain may run out at any draw
             passes = counts_D // np.maximum(self.sizes_D, 1)
-            left_D = p_D * (passes == passes[self.sizes_D > 0].min()) * (self.sizes_D > 0)
-            if left_D[chosen[i]] == 0:
-                left_D = left_D if left_D.sum() > 0 else (passes == passes[self.sizes_D > 0].min()) * self.sizes_D
-                chosen[i] = _pick(left_D / left_D.sum(), self._uniforms(start + i, start + i + 1))[0]
+            open_D = (self.sizes_D > 0) & (passes == passes[self.sizes_D > 0].min())
+            left_D = p_D * open_D
+            # picked anew among what is left: an exhausted domain's own numbers would all fall to its neighbours
+            chosen[i] = _pick(left_D if left_D.any() else open_D * self.sizes_D, uniforms[i : i + 1])[0]
             counts_D[chosen[i]] += 1
         return chosen
 

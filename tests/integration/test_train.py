@@ -1,6 +1,203 @@
+"""Every way to train that the plugin knows, through the host's own entry."""
+
+import json
+import math
+
 import pytest
+import yaml
+
+from llamafactory_dids.artifacts.domain_map import load_map
+from tests.integration.support import SOURCES, TASKS, arguments, our_log, train, write_dataset
+
 pytestmark = pytest.mark.integration
-def test_x(finished):
-    print(finished.lines[0], finished.lines[-1])
-    import os
-    os.system(f"ls -R {finished.folder}; cat {finished.dids}/config.yaml")
+
+KEYS = {
+    "step",
+    "samples_seen",
+    "seconds",
+    "applies_from_sample",
+    "probabilities",
+    "impact",
+    "task_loss",
+    "task_potential",
+    "samples_drawn",
+}
+WAYS = {
+    "sft_full": {},
+    "sft_lora": {"finetuning_type": "lora", "lora_rank": 4},
+    "sft_packed": {"packing": True, "per_device_train_batch_size": 2, "dids_update_samples": 8},
+    "pt_packed": {"stage": "pt", "per_device_train_batch_size": 2, "dids_update_samples": 8},
+    "pt_unpacked": {"stage": "pt", "packing": False},
+}
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def run(request, world, tmp_path_factory):
+    """A finished run of each way to train, with the samples of its 24 steps and of a window."""
+    if request.param == "sft_full":
+        return request.getfixturevalue("finished"), 192, 32
+    ran = train(arguments(world, tmp_path_factory.mktemp(request.param), **WAYS[request.param]))
+    return (ran, 48, 8) if "_packed" in request.param else (ran, 192, 32)
+
+
+def test_run_leaves_every_artifact_behind(run):
+    names = {path.name for path in run[0].dids.iterdir()}
+    assert names == {"mixture.jsonl", "domains.parquet", "domains.json", "config.yaml", "mixture.png"}
+    assert (run[0].dids / "mixture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_log_starts_before_training_and_then_has_a_line_a_window(run):
+    ran, samples, window = run
+    assert [line["samples_seen"] for line in ran.lines] == list(range(0, samples + 1, window))
+    assert [line["step"] for line in ran.lines] == [24 * n // (samples // window) for n in range(len(ran.lines))]
+    assert all(set(line) == KEYS for line in ran.lines)
+    assert ran.lines[0]["impact"] == {} and len(set(ran.lines[0]["probabilities"].values())) == 1
+
+
+def test_probabilities_stay_on_the_simplex_above_the_floor_and_move(run):
+    for probabilities in run[0].probabilities:
+        assert math.isclose(sum(probabilities.values()), 1, abs_tol=1e-9)
+        assert min(probabilities.values()) >= 0.05 / len(probabilities) - 1e-12
+    assert run[0].probabilities[0] != run[0].probabilities[-1]
+
+
+def test_each_line_names_every_domain_and_every_task(run):
+    domains = set(load_map(run[0].dids).names)
+    for line in run[0].lines:
+        assert set(line["probabilities"]) == set(line["samples_drawn"]) == domains
+        assert set(line["task_loss"]) == set(TASKS)
+    assert set(run[0].lines[-1]["impact"]) == domains
+    assert all(set(by_task) == set(TASKS) for by_task in run[0].lines[-1]["impact"].values())
+
+
+def test_samples_drawn_add_up_to_the_draw_from_which_the_mixture_applies(run):
+    assert all(sum(line["samples_drawn"].values()) == line["applies_from_sample"] for line in run[0].lines)
+
+
+def test_map_has_each_sample_once_and_each_source(run):
+    domain_map = load_map(run[0].dids)
+    sizes = {name: domain_map.sources_N.count(name) for name in SOURCES}
+    assert sizes == SOURCES
+    assert len(domain_map.lookup()) == sum(SOURCES.values())
+    assert all(name.split("/")[0] in domain["sources"] for name, domain in _described(run[0]).items())
+
+
+def _described(ran):
+    content = json.loads((ran.dids / "domains.json").read_text())
+    return {domain["name"]: domain for domain in content["domains"]}
+
+
+def test_training_learns_the_tasks(finished):
+    before, after = finished.lines[0]["task_loss"], finished.lines[-1]["task_loss"]
+    assert all(after[task] < before[task] - 1 for task in TASKS)
+
+
+def replayed(ran, folder, **changes):
+    values = yaml.safe_load((ran.dids / "config.yaml").read_text())
+    return train(values | {"output_dir": str(folder)} | changes)
+
+
+def timeless(ran):
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in ran.lines]
+
+
+def test_run_repeated_from_its_config_is_the_same(run, tmp_path):
+    assert timeless(replayed(run[0], tmp_path)) == timeless(run[0])
+
+
+def test_run_repeated_in_another_cache_is_the_same(finished, tmp_path):
+    assert timeless(replayed(finished, tmp_path, dids_cache_dir=str(tmp_path / "cache"))) == timeless(finished)
+
+
+def test_another_dids_seed_draws_other_samples(finished, tmp_path):
+    other = replayed(finished, tmp_path, dids_seed=4, dids_domains="source")
+    same = replayed(finished, tmp_path / "same", dids_domains="source")
+    assert [line["samples_drawn"] for line in other.lines] != [line["samples_drawn"] for line in same.lines]
+
+
+def test_sources_are_domains_where_asked(world, tmp_path):
+    ran = train(arguments(world, tmp_path, dids_domains="source"))
+    assert {name: domain["sources"] for name, domain in _described(ran).items()} == {
+        name: {name: size} for name, size in SOURCES.items()
+    }
+    assert not (tmp_path / "cache").exists()
+
+
+def test_map_given_by_its_path_gives_its_domains(finished, world, tmp_path):
+    given = {"dids_domains": str(finished.dids), "dids_num_domains": None, "dids_min_domain_size": None}
+    ran = train(arguments(world, tmp_path, **given))
+    assert ran.probabilities == finished.probabilities
+    assert not (tmp_path / "cache").exists()
+    assert replayed(ran, tmp_path / "again").probabilities == ran.probabilities
+
+
+def test_map_fits_cut_and_reordered_data(finished, world, tmp_path):
+    for name in SOURCES:
+        rows = json.loads((world.data / f"{name}.json").read_text())
+        write_dataset(tmp_path / "data", name, rows[::-1])
+    for name in TASKS:
+        write_dataset(tmp_path / "data", name, json.loads((world.data / f"{name}.json").read_text()))
+    given = {"dids_domains": str(finished.dids), "dids_num_domains": None, "dids_min_domain_size": None}
+    ran = train(arguments(world, tmp_path, dataset_dir=str(tmp_path / "data"), max_samples=50, **given))
+    lookup, full = ran.trainer.mixture.plan.domain_map.lookup(), load_map(finished.dids)
+    names = ran.trainer.mixture.plan.domain_names
+    rows = ran.trainer.train_dataset
+    assert len(rows) == 150
+    for source, key, domain in zip(rows["dids_source"], rows["dids_key"], rows["dids_domain"], strict=True):
+        assert names[domain] == names[lookup[source, key]] == full.names[full.lookup()[source, key]]
+
+
+def test_proxy_with_another_tokenizer_makes_the_domains(world, tmp_path):
+    ran = train(arguments(world, tmp_path, dids_proxy_model=str(world.proxy)))
+    inputs = json.loads((ran.dids / "domains.json").read_text())["inputs"]["gradients"]
+    assert inputs["proxy"]["name"] == "proxy"
+    assert inputs["vocabulary"] != len(ran.trainer.processing_class)
+    assert len(ran.lines) == 7
+
+
+def test_fresh_domain_gradients_steer_the_mixture_too(finished, world, tmp_path):
+    ran = train(arguments(world, tmp_path, dids_domain_gradients="fresh"))
+    assert len(ran.lines) == 7 and ran.trainer.mixture.running is None
+    assert ran.probabilities[-1] != ran.probabilities[0]
+    assert ran.probabilities[-1] != finished.probabilities[-1]
+
+
+@pytest.mark.parametrize("preset", ["paper", "literal", "authors"])
+def test_every_preset_trains(preset, finished, world, tmp_path):
+    ran = train(arguments(world, tmp_path, dids_preset=preset))
+    assert len(ran.lines) == 7
+    assert all(math.isclose(sum(p.values()), 1, abs_tol=1e-9) for p in ran.probabilities)
+    assert ran.probabilities[-1] != finished.probabilities[-1]
+
+
+def test_static_shares_are_given_by_dataset(world, tmp_path):
+    ran = train(arguments(world, tmp_path, mix_strategy="static", dids_tasks=None, dids_probs=[0.7, 0.3, 0.0]))
+    by_source = dict.fromkeys(SOURCES, 0.0)
+    for name, probability in ran.probabilities[0].items():
+        by_source[name.split("/")[0]] += probability
+    assert by_source == pytest.approx({"sums": 0.7, "pairs": 0.3, "noise": 0.0})
+    drawn = ran.trainer.mixture.sampler.drawn()
+    names = ran.trainer.mixture.plan.domain_names
+    assert sum(n for name, n in zip(names, drawn, strict=True) if name.startswith("noise")) == 0
+    assert len(ran.lines) == 1
+
+
+def test_exhausted_domain_leaves_its_share_to_the_others(world, tmp_path):
+    shares = {"mix_strategy": "static", "dids_tasks": None, "dids_domains": "source", "dids_probs": "0.1,0.1,0.8"}
+    dropped = train(arguments(world, tmp_path / "drop", dids_exhausted="drop", **shares))
+    again = train(arguments(world, tmp_path / "reshuffle", dids_exhausted="reshuffle", **shares))
+    assert dropped.trainer.mixture.sampler.drawn()[2] == SOURCES["noise"]
+    assert again.trainer.mixture.sampler.drawn()[2] > SOURCES["noise"]
+
+
+def test_run_says_how_many_updates_it_makes_and_warns_when_they_are_few(world, tmp_path):
+    with our_log() as messages:
+        ran = train(arguments(world, tmp_path, dids_domains="source", dids_update_samples=64))
+    assert len(ran.lines) == 4
+    assert any("3 updates: one every 64 of 192" in message for message in messages)
+    assert any(message.startswith("only 3 updates") for message in messages)
+
+
+def test_observed_tasks_default_to_the_evaluated_ones(world, tmp_path):
+    ran = train(arguments(world, tmp_path, dids_domains="source", dids_tasks=None, eval_dataset="task_sums"))
+    assert set(ran.lines[0]["task_loss"]) == {"task_sums"}

@@ -20,7 +20,7 @@ def mean_loss(model, sample):
 
 def weight_gradients(model, layers, loss):
     """Gradient of `loss` on each layer's weight, outputs first."""
-    gradients = torch.autograd.grad(loss, [layer.weight for layer in layers])
+    gradients = torch.autograd.grad(loss, [layer.weight for layer in layers], retain_graph=True)
     conv = [type(layer).__name__ == "Conv1D" for layer in layers]
     return [g.T if transposed else g for g, transposed in zip(gradients, conv, strict=True)]
 

@@ -80,7 +80,9 @@ def test_measuring_leaves_the_samples_as_they_were(model):
     assert rows == before
 
 
-@pytest.mark.parametrize("wanted", [Impact("preconditioned", "cosine"), Impact("gradient", "dot"), Impact("kl", "none")])
+@pytest.mark.parametrize(
+    "wanted", [Impact("preconditioned", "cosine"), Impact("gradient", "dot"), Impact("kl", "none")]
+)
 def test_the_impact_is_measured_in_the_metric_that_the_mixer_asked_for(wanted):
     generator = torch.Generator().manual_seed(0)
     domains_DP, tasks_TP = (torch.randn(n, 30, generator=generator) for n in (4, 2))

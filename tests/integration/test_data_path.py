@@ -1,0 +1,170 @@
+"""One sample's way from its JSON line to its row: key, source and domain come along, tokens are the host's."""
+
+import json
+
+import pytest
+
+from tests.integration.support import SOURCES, TASKS, arguments, examples, tuner, write_dataset
+
+pytestmark = pytest.mark.integration
+
+DOMAIN, KEY, SOURCE = "dids_domain", "dids_key", "dids_source"
+NO_MIXTURE = {"mix_strategy": "concat"} | dict.fromkeys(
+    (
+        "dids_tasks",
+        "dids_task_samples",
+        "dids_num_domains",
+        "dids_min_domain_size",
+        "dids_projection_dim",
+        "dids_update_samples",
+        "dids_cache_dir",
+    )
+)
+
+
+def module_of(values):
+    """The dataset module that the host's workflow would get, and its tokenizer."""
+    host = tuner()
+    from llamafactory.data import get_template_and_fix_tokenizer
+    from llamafactory.model import load_tokenizer
+    from llamafactory.train.sft import workflow
+
+    model_args, data_args, training_args, finetuning_args, _ = host.get_train_args(values)
+    tokenizer_module = load_tokenizer(model_args)
+    template = get_template_and_fix_tokenizer(tokenizer_module["tokenizer"], data_args)
+    module = workflow.get_dataset(
+        template, model_args, data_args, training_args, stage=finetuning_args.stage, **tokenizer_module
+    )
+    return module, tokenizer_module["tokenizer"]
+
+
+def rows_of(values):
+    return module_of(values)[0]["train_dataset"]
+
+
+def by_instruction(values):
+    """Key of each sample, found by the case number and the words that its tokens decode to."""
+    module, tokenizer = module_of(values)
+    rows = module["train_dataset"]
+    texts = tokenizer.batch_decode(rows["input_ids"], skip_special_tokens=True)
+    pairs = zip(rows[SOURCE], texts, strict=True)
+    return dict(zip(pairs, rows[KEY], strict=True))
+
+
+@pytest.fixture
+def own_data(world, tmp_path):
+    """A copy of the world's data sets that a test may change; a function that rewrites one of them."""
+    for name in (*SOURCES, *TASKS):
+        write_dataset(tmp_path / "data", name, json.loads((world.data / f"{name}.json").read_text()))
+
+    def rewrite(name, change):
+        path = tmp_path / "data" / f"{name}.json"
+        write_dataset(tmp_path / "data", name, change(json.loads(path.read_text())))
+        return str(tmp_path / "data")
+
+    return rewrite
+
+
+@pytest.fixture(scope="module")
+def keys(world, tmp_path_factory):
+    """Key of each sample of the world."""
+    return by_instruction(arguments(world, tmp_path_factory.mktemp("keys"), dids_domains="source"))
+
+
+def test_keys_are_distinct_for_distinct_samples(keys):
+    assert len(keys) == len(set(keys.values())) == sum(SOURCES.values())
+
+
+def test_keys_survive_reordering_and_max_samples(keys, own_data, world, tmp_path):
+    folder = own_data("sums", lambda rows: rows[::-1])
+    found = by_instruction(arguments(world, tmp_path, dataset_dir=folder, dids_domains="source", max_samples=40))
+    assert len(found) == 120
+    assert found.items() <= keys.items()
+
+
+def test_keys_survive_rows_that_the_host_drops(keys, own_data, world, tmp_path):
+    too_long = {"instruction": "", "input": "", "output": ""}
+    folder = own_data("pairs", lambda rows: [too_long, *rows[:30], too_long, *rows[30:]])
+    found = by_instruction(arguments(world, tmp_path, dataset_dir=folder, dids_domains="source"))
+    assert found == keys
+
+
+def test_keys_do_not_depend_on_the_tokenizer(keys, world, tmp_path):
+    other = rows_of(arguments(world, tmp_path, dids_domains="source", model_name_or_path=str(world.proxy)))
+    assert sorted(other[KEY]) == sorted(keys.values())
+
+
+def test_keys_do_not_depend_on_the_source_or_the_stage(keys, world, tmp_path):
+    pt = rows_of(arguments(world, tmp_path, dids_domains="source", stage="pt", packing=False))
+    assert sorted(pt[KEY]) == sorted(keys.values())
+
+
+def test_each_row_has_its_source_and_domain(finished):
+    rows, plan = finished.trainer.train_dataset, finished.trainer.mixture.plan
+    lookup = plan.domain_map.lookup()
+    assert rows[DOMAIN] == [lookup[pair] for pair in zip(rows[SOURCE], rows[KEY], strict=True)]
+    assert [plan.domain_names[d].split("/")[0] for d in rows[DOMAIN]] == rows[SOURCE]
+
+
+@pytest.mark.parametrize("stage", ["sft", "pt"])
+def test_rows_are_the_hosts_own_row_for_row(stage, world, tmp_path):
+    changes = {"stage": stage, "packing": False}
+    ours = rows_of(arguments(world, tmp_path, dids_domains="source", **changes))
+    host = rows_of(arguments(world, tmp_path, **changes, **NO_MIXTURE))
+    assert len(ours) == sum(SOURCES.values())
+    assert set(ours.column_names) - set(host.column_names) == {DOMAIN, KEY, SOURCE}
+    assert [{k: row[k] for k in host.column_names} for row in ours] == list(host)
+
+
+def test_evaluation_rows_are_the_hosts_own(world, tmp_path):
+    changes = {"eval_dataset": "task_sums,task_pairs", "eval_on_each_dataset": True, "do_eval": True}
+    ours = module_of(arguments(world, tmp_path, dids_domains="source", **changes))[0]["eval_dataset"]
+    host = module_of(arguments(world, tmp_path, **changes, **NO_MIXTURE))[0]["eval_dataset"]
+    assert set(ours) == set(host) == set(TASKS)
+    assert all(list(ours[name]) == list(host[name]) for name in host)
+
+
+@pytest.mark.parametrize("stage", ["sft", "pt"])
+@pytest.mark.parametrize("domains", ["source", "cluster"])
+def test_packed_row_holds_one_domain_and_no_sample_is_lost(stage, domains, world, tmp_path):
+    values = arguments(world, tmp_path, stage=stage, packing=True, dids_domains=domains)
+    module, tokenizer = module_of(values)
+    plan = module["mixing"]
+    unpacked = module_of(values | {"packing": False, "output_dir": str(tmp_path / "other")})[0]["train_dataset"]
+    domain_of_text = {}
+    lookup = plan.domain_map.lookup()
+    for source, key, ids in zip(unpacked[SOURCE], unpacked[KEY], unpacked["input_ids"], strict=True):
+        domain_of_text[_case(tokenizer, ids, source)] = lookup[source, key]
+    seen = []
+    for row in module["train_dataset"]:
+        cases = _cases(tokenizer, row["input_ids"], plan.domain_names[row[DOMAIN]].split("/")[0])
+        assert {domain_of_text[case] for case in cases if case in domain_of_text} <= {row[DOMAIN]}
+        seen += [case for case in cases if case in domain_of_text]
+    # pt cuts the stream of tokens into blocks, so a sample that straddles a cut, or is in a rest, is not found
+    assert len(set(seen)) >= (0.6 if stage == "pt" else 1) * len(unpacked)
+
+
+def _case(tokenizer, ids, source):
+    return _cases(tokenizer, ids, source)[0]
+
+
+def _cases(tokenizer, ids, source):
+    """(source, case number) of the samples whose beginning is among these tokens."""
+    text = tokenizer.decode(ids, skip_special_tokens=True)
+    return [(source, part.split(":")[0].strip()) for part in text.split("Case ")[1:] if ":" in part]
+
+
+def test_map_without_the_samples_is_refused_when_packing(finished, own_data, world, tmp_path):
+    folder = own_data("noise", lambda rows: [*rows, *examples("noise", 3, seed=99)])
+    given = {"dids_domains": str(finished.dids), "dids_num_domains": None, "dids_min_domain_size": None}
+    with pytest.raises(ValueError, match="the map lacks 3 training samples, the first from 'noise'"):
+        rows_of(arguments(world, tmp_path, dataset_dir=folder, packing=True, **given))
+
+
+def test_task_samples_are_the_same_whatever_their_order(own_data, world, tmp_path):
+    folder = own_data("task_sums", lambda rows: rows[::-1])
+    changes = {"dids_domains": "source", "dids_task_samples": 7}
+    first = module_of(arguments(world, tmp_path, **changes))[0]["mixing"].tasks["task_sums"]
+    second = module_of(arguments(world, tmp_path, dataset_dir=folder, **changes))[0]["mixing"].tasks["task_sums"]
+    assert len(first) == 7
+    assert sorted(map(str, first["input_ids"])) == sorted(map(str, second["input_ids"]))
