@@ -19,9 +19,9 @@ def tiny_model(family: str = "llama", num_blocks: int = 4, seed: int = 0) -> Any
 
     common = {"vocab_size": VOCAB, "max_position_embeddings": 64, "pad_token_id": 0}
     if family == "gpt2":
-        config = transformers.GPT2Config(
-            vocab_size=VOCAB, n_positions=64, n_embd=32, n_head=4, n_layer=num_blocks, bos_token_id=1, eos_token_id=1
-        )
+        sizes = {"n_positions": 64, "n_embd": 32, "n_head": 4, "n_layer": num_blocks}
+        no_dropout = {"embd_pdrop": 0.0, "resid_pdrop": 0.0, "attn_pdrop": 0.0}
+        config = transformers.GPT2Config(vocab_size=VOCAB, bos_token_id=1, eos_token_id=1, **sizes, **no_dropout)
     else:
         make = {"llama": "LlamaConfig", "mistral": "MistralConfig", "qwen2": "Qwen2Config"}[family]
         config = getattr(transformers, make)(num_hidden_layers=num_blocks, **common, **_SIZES)

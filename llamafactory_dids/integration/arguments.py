@@ -119,8 +119,12 @@ def as_dict(args: Any) -> dict[str, Any]:
         if not word.startswith("--"):
             continue
         key, separator, value = word[2:].partition("=")
+        key = key.replace("-", "_")
         follows = words and not words[0].startswith("--")
-        values[key.replace("-", "_")] = value if separator else _typed(words.pop(0)) if follows else True
+        if key.startswith("no_dids_"):  # how the parser spells a switch that is on by default
+            values[key.removeprefix("no_")] = False
+        else:
+            values[key] = _typed(value) if separator else _typed(words.pop(0)) if follows else True
     return values
 
 

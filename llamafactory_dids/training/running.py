@@ -90,38 +90,41 @@ class RunningGradients:
         The tensor is the accumulator itself: read it before the next training batch.
         """
         self.rest()
-        rank = ranks.world()[0]
-        touched = torch.tensor(self.touched_D, device=self.sums_DP.device, dtype=torch.float32)
-        anywhere = touched.clone()
-        ranks.sum_over_ranks(anywhere)
-        # a rank adds its share of a domain drawn somewhere; of one drawn nowhere, the first rank's estimate stays
-        keep = torch.where(anywhere > 0, touched, 1.0 if rank == 0 else 0.0)
+        anywhere, keep = self._agree()
         self.sums_DP *= keep[:, None]
         self.weights_D *= keep
         ranks.sum_over_ranks(self.sums_DP, self.weights_D)
         self.sums_DP /= self.weights_D.clamp(min=1e-30)[:, None]
         self.weights_D.fill_(1)
-        self.known_D |= (anywhere > 0).cpu().numpy()
+        self.known_D |= anywhere.cpu().numpy()
         self.touched_D[:] = False
         return self.sums_DP, self.known_D.copy()
+
+    def _agree(self) -> tuple[Tensor, Tensor]:
+        """Which domains were drawn on any rank (D), and what this rank adds to the sum over ranks of each (D).
+
+        Of a domain drawn somewhere, its share; of one drawn nowhere, the first rank's estimate, which all have.
+        """
+        touched = torch.tensor(self.touched_D, device=self.sums_DP.device, dtype=torch.float32)
+        anywhere = touched.clone()
+        ranks.sum_over_ranks(anywhere)
+        return anywhere > 0, torch.where(anywhere > 0, touched, 1.0 if ranks.world()[0] == 0 else 0.0)
 
     def set_estimate(self, domain: int, gradient_P: Tensor) -> None:
         """Replace a domain's estimate, between two windows."""
         self.sums_DP[domain] = gradient_P
+        self.weights_D[domain] = 1
         self.known_D[domain] = True
 
     def state(self) -> dict[str, Tensor]:
         """What resuming needs, summed over the ranks; every rank has to ask."""
-        touched = torch.tensor(self.touched_D, device=self.sums_DP.device, dtype=torch.float32)
-        anywhere = touched.clone()
-        ranks.sum_over_ranks(anywhere)
-        keep = torch.where(anywhere > 0, touched, 1.0 if ranks.world()[0] == 0 else 0.0)
+        anywhere, keep = self._agree()
         sums_DP, weights_D = self.sums_DP * keep[:, None], self.weights_D * keep
         ranks.sum_over_ranks(sums_DP, weights_D)
         return {
             "running_sums": sums_DP,
             "running_weights": weights_D,
-            "running_touched": anywhere > 0,
+            "running_touched": anywhere,
             "running_known": torch.tensor(self.known_D),
         }
 

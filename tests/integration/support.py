@@ -53,9 +53,9 @@ def make_world(folder: Path) -> World:
 
 
 def examples(kind: str, count: int, seed: int) -> list[dict[str, str]]:
-    """Alpaca examples; those of a task are like those of the source that it is named after."""
+    """Alpaca examples, numbered from 1000 x seed; those of a task are like those of the source of its name."""
     rng = random.Random(seed)
-    return [_example(kind, i, rng) for i in range(count)]
+    return [_example(kind, 1000 * seed + i, rng) for i in range(count)]
 
 
 def _example(kind: str, number: int, rng: random.Random) -> dict[str, str]:
@@ -234,10 +234,10 @@ def environment(**changes: str) -> dict[str, str]:
     return {**base, "PATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **changes}
 
 
-def start(command: list[str], **changes: str) -> "subprocess.Popen[str]":
-    """Start a command; `finish` collects it."""
+def start(command: list[str], folder: Path | None = None, **changes: str) -> "subprocess.Popen[str]":
+    """Start a command in `folder`, with changes to its environment; `finish` collects it."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, env=environment(**changes), text=True, **pipes)
+    return subprocess.Popen(command, env=environment(**changes), cwd=folder, text=True, **pipes)
 
 
 def finish(process: "subprocess.Popen[str]", timeout: int = 150) -> tuple[int, str, str]:

@@ -1,0 +1,219 @@
+"""The loop around a mixer, with a tiny model held still and batches taken from the sampler by hand."""
+
+import itertools
+import json
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from llamafactory_dids import mixers
+from llamafactory_dids.artifacts.domain_map import DomainMap, load_map
+from llamafactory_dids.config import make_config
+from llamafactory_dids.errors import DidsError
+from llamafactory_dids.training import controller as module
+from llamafactory_dids.training.collator import DOMAIN_COLUMN, DomainCollator
+from llamafactory_dids.training.controller import MixtureController
+from llamafactory_dids.training.plan import MixingPlan
+from tests.helpers import collate, num_labelled, samples, tiny_model, unlabelled
+
+NAMES = ("math", "code", "chat")
+DOMAINS_N = np.array([0, 1, 2, 1, 0, 2, 2, 1, 0, 2, 2, 2])
+ROWS = [{**row, DOMAIN_COLUMN: int(d)} for row, d in zip(samples(12, seed=21), DOMAINS_N, strict=True)]
+TASKS = {"exam": samples(3, seed=31), "quiz": samples(2, seed=32)}
+PER_STEP, WINDOW = 4, 8
+
+
+def make_plan(folder, strategy="dids", tasks=TASKS, window=WINDOW, seed=5, options=None, **keys) -> MixingPlan:
+    config = make_config({"dids_update_samples": window, "dids_gradient_layers": 0.3, **keys})
+    mixer = mixers.create(strategy, len(NAMES), len(tasks), sizes_D=np.bincount(DOMAINS_N), **(options or {}))
+    keys_N = [f"key{i}" for i in range(len(ROWS))]
+    domain_map = DomainMap(NAMES, keys_N, ["books"] * len(ROWS), DOMAINS_N)
+    return MixingPlan(strategy, config, mixer, domain_map, DOMAINS_N, tasks, folder / "dids", seed)
+
+
+class Run:
+    """A training run of PER_STEP samples a step whose model never moves."""
+
+    def __init__(self, folder, **options) -> None:
+        self.model = tiny_model(num_blocks=3).train()
+        self.controller = MixtureController(
+            make_plan(folder, **options),
+            self.model,
+            collate,
+            ROWS,
+            samples_per_step=PER_STEP,
+            batch_size=2,
+            precision=torch.no_grad,  # any context will do
+        )
+        self.drawn: list[int] = []
+        self.step = 0
+        self.stream = itertools.chain.from_iterable(iter(self.controller.sampler) for _ in itertools.count())
+
+    def resume(self, checkpoint, step: int) -> "Run":
+        """As the host does it: load, then skip what this epoch had already seen."""
+        self.controller.load(checkpoint)
+        self.step = step
+        for _ in range(step * PER_STEP % len(self.controller.sampler)):
+            next(self.stream)
+        return self
+
+    def go(self, until: int) -> "Run":
+        """Train up to a step."""
+        self.controller.start(self.step, max_steps=until)
+        while self.step < until:
+            self.step += 1
+            chosen = list(itertools.islice(self.stream, PER_STEP))
+            self.drawn += chosen
+            self.train_on([ROWS[i] for i in chosen])
+            self.controller.after_step(self.step)
+        return self
+
+    def train_on(self, rows) -> None:
+        batch, tokens_N = DomainCollator(collate)(rows), num_labelled(rows)
+        self.controller.watch(batch.pop(DOMAIN_COLUMN), tokens_N, 1 / tokens_N.sum())
+        loss = self.model(**batch, use_cache=False).loss
+        self.controller.watch_loss(loss)
+        loss.backward()
+
+    def lines(self) -> list[dict]:
+        return [{k: v for k, v in line.items() if k != "seconds"} for line in self.controller.log.read()]
+
+
+@pytest.mark.parametrize("gradients", ["running", "fresh"])
+def test_the_log_has_a_line_before_training_and_one_a_window(tmp_path, gradients):
+    run = Run(tmp_path, dids_domain_gradients=gradients).go(until=6)
+    lines = run.lines()
+    assert [line["step"] for line in lines] == [0, 2, 4, 6]
+    assert [line["samples_seen"] for line in lines] == [0, 8, 16, 24]
+    assert [line["applies_from_sample"] for line in lines] == [0, 8, 16, 24]
+    assert lines[0]["impact"] == {} and list(lines[0]["task_loss"]) == ["exam", "quiz"]
+    assert {name: list(row) for name, row in lines[2]["impact"].items()} == dict.fromkeys(NAMES, ["exam", "quiz"])
+    assert lines[0]["probabilities"] == pytest.approx(dict.fromkeys(NAMES, 1 / 3))
+    for line in lines:
+        counts = np.bincount(DOMAINS_N[run.drawn[: line["samples_seen"]]], minlength=3)
+        assert line["samples_drawn"] == dict(zip(NAMES, counts.tolist(), strict=True))
+
+
+def test_the_sampler_draws_by_what_the_mixer_decided(tmp_path):
+    run = Run(tmp_path).go(until=4)
+    logged = [(line["applies_from_sample"], list(line["probabilities"].values())) for line in run.lines()]
+    history = [(start, p_D.tolist()) for start, p_D in run.controller.sampler.history]
+    assert history == logged
+    assert len({tuple(p) for _, p in logged}) == len(logged), "the mixture did not move"
+
+
+def test_running_gradients_of_a_model_held_still_give_the_impact_of_fresh_ones(tmp_path):
+    everything = {"dids_fresh_samples": 99, "window": 240, "options": {"update": "linear"}}
+    running = Run(tmp_path / "a", **everything).go(until=60).lines()[-1]["impact"]
+    fresh = Run(tmp_path / "b", **everything, dids_domain_gradients="fresh").go(until=60).lines()[-1]["impact"]
+    for name in NAMES:  # the batches of the window weigh samples a little differently
+        assert running[name] == pytest.approx(fresh[name], abs=0.15)
+
+
+def test_the_map_is_written_with_the_run(tmp_path):
+    Run(tmp_path).go(until=1)
+    assert load_map(tmp_path / "dids").names == NAMES
+
+
+@pytest.mark.parametrize("gradients", ["running", "fresh"])
+@pytest.mark.parametrize("stopped", [1, 2, 3, 5])
+def test_a_run_resumed_from_a_checkpoint_is_the_run_that_was_not_interrupted(tmp_path, stopped, gradients):
+    whole = Run(tmp_path / "whole", dids_domain_gradients=gradients).go(until=8)
+    first = Run(tmp_path / "run", dids_domain_gradients=gradients).go(until=stopped)
+    checkpoint = tmp_path / "run" / f"checkpoint-{stopped}"
+    checkpoint.mkdir()
+    first.controller.save(checkpoint, stopped)
+    first.go(until=7)  # what follows the checkpoint is lost
+    second = Run(tmp_path / "run", dids_domain_gradients=gradients).resume(checkpoint, stopped).go(until=8)
+    assert first.drawn[: stopped * PER_STEP] + second.drawn == whole.drawn
+    assert second.lines() == whole.lines()
+
+
+def test_the_seconds_of_a_resumed_run_go_on(tmp_path):
+    first = Run(tmp_path).go(until=2)
+    first.controller.started -= 1000
+    first.controller.save(tmp_path, 2)
+    second = Run(tmp_path).resume(tmp_path, 2).go(until=4)
+    assert 1000 < second.controller.log.read()[-1]["seconds"] < 1100
+
+
+@pytest.mark.parametrize(
+    ("other", "key"),
+    [
+        ({"strategy": "dga"}, "strategy = 'dids', this run has 'dga'"),
+        ({"seed": 6}, "seed = 5, this run has 6"),
+        ({"tasks": {"exam": TASKS["exam"]}}, r"tasks = \['exam', 'quiz'\], this run has \['exam'\]"),
+    ],
+)
+def test_a_checkpoint_of_another_set_up_is_refused_with_both_values(tmp_path, other, key):
+    Run(tmp_path).controller.save(tmp_path, 0)
+    with pytest.raises(DidsError, match=f"{tmp_path}: .*{key}"):
+        Run(tmp_path, **other).controller.load(tmp_path)
+
+
+@pytest.mark.parametrize("strategy", ["uniform", "proportional"])
+def test_a_fixed_mixture_measures_nothing_and_is_logged_once(tmp_path, strategy):
+    run = Run(tmp_path, strategy=strategy, tasks={}, window=1).go(until=5)
+    assert run.controller.meter is None and not run.controller.measures
+    assert [line["step"] for line in run.lines()] == [0]
+    run.controller.save(tmp_path, 5)
+    again = Run(tmp_path, strategy=strategy, tasks={}, window=1).resume(tmp_path, 5)
+    assert run.go(until=9).drawn[20:] == again.go(until=9).drawn
+
+
+def test_a_window_shorter_than_a_step_is_refused_with_both_sizes(tmp_path):
+    with pytest.raises(DidsError, match="dids_update_samples: got 3, allowed: at least the samples of a step, 4"):
+        Run(tmp_path, window=3)
+
+
+def test_a_window_that_is_no_multiple_of_a_step_ends_with_the_step_that_completes_it(tmp_path):
+    lines = Run(tmp_path, window=6).go(until=6).lines()
+    assert [line["step"] for line in lines] == [0, 2, 3, 5, 6]
+
+
+def test_a_domain_that_was_never_drawn_is_measured_freshly(tmp_path):
+    run = Run(tmp_path)
+    run.controller.start(0, max_steps=2)
+    run.train_on([ROWS[0], ROWS[4]])  # math alone
+    run.controller.after_step(2)
+    running = run.controller.running
+    for domain in (1, 2):
+        rows = [ROWS[i] for i in np.flatnonzero(domain == DOMAINS_N)]
+        assert torch.allclose(running.sums_DP[domain], run.controller.meter.domain(rows), atol=1e-6)
+    assert running.known_D.all() and running.sums_DP.norm(dim=1).min() > 0
+
+
+@pytest.mark.parametrize(("max_steps", "warned"), [(11, True), (12, False)])
+def test_few_updates_are_announced_with_a_warning(tmp_path, caplog, max_steps, warned):
+    with caplog.at_level(logging.INFO, logger=module.logger.name):
+        Run(tmp_path).controller.start(0, max_steps)
+    assert f"{max_steps * PER_STEP // WINDOW} updates: one every 8" in caplog.text
+    assert ("lower dids_update_samples (now 8)" in caplog.text) == warned
+
+
+def test_a_task_without_a_gradient_is_reported_and_the_others_still_count(tmp_path, caplog):
+    run = Run(tmp_path, tasks={"empty": [unlabelled()], **TASKS})
+    with caplog.at_level(logging.WARNING, logger=module.logger.name):
+        run.go(until=2)
+    assert "task empty is left out" in caplog.text and "task exam" not in caplog.text
+    assert all(np.isfinite(list(run.lines()[1]["probabilities"].values())))
+
+
+def test_a_new_run_into_an_old_folder_starts_a_new_log(tmp_path):
+    Run(tmp_path).go(until=4)
+    assert [line["step"] for line in Run(tmp_path).go(until=2).lines()] == [0, 2]
+
+
+def test_finishing_gives_the_model_back_without_hooks(tmp_path):
+    run = Run(tmp_path).go(until=2)
+    assert any(layer._forward_hooks for layer in run.model.modules())
+    run.controller.finish()
+    assert not any(layer._forward_hooks for layer in run.model.modules())
+
+
+def test_each_line_of_the_log_is_json_on_its_own(tmp_path):
+    Run(tmp_path).go(until=4)
+    for line in (tmp_path / "dids" / "mixture.jsonl").read_text().splitlines():
+        assert {"step", "seconds", "probabilities", "task_potential"} <= json.loads(line).keys()
