@@ -193,22 +193,26 @@ class DataSource:
         data_args = copy.copy(self.data_args)
         data_args.packing = data_args.neat_packing = False
         data_args.max_samples = None
+        local = not data_args.data_shared_file_system
         try:
-            parts = loader._get_merged_dataset([name], self.model_args, data_args, self.training_args, self.stage, True)
-            if len(parts[name]) == 0:
-                raise DidsError(f"dids_tasks: {name!r} has no examples, allowed: at least one")
-            chosen = choose(tagged(parts[name], name, data_args, self.training_args)).remove_columns(list(TAGS))
-            return loader._get_preprocessed_dataset(
-                chosen,
-                data_args,
-                self.training_args,
-                self.stage,
-                self.template,
-                self.tokenizer,
-                self.processor,
-                is_eval=True,
-            )
+            with self.training_args.main_process_first(desc=f"load task {name}", local=local):
+                return self._observe(name, choose, data_args)
         except DidsError:
             raise
         except Exception as error:  # of the host or of `datasets`, for whatever is wrong with a file
             raise DidsError(f"dids_tasks: {name!r} cannot be read as a {self.stage} task: {error}") from error
+
+    def _observe(self, name: str, choose: Callable[[Any], Any], data_args: Any) -> Any:
+        parts = loader._get_merged_dataset([name], self.model_args, data_args, self.training_args, self.stage, True)
+        if len(parts[name]) == 0:
+            raise DidsError(f"dids_tasks: {name!r} has no examples, allowed: at least one")
+        return loader._get_preprocessed_dataset(
+            choose(tagged(parts[name], name, data_args, self.training_args)).remove_columns(list(TAGS)),
+            data_args,
+            self.training_args,
+            self.stage,
+            self.template,
+            self.tokenizer,
+            self.processor,
+            is_eval=True,
+        )

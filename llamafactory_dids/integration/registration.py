@@ -7,6 +7,7 @@ called without being rebound is checked too, so that a version of the host that 
 import importlib
 import inspect
 import logging
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -85,9 +86,16 @@ def register() -> None:
         if seam.wrap is not None:
             module = importlib.import_module(f"{HOST}.{seam.module}")
             setattr(module, seam.attribute, seam.wrap(getattr(module, seam.attribute)))
-    # our messages go where the host's go, at the host's verbosity: terminal, file, LlamaBoard
-    logging.getLogger("llamafactory_dids").parent = logging.getLogger(HOST)
+    _route_messages()
     _applied = True
+
+
+def _route_messages() -> None:
+    """Ours go where the host's go, at its verbosity (terminal, file, LlamaBoard), and once, not once a rank."""
+    logger = logging.getLogger("llamafactory_dids")
+    logger.parent = logging.getLogger(HOST)
+    if int(os.environ.get("RANK", "0")) > 0:
+        logger.setLevel(logging.ERROR)
 
 
 def _problem(seam: Seam) -> str | None:

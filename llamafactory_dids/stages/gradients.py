@@ -67,7 +67,7 @@ def fill_store(store: GradientStore, samples: Samples, projector: SampleProjecto
     missing = store.missing_parts()
     ranks.wait_for_all()  # so that every rank listed the same parts before the first one is written
     rank, num_ranks = ranks.world()
-    if missing and rank == 0:
+    if missing:
         done = store.num_parts - len(missing)
         logger.info("gradient stage: %d of %d parts to compute in %s", len(missing), store.num_parts, store.folder)
         if done:

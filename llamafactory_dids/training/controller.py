@@ -174,8 +174,6 @@ class MixtureController:
     # --- log and checkpoints ------------------------------------------------------------------------------
 
     def _announce(self, max_steps: int) -> None:
-        if ranks.world()[0] != 0:
-            return
         total = max_steps * self.samples_per_step
         if not self.measures:
             logger.info("%s: a fixed mixture over %d domains", self.plan.strategy, len(self.plan.domain_names))

@@ -1,0 +1,303 @@
+"""Bad input is told in one line that names the key or file, what was received and what is allowed.
+
+Wherever it can be known before a model is loaded, no model is loaded: `load_model` fails the test.
+"""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from transformers import LlamaConfig
+
+from llamafactory_dids.errors import DidsError
+from tests.integration.support import (
+    SOURCES,
+    TASKS,
+    World,
+    arguments,
+    build_model,
+    finish,
+    run_command,
+    start,
+    train,
+    tuner,
+    write_dataset,
+    write_yaml,
+)
+
+pytestmark = pytest.mark.integration
+
+STATIC = {"mix_strategy": "static", "dids_tasks": None, "dids_domains": "source"}
+
+# name: (what is changed in a good run, what the message must say)
+BEFORE_LOADING = {
+    "misspelt_key": ({"dids_num_domain": 3}, ["dids_num_domain: unknown key", "did you mean dids_num_domains?"]),
+    "unknown_strategy": ({"mix_strategy": "dits"}, ["mix_strategy: got 'dits'", "did you mean dids?", "concat"]),
+    "text_for_a_number": ({"dids_task_samples": "many"}, ["dids_task_samples: got 'many'", "an integer"]),
+    "fraction_for_a_count": ({"dids_num_domains": 2.5}, ["dids_num_domains: got 2.5", "an integer"]),
+    "number_for_a_switch": ({"dids_divide_by_p": 3}, ["dids_divide_by_p: got 3", "true or false"]),
+    "list_for_a_number": ({"dids_eta": [1, 2]}, ["dids_eta: got [1, 2]", "a number"]),
+    "unknown_choice": ({"dids_preset": "best"}, ["dids_preset: got 'best'", "default, paper, literal, authors"]),
+    "share_above_one": ({"dids_topk_ratio": 1.5}, ["dids_topk_ratio: got 1.5", "(0, 1]"]),
+    "no_domains": ({"dids_num_domains": 0}, ["dids_num_domains: got 0", "an integer >= 1"]),
+    "beta_above_one": ({"dids_ema_beta": 1.5}, ["ema_beta", "1.5"]),
+    "negative_seed": ({"dids_seed": -1}, ["dids_seed: got -1", "an integer >= 0"]),
+    "missing_dataset": ({"dataset": "sums,lost"}, ["dataset: got 'lost'", "dataset_info.json"]),
+    "missing_task": ({"dids_tasks": "task_sums,lost"}, ["dids_tasks: got 'lost'", "dataset_info.json"]),
+    "no_tasks": ({"dids_tasks": None}, ["dids_tasks: got none", "at least one dataset name"]),
+    "task_without_examples": ({"dids_tasks": "empty"}, ["dids_tasks: ", "'empty'", "at least one"]),
+    "task_of_a_broken_file": ({"dids_tasks": "broken"}, ["dids_tasks: 'broken' cannot be read as a sft task"]),
+    "task_of_a_missing_file": ({"dids_tasks": "gone"}, ["dids_tasks: got 'gone'", "gone.json is missing"]),
+    "dataset_without_examples": ({"dataset": "sums,empty"}, ["dataset: 'empty' has no examples", "at least one"]),
+    "dataset_twice": ({"dataset": "sums,pairs,sums"}, ["dataset: got 'sums'", "each name once"]),
+    "task_twice": ({"dids_tasks": "task_sums,task_sums"}, ["dids_tasks: got 'task_sums'", "each name once"]),
+    "more_domains_than_samples": ({"dids_num_domains": 271}, ["dids_num_domains: got 271", "samples, 270"]),
+    "fewer_domains_than_datasets": ({"dids_num_domains": 2}, ["dids_num_domains: got 2", "the 3 datasets"]),
+    "no_such_proxy": ({"dids_proxy_model": "/no/such/model"}, ["dids_proxy_model: got '/no/such/model'", "folder"]),
+    "no_such_map": ({"dids_domains": "/no/such/map"}, ["dids_domains: got '/no/such/map'", "path of a domain map"]),
+    "streaming": ({"streaming": True}, ["streaming: got True", "false"]),
+    "tokenized_path": ({"tokenized_path": "tokens"}, ["tokenized_path: got 'tokens'", "none"]),
+    "interleave_probs": ({"interleave_probs": "0.2,0.3,0.5"}, ["interleave_probs", "dids_probs"]),
+    "group_by_length": ({"train_sampling_strategy": "group_by_length"}, ["group_by_length", "false"]),
+    "disable_shuffling": ({"disable_shuffling": True}, ["disable_shuffling: got True", "false"]),
+    "ppo": ({"stage": "ppo", "reward_model": "x"}, ["stage: got 'ppo'", "pt, sft"]),
+    "dpo": ({"stage": "dpo"}, ["stage: got 'dpo'", "pt, sft"]),
+    "window_below_a_step": ({"dids_update_samples": 7}, ["dids_update_samples: got 7", "samples of a step, 8"]),
+    "probs_without_static": ({"dids_probs": "0.5,0.5"}, ["dids_probs: got '0.5,0.5'", "mix_strategy is dids"]),
+    "static_without_probs": (STATIC, ["dids_probs: got None", "a list for static"]),
+    "probs_of_a_wrong_sum": (STATIC | {"dids_probs": "0.5,0.5,0.5"}, ["dids_probs: got '0.5,0.5,0.5'", "sum to 1"]),
+    "probs_of_a_wrong_length": (STATIC | {"dids_probs": "0.5,0.5"}, ["dids_probs: got '0.5,0.5'", "3 numbers"]),
+    "probs_that_are_words": (STATIC | {"dids_probs": "a,b,c"}, ["dids_probs: got 'a,b,c'", "numbers"]),
+}
+
+
+@pytest.fixture(scope="module")
+def bad_world(world, tmp_path_factory):
+    """The world's data with an empty, a broken and a lost file among it."""
+    folder = tmp_path_factory.mktemp("bad")
+    shutil.copytree(world.data, folder / "data")
+    shutil.copytree(world.model, folder / "model")
+    for name in ("empty", "broken", "gone"):
+        write_dataset(folder / "data", name, [])
+    (folder / "data" / "broken.json").write_text('[{"instruction": "cut off')
+    (folder / "data" / "gone.json").unlink()
+    return World(folder)
+
+
+@pytest.fixture
+def no_model(monkeypatch):
+    """Loading a model fails the test."""
+
+    def load_model(*_args, **_kwargs):
+        raise AssertionError("a model was loaded")
+
+    tuner()
+    from llamafactory.train.pt import workflow as pt
+    from llamafactory.train.sft import workflow as sft
+
+    from llamafactory_dids.integration import proxy
+
+    for module in (pt, sft, proxy):
+        monkeypatch.setattr(module, "load_model", load_model)
+
+
+def refusal(values):
+    """The one line that a run is refused with."""
+    with pytest.raises(DidsError) as caught:
+        train(values)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("case", BEFORE_LOADING)
+def test_is_refused_before_a_model_is_loaded(case, bad_world, no_model, tmp_path):
+    changes, words = BEFORE_LOADING[case]
+    message = refusal(arguments(bad_world, tmp_path, **changes))
+    assert [word for word in words if word not in message] == [], message
+    assert not (tmp_path / "out" / "dids").exists()
+
+
+def test_proxy_without_decoder_blocks_is_refused_before_it_is_loaded(bad_world, no_model, tmp_path):
+    build_model(tmp_path / "headless", bad_world.data, vocab_size=300, layers=1)
+    config = LlamaConfig.from_pretrained(tmp_path / "headless", num_hidden_layers=0)
+    config.save_pretrained(tmp_path / "headless")
+    message = refusal(arguments(bad_world, tmp_path, dids_proxy_model=str(tmp_path / "headless")))
+    assert message.startswith("dids_proxy_model: got ") and "headless" in message and "decoder blocks" in message
+
+
+# --- artifacts that are broken or of others ---------------------------------------------------------------
+
+
+@pytest.fixture
+def cache(world, tmp_path):
+    """The cache of a finished clustering, with the arguments that made it."""
+    values = arguments(world, tmp_path, max_steps=4)
+    train(values)
+    return tmp_path / "cache", values
+
+
+def only(folder, pattern):
+    (found,) = folder.glob(pattern)
+    return found
+
+
+def test_corrupt_part_is_refused_by_name_and_made_anew_when_deleted(cache, no_model_again):
+    folder, values = cache
+    shutil.rmtree(folder / "domains")
+    part = only(folder, "gradients/*/part-00000.npy")
+    whole = part.read_bytes()
+    part.write_bytes(whole[: len(whole) // 2])
+    with no_model_again():
+        message = refusal(values)
+    assert str(part) in message and "delete it" in message
+    part.unlink()
+    train(values)
+    assert part.read_bytes() == whole
+
+
+@pytest.fixture
+def no_model_again(monkeypatch, request):
+    """As `no_model`, for a part of a test."""
+    from contextlib import contextmanager
+
+    @contextmanager
+    def forbid():
+        with monkeypatch.context():
+            request.getfixturevalue("no_model")
+            yield
+        monkeypatch.undo()
+
+    return forbid
+
+
+def test_part_of_another_shape_is_refused(cache, no_model):
+    folder, values = cache
+    shutil.rmtree(folder / "domains")
+    part = only(folder, "gradients/*/part-00000.npy")
+    np.save(part, np.zeros((270, 32), dtype=np.float16))
+    message = refusal(values)
+    assert str(part) in message and "[270, 32]" in message and "[270, 64]" in message
+
+
+def test_store_of_other_inputs_is_refused_with_both_values(cache, no_model):
+    folder, values = cache
+    shutil.rmtree(folder / "domains")
+    manifest = only(folder, "gradients/*/manifest.json")
+    content = json.loads(manifest.read_text())
+    content["inputs"]["template"] = "llama3"
+    manifest.write_text(json.dumps(content))
+    message = refusal(values)
+    assert str(manifest.parent) in message and "template = 'llama3'" in message and "'default'" in message
+
+
+def test_corrupt_map_is_refused_by_name(cache, no_model):
+    folder, values = cache
+    parquet = only(folder, "domains/*/domains.parquet")
+    parquet.write_bytes(parquet.read_bytes()[:100])
+    message = refusal(values)
+    assert str(parquet) in message and "parquet" in message
+
+
+def test_map_of_other_inputs_is_refused_with_both_values(cache, no_model):
+    folder, values = cache
+    path = only(folder, "domains/*/domains.json")
+    content = json.loads(path.read_text())
+    content["inputs"]["dids_num_domains"] = 5
+    path.write_text(json.dumps(content))
+    message = refusal(values)
+    assert str(path.parent) in message and "dids_num_domains = 5" in message and "this run has 6" in message
+
+
+def test_map_that_lacks_samples_is_refused(finished, world, no_model, tmp_path):
+    shutil.copytree(world.data, tmp_path / "data")
+    rows = json.loads((world.data / "noise.json").read_text())
+    write_dataset(tmp_path / "data", "noise", [*rows, {"instruction": "new", "input": "", "output": "one"}])
+    given = {"dids_domains": str(finished.dids), "dids_num_domains": None, "dids_min_domain_size": None}
+    message = refusal(arguments(world, tmp_path, dataset_dir=str(tmp_path / "data"), **given))
+    assert "dids_domains: the map lacks 1 of 271 training samples" in message and "'noise'" in message
+
+
+def test_map_that_contradicts_a_key_is_refused_with_both_values(finished, world, no_model, tmp_path):
+    message = refusal(arguments(world, tmp_path, dids_domains=str(finished.dids), dids_num_domains=7))
+    assert "dids_num_domains: got 7" in message and "was made with 6" in message
+
+
+# --- what a failed run leaves -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["_cluster", "fill_store"])
+def test_good_run_after_a_failed_one_is_as_if_that_had_not_been(name, finished, world, tmp_path, monkeypatch):
+    from llamafactory_dids.integration import domains
+
+    def fail(*_args, **_kwargs):
+        raise DidsError("no space left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(domains, name, fail)
+        assert refusal(arguments(world, tmp_path)) == "no space left"
+    assert train(arguments(world, tmp_path)).probabilities == finished.probabilities
+
+
+def test_broken_checkpoint_is_refused_by_name(world, tmp_path):
+    values = arguments(world, tmp_path, dids_domains="source", save_strategy="steps", save_steps=12)
+    train(values)
+    state = tmp_path / "out" / "checkpoint-12" / "dids_state.safetensors"
+    state.write_bytes(b"short")
+    message = refusal(values | {"resume_from_checkpoint": str(state.parent), "overwrite_output_dir": False})
+    assert str(state) in message
+
+
+# --- the real commands ---------------------------------------------------------------------------------------
+
+COMMANDS = {
+    "host": ["llamafactory-cli", "train", "YAML"],
+    "train": ["llamafactory-dids", "train", "YAML"],
+    "cluster": ["llamafactory-dids", "cluster", "YAML"],
+    "inspect": ["llamafactory-dids", "inspect", "YAML.lost"],
+    "no_yaml": ["llamafactory-dids", "train", "YAML.lost"],
+}
+
+
+@pytest.fixture(scope="module")
+def failures(world, tmp_path_factory):
+    """Status, stdout and stderr of commands that fail, two at a time."""
+    folder = tmp_path_factory.mktemp("failures")
+    path = str(write_yaml(folder / "run.yaml", arguments(world, folder, dids_num_domain=3)))
+    commands = [(name, [word.replace("YAML", path) for word in words], {}) for name, words in COMMANDS.items()]
+    commands.append(("debug", ["llamafactory-dids", "cluster", path], {"LLAMAFACTORY_DIDS_DEBUG": "1"}))
+    found = {}
+    for first in range(0, len(commands), 2):
+        pair = [(name, start(words, **changes)) for name, words, changes in commands[first : first + 2]]
+        found |= {name: finish(process) for name, process in pair}
+    return found
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_ends_with_one_line_and_no_traceback(failures, command):
+    code, _, stderr = failures[command]
+    lines = stderr.strip().splitlines()
+    assert code == 1
+    assert lines[-1].startswith("error: ") and sum(line.startswith("error: ") for line in lines) == 1
+    assert "Traceback" not in stderr
+
+
+def test_misspelt_key_is_told_alike_by_every_command(failures):
+    last = {failures[command][2].strip().splitlines()[-1] for command in ("host", "train", "cluster")}
+    assert last == {
+        "error: dids_num_domain: unknown key, did you mean dids_num_domains?; `--help` lists the dids_ keys"
+    }
+
+
+def test_debugging_shows_the_traceback(failures):
+    code, _, stderr = failures["debug"]
+    assert code == 1
+    assert "Traceback" in stderr and "DidsError: dids_num_domain: unknown key" in stderr
+
+
+def test_unknown_argument_is_refused(tmp_path):
+    code, _, stderr = run_command(["llamafactory-dids", "inspect", str(tmp_path), "--jsn"])
+    assert code != 0 and "--jsn" in stderr.splitlines()[-1]
+
+
+assert SOURCES and TASKS  # the counts in the table are theirs: 3 data sets, 270 samples
