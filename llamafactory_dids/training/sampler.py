@@ -34,9 +34,10 @@ class MixtureSampler:
         self.epoch_size = epoch_size
         self.drop = exhausted == "drop"
         self.sizes_D = np.bincount(domains_N, minlength=len(np.asarray(probabilities_D))).astype(np.int64)
-        self._members = np.argsort(domains_N, kind="stable").astype(np.uint32)
+        self._members_N = np.argsort(domains_N, kind="stable").astype(np.uint32)
+        self._order_N = self._members_N.copy()  # each domain's samples in the order of its current pass
+        self._turns_D = np.full(len(self.sizes_D), -1, dtype=np.int64)  # which pass that is
         self._starts_D = np.concatenate([[0], np.cumsum(self.sizes_D)[:-1]])
-        self._orders: dict[int, tuple[int, NDArray[np.uint32]]] = {}
         self.history: list[tuple[int, NDArray[np.float64]]] = []
         self._epoch = 0
         self._rewind()
@@ -101,10 +102,21 @@ class MixtureSampler:
     def _draw(self, count: int) -> list[int]:
         """The samples of the next `count` draws."""
         domains = self._domains(self.position, self.position + count)
+        by_domain = np.argsort(domains, kind="stable")
+        grouped = domains[by_domain]
+        starts = np.flatnonzero(np.diff(grouped, prepend=-1))
+        rank = np.arange(count) - np.repeat(starts, np.diff(starts, append=count))
+        turns, places = np.divmod(self._counts_D[grouped] + rank, self.sizes_D[grouped])
         samples = np.empty(count, dtype=np.int64)
-        for domain in np.unique(domains):
-            where = np.flatnonzero(domains == domain)
-            samples[where] = self._samples(int(domain), self._counts_D[domain] + np.arange(len(where)))
+        # few domains begin a pass within a chunk: these take it pass by pass, all others are one look-up
+        stale = np.unique(grouped[turns != self._turns_D[grouped]])
+        ready = ~np.isin(grouped, stale)
+        samples[by_domain[ready]] = self._order_N[self._starts_D[grouped[ready]] + places[ready]]
+        for domain in stale:
+            mine = np.flatnonzero(grouped == domain)
+            for turn in np.unique(turns[mine]):
+                now = mine[turns[mine] == turn]
+                samples[by_domain[now]] = self._shuffled(int(domain), int(turn))[places[now]]
         return samples.tolist()  # type: ignore[no-any-return]
 
     def _domains(self, start: int, stop: int) -> NDArray[np.int64]:
@@ -141,22 +153,14 @@ class MixtureSampler:
         ]
         return np.concatenate(blocks)[start - first * CHUNK : stop - first * CHUNK]
 
-    def _samples(self, domain: int, draws: NDArray[np.int64]) -> NDArray[np.uint32]:
-        """The samples of a domain's draws, numbered over all its passes."""
-        size = self.sizes_D[domain]
-        samples = np.empty(len(draws), dtype=np.uint32)
-        for turn in np.unique(draws // size):
-            where = draws // size == turn
-            samples[where] = self._order(domain, int(turn))[draws[where] - turn * size]
-        return samples
-
-    def _order(self, domain: int, turn: int) -> NDArray[np.uint32]:
-        if self._orders.get(domain, (-1,))[0] != turn:
+    def _shuffled(self, domain: int, turn: int) -> NDArray[np.uint32]:
+        """A domain's samples in the order of its pass `turn`, counted from 0."""
+        mine = slice(self._starts_D[domain], self._starts_D[domain] + self.sizes_D[domain])
+        if self._turns_D[domain] != turn:
             generator = np.random.Generator(np.random.Philox(key=(self.seed, (turn << 32) + domain + (1 << 63))))
-            start = self._starts_D[domain]
-            members = self._members[start : start + self.sizes_D[domain]]
-            self._orders[domain] = (turn, generator.permutation(members))
-        return self._orders[domain][1]
+            self._order_N[mine] = generator.permutation(self._members_N[mine])
+            self._turns_D[domain] = turn
+        return self._order_N[mine]
 
 
 def _pick(p_D: Sequence[float] | NDArray[np.float64], uniforms: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -1,0 +1,116 @@
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from llamafactory_dids.artifacts.domain_map import DomainMap, load_map, save_map
+from llamafactory_dids.errors import DidsError
+
+MAP = DomainMap(
+    names=("math/0", "math/1", "散文/0", "empty"),
+    keys_N=["k0", "k1", "k2", "k0", "k4"],
+    sources_N=["math", "math", "math", "散文", "散文"],
+    domains_N=np.array([1, 0, 1, 2, 2]),
+    typical_texts={"math/1": ["2 + 2 = 4", "naïve"]},
+    inputs={"store": "abc", "num_domains": 4},
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save_map(MAP, tmp_path / "map")
+    return tmp_path / "map"
+
+
+@pytest.mark.parametrize("end", ["", "domains.parquet", "domains.json"])
+def test_a_map_comes_back_from_its_folder_or_either_file(folder, end):
+    found = load_map(folder / end)
+    assert found.names == MAP.names
+    assert (found.keys_N, found.sources_N) == (MAP.keys_N, MAP.sources_N)
+    assert found.domains_N.tolist() == MAP.domains_N.tolist() and found.domains_N.dtype == np.int64
+    assert found.inputs == MAP.inputs
+    assert {name: texts for name, texts in found.typical_texts.items() if texts} == MAP.typical_texts
+
+
+def test_the_table_has_a_row_a_sample_that_other_programs_can_read(folder):
+    table = pq.read_table(folder / "domains.parquet")
+    assert table.column_names == ["sample_key", "source", "domain"]
+    assert table["domain"].to_pylist() == ["math/1", "math/0", "math/1", "散文/0", "散文/0"]
+
+
+def test_the_json_says_what_each_domain_is(folder):
+    domains = json.loads((folder / "domains.json").read_text(encoding="utf-8"))["domains"]
+    assert domains[1] == {
+        "name": "math/1",
+        "size": 2,
+        "sources": {"math": 2},
+        "typical_texts": ["2 + 2 = 4", "naïve"],
+    }
+    assert [domain["size"] for domain in domains] == [1, 2, 2, 0]
+
+
+def test_the_same_key_in_two_sources_is_two_samples():
+    assert MAP.lookup() == {
+        ("math", "k0"): 1,
+        ("math", "k1"): 0,
+        ("math", "k2"): 1,
+        ("散文", "k0"): 2,
+        ("散文", "k4"): 2,
+    }
+
+
+def test_sizes_count_domains_that_are_empty():
+    assert MAP.sizes().tolist() == [1, 2, 2, 0]
+
+
+def test_a_broken_table_is_refused_by_name(folder):
+    path = folder / "domains.parquet"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(DidsError, match=f"{path}: not a whole parquet file"):
+        load_map(folder)
+
+
+@pytest.mark.parametrize("lost", ["domains.parquet", "domains.json"])
+def test_a_missing_file_is_refused_by_name(folder, lost):
+    (folder / lost).unlink()
+    with pytest.raises(DidsError, match=f"{folder / lost}: no such file"):
+        load_map(folder)
+
+
+@pytest.mark.parametrize("column", ["sample_key", "source", "domain"])
+def test_a_missing_column_is_refused_by_name(folder, column):
+    path = folder / "domains.parquet"
+    pq.write_table(pq.read_table(path).drop_columns([column]), path)
+    with pytest.raises(DidsError, match=f"{path}: no column '{column}'; allowed: .*sample_key, source, domain"):
+        load_map(folder)
+
+
+@pytest.mark.parametrize("unknown", ["poems/7", None])
+def test_a_domain_that_the_json_does_not_name_is_refused(folder, unknown):
+    labels = ["math/1", "math/0", unknown, "散文/0", "散文/0"]
+    table = pq.read_table(folder / "domains.parquet").drop_columns(["domain"])
+    pq.write_table(table.append_column("domain", pa.array(labels, pa.string())), folder / "domains.parquet")
+    with pytest.raises(DidsError, match=f"{folder}: domains.parquet names {unknown!r}, which domains.json does not"):
+        load_map(folder)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[]", "{}", '{"schema": 1}', '{"schema": 2, "domains": []}', '{"schema": 1, "domains": [{}]}', "{", '"x"'],
+)
+def test_json_of_another_kind_is_refused_by_name(folder, content):
+    (folder / "domains.json").write_text(content)
+    with pytest.raises(DidsError, match=f"{folder / 'domains.json'}: "):
+        load_map(folder)
+
+
+def test_a_map_killed_while_it_was_written_is_no_map(tmp_path, monkeypatch):
+    from llamafactory_dids.artifacts import domain_map
+
+    monkeypatch.setattr(domain_map, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        save_map(MAP, tmp_path)
+    with pytest.raises(DidsError, match="domains.json"):
+        load_map(tmp_path)

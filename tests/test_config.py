@@ -1,0 +1,145 @@
+import dataclasses
+
+import pytest
+
+from llamafactory_dids.config import FIELDS, MixingConfig, as_dict, make_config, split_list
+from llamafactory_dids.errors import DidsError
+
+
+def refused(**values) -> str:
+    """The sentence with which these values are refused."""
+    with pytest.raises(DidsError) as caught:
+        make_config(values)
+    return str(caught.value)
+
+
+def test_nothing_gives_the_defaults_and_the_defaults_pass_their_own_checks():
+    assert make_config({}) == MixingConfig()
+    assert make_config(as_dict(MixingConfig())) == MixingConfig()
+
+
+def test_the_papers_numbers_are_the_defaults():
+    config = MixingConfig()
+    assert (config.dids_num_domains, config.dids_update_samples, config.dids_projection_dim) == (72, 4000, 1024)
+    assert (config.dids_gradient_layers, config.dids_topk_ratio, config.dids_task_samples) == (0.1, 0.1, 200)
+
+
+def test_other_keys_are_the_hosts_and_left_alone():
+    assert make_config({"learning_rate": 1.0, "dids_eta": 2.0}) == MixingConfig(dids_eta=2.0)
+
+
+@pytest.mark.parametrize("received", [128, 128.0, "128", "1.28e2"])
+def test_an_integer_is_taken_however_it_is_written(received):
+    value = make_config({"dids_num_domains": received}).dids_num_domains
+    assert value == 128 and type(value) is int
+
+
+@pytest.mark.parametrize("received", [1, 1.0, "1", "1e0"])
+def test_a_number_is_taken_however_it_is_written(received):
+    value = make_config({"dids_topk_ratio": received}).dids_topk_ratio
+    assert value == 1.0 and type(value) is float
+
+
+@pytest.mark.parametrize("received", [1.5, "many", True, None, [3], float("inf"), float("nan")])
+def test_anything_else_is_no_integer(received):
+    assert refused(dids_num_domains=received) == f"dids_num_domains: got {received!r}, allowed: an integer"
+
+
+@pytest.mark.parametrize("received", ["half", False, [0.1], {"a": 1}, float("nan"), float("inf")])
+def test_anything_else_is_no_number(received):
+    assert refused(dids_eta=received) == f"dids_eta: got {received!r}, allowed: a number"
+
+
+@pytest.mark.parametrize("received", [1, 0, "true", "yes", None])
+def test_only_true_and_false_are_true_or_false(received):
+    assert refused(dids_normalize=received) == f"dids_normalize: got {received!r}, allowed: true or false"
+
+
+def test_true_and_false_stay_apart_from_unset():
+    assert [make_config({"dids_trajectory": v}).dids_trajectory for v in (True, False, None)] == [True, False, None]
+
+
+@pytest.mark.parametrize(
+    ("key", "low", "sentence"),
+    [
+        ("dids_task_samples", 1, "an integer >= 1"),
+        ("dids_num_domains", 1, "an integer >= 1"),
+        ("dids_min_domain_size", 1, "an integer >= 1"),
+        ("dids_projection_dim", 2, "an integer >= 2"),
+        ("dids_update_samples", 1, "an integer >= 1"),
+        ("dids_fresh_samples", 1, "an integer >= 1"),
+        ("dids_tracked_entries", 1, "an integer >= 1"),
+    ],
+)
+def test_counts_have_a_smallest_value(key, low, sentence):
+    assert getattr(make_config({key: low}), key) == low
+    assert refused(**{key: low - 1}) == f"{key}: got {low - 1}, allowed: {sentence}"
+
+
+@pytest.mark.parametrize("key", ["dids_gradient_layers", "dids_topk_ratio"])
+@pytest.mark.parametrize("received", [0.0, -0.1, 1.01, 10.0])
+def test_shares_are_above_zero_and_at_most_one(key, received):
+    assert getattr(make_config({key: 1}), key) == 1.0
+    assert refused(**{key: received}) == f"{key}: got {received}, allowed: a share in (0, 1]"
+
+
+@pytest.mark.parametrize(
+    ("key", "allowed"),
+    [
+        ("dids_preset", ["default", "paper", "literal", "authors"]),
+        ("dids_impact", ["preconditioned", "fisher", "gradient", "kl"]),
+        ("dids_cluster_scope", ["source", "global"]),
+        ("dids_exhausted", ["reshuffle", "drop"]),
+        ("dids_domain_gradients", ["running", "fresh"]),
+    ],
+)
+def test_choices_are_taken_and_others_refused_with_all_of_them(key, allowed):
+    for value in allowed:
+        assert getattr(make_config({key: value}), key) == value
+    for received in ("other", allowed[0].upper(), 1, [allowed[0]]):
+        assert refused(**{key: received}) == f"{key}: got {received!r}, allowed: {', '.join(allowed)}"
+
+
+def test_every_key_that_is_unset_by_default_may_be_set_to_nothing():
+    unset = {name for name in FIELDS if getattr(MixingConfig(), name) is None}
+    assert make_config(dict.fromkeys(unset)) == MixingConfig()
+    assert "nothing" not in refused(dids_impact="other")
+
+
+@pytest.mark.parametrize(
+    ("received", "names"),
+    [
+        (None, ()),
+        ("", ()),
+        ("a", ("a",)),
+        ("a, b ,c", ("a", "b", "c")),
+        ("a,,b,", ("a", "b")),
+        (["a", " b "], ("a", "b")),
+        (("a", 3), ("a", "3")),
+        ([], ()),
+    ],
+)
+def test_lists_are_written_with_commas_or_as_yaml_lists(received, names):
+    assert split_list(received) == names
+    assert make_config({"dids_tasks": received}).tasks() == names
+
+
+@pytest.mark.parametrize("received", [{"a": 1}, {"a"}, True, object()])
+def test_text_is_text_a_number_or_a_list(received):
+    assert refused(dids_tasks=received).endswith("allowed: text")
+
+
+@pytest.mark.parametrize("received", [-1, -(2**40)])
+def test_a_seed_is_not_negative(received):
+    assert refused(dids_seed=received) == f"dids_seed: got {received}, allowed: an integer >= 0"
+
+
+def test_every_key_has_a_help_text_and_begins_alike():
+    for item in dataclasses.fields(MixingConfig):
+        assert item.name.startswith("dids_")
+        assert item.metadata["help"].endswith("."), item.name
+
+
+def test_a_configuration_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        MixingConfig().dids_eta = 3.0
