@@ -99,6 +99,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "dids_update_samples": (1, float("inf"), "an integer >= 1"),
     "dids_fresh_samples": (1, float("inf"), "an integer >= 1"),
     "dids_tracked_entries": (1, float("inf"), "an integer >= 1"),
+    "dids_seed": (0, 2**31 - 1, "an integer from 0 to 2147483647"),
     "dids_gradient_layers": (1e-9, 1.0, "a share in (0, 1]"),
     "dids_topk_ratio": (1e-9, 1.0, "a share in (0, 1]"),
 }
@@ -154,7 +155,7 @@ def _converted(name: str, value: Any, kinds: tuple[Any, ...]) -> Any:
 
 def _number_or_text(kind: Any, value: Any) -> Any:
     if kind is str:
-        return str(value)
+        return str(value) if isinstance(value, str | int | float) else None
     try:
         number = float(value)
     except (TypeError, ValueError):

@@ -129,9 +129,10 @@ def test_text_is_text_a_number_or_a_list(received):
     assert refused(dids_tasks=received).endswith("allowed: text")
 
 
-@pytest.mark.parametrize("received", [-1, -(2**40)])
-def test_a_seed_is_not_negative(received):
-    assert refused(dids_seed=received) == f"dids_seed: got {received}, allowed: an integer >= 0"
+@pytest.mark.parametrize("received", [-1, 2**31])
+def test_a_seed_fits_what_takes_it(received):
+    assert refused(dids_seed=received) == f"dids_seed: got {received}, allowed: an integer from 0 to {2**31 - 1}"
+    assert [make_config({"dids_seed": seed}).dids_seed for seed in (0, 2**31 - 1)] == [0, 2**31 - 1]
 
 
 def test_every_key_has_a_help_text_and_begins_alike():

@@ -70,7 +70,7 @@ def load_map(path: Path) -> DomainMap:
     folder = path.parent if path.suffix in (".parquet", ".json") else path
     content = read_json(folder / "domains.json")
     table = _read_table(folder / "domains.parquet")
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA or "domains" not in content:
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA or not _names_all(content.get("domains")):
         raise DidsError(f"{folder / 'domains.json'}: not a domain map of schema {SCHEMA}")
     names = tuple(domain["name"] for domain in content["domains"])
     index = {name: i for i, name in enumerate(names)}
@@ -85,6 +85,10 @@ def load_map(path: Path) -> DomainMap:
         typical_texts={domain["name"]: domain.get("typical_texts", []) for domain in content["domains"]},
         inputs=content.get("inputs", {}),
     )
+
+
+def _names_all(domains: Any) -> bool:
+    return isinstance(domains, list) and all(isinstance(domain, dict) and "name" in domain for domain in domains)
 
 
 def _read_table(path: Path) -> pa.Table:

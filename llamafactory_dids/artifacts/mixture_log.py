@@ -26,12 +26,15 @@ class MixtureLog:
             os.fsync(stream.fileno())
 
     def read(self) -> list[dict[str, Any]]:
-        """All updates in order. Raises DidsError where a line is broken."""
+        """All updates in order. Raises DidsError where a line is broken.
+
+        A last line without its end is what a killed run was writing, and does not count.
+        """
         if not self.path.exists():
             return []
-        lines = self.path.read_text(encoding="utf-8").splitlines()
+        text, _, _ = self.path.read_text(encoding="utf-8").rpartition("\n")
         try:
-            return [json.loads(line) for line in lines if line.strip()]
+            return [json.loads(line) for line in text.splitlines() if line.strip()]
         except ValueError as error:
             raise DidsError(f"{self.path}: not a mixture log ({error})") from None
 

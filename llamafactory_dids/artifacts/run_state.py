@@ -24,8 +24,9 @@ def save_state(folder: Path, values: dict[str, Any], tensors: dict[str, torch.Te
 def load_state(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """Read what `save_state` wrote. Raises DidsError, with the file's name, where it is missing or broken."""
     values = read_json(folder / "dids_state.json")
-    if values.get("schema") != SCHEMA:
-        raise DidsError(f"{folder / 'dids_state.json'}: schema {values.get('schema')!r}, this version reads {SCHEMA}")
+    schema = values.get("schema") if isinstance(values, dict) else None
+    if schema != SCHEMA:
+        raise DidsError(f"{folder / 'dids_state.json'}: schema {schema!r}, this version reads {SCHEMA}")
     path = folder / "dids_state.safetensors"
     try:
         return values, load_file(path)

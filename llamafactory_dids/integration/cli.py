@@ -1,6 +1,7 @@
 """The `llamafactory-dids` command: train, cluster, inspect, doctor."""
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -87,7 +88,8 @@ def _cluster(arguments: argparse.Namespace, overrides: list[str]) -> None:
     sys.argv.pop(1)
     from .preprocessing import make_domains
 
-    domain_map, folder = make_domains()
+    with contextlib.redirect_stdout(sys.stderr):  # where the host logs and prints, so that ours is the map alone
+        domain_map, folder = make_domains()
     if int(os.environ.get("RANK", 0)) == 0:
         _show(domain_map, folder, arguments.json)
 

@@ -37,8 +37,10 @@ def tagging(host: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         if run_settings.of(data_args) is None or dataset_names is None:
             return host(dataset_names, model_args, data_args, training_args, stage, return_dict)
-        parts = host(dataset_names, model_args, data_args, training_args, stage, True)
-        if dataset_names is data_args.dataset:
+        key = next((k for k in ("dataset", "eval_dataset") if dataset_names is getattr(data_args, k)), "dids_tasks")
+        read = functools.partial(_read, host, key, model_args, data_args, training_args, stage)
+        parts = {name: read(name) for name in dataset_names}
+        if key == "dataset":
             parts = {name: tagged(part, name, data_args, training_args) for name, part in parts.items()}
             if lookup := getattr(data_args, "domain_lookup", None):
                 parts = {name: lookup.ordered(part) for name, part in parts.items()}
@@ -47,10 +49,24 @@ def tagging(host: Callable[..., Any]) -> Callable[..., Any]:
     return merged
 
 
+def _read(
+    host: Callable[..., Any], key: str, model_args: Any, data_args: Any, training_args: Any, stage: str, name: str
+) -> Any:
+    """One dataset, loaded and aligned by the host. Raises DidsError where that fails, or nothing is in it."""
+    try:
+        dataset = host([name], model_args, data_args, training_args, stage, True)[name]
+    except Exception as error:  # of the host or of `datasets`, for whatever is wrong with a file
+        raise DidsError(
+            f"{key}: {name!r} cannot be read ({error}); allowed: a dataset with at least one example, in the format "
+            "that dataset_info.json gives"
+        ) from error
+    if len(dataset) == 0:
+        raise DidsError(f"{key}: {name!r} has no examples, allowed: at least one")
+    return dataset
+
+
 def tagged(dataset: Any, source: str, data_args: Any, training_args: Any) -> Any:
     """An aligned dataset with the columns for key and source."""
-    if len(dataset) == 0:
-        raise DidsError(f"dataset: {source!r} has no examples, allowed: at least one")
     return dataset.map(
         Tagger(source),
         batched=True,
@@ -204,8 +220,6 @@ class DataSource:
 
     def _observe(self, name: str, choose: Callable[[Any], Any], data_args: Any) -> Any:
         parts = loader._get_merged_dataset([name], self.model_args, data_args, self.training_args, self.stage, True)
-        if len(parts[name]) == 0:
-            raise DidsError(f"dids_tasks: {name!r} has no examples, allowed: at least one")
         return loader._get_preprocessed_dataset(
             choose(tagged(parts[name], name, data_args, self.training_args)).remove_columns(list(TAGS)),
             data_args,

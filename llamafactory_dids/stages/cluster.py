@@ -89,7 +89,13 @@ def _train(features_NK: Features, num_clusters: int, seed: int) -> Features:
     faiss = _faiss()
     gpu = bool(getattr(faiss, "get_num_gpus", lambda: 0)())
     trainer = faiss.Kmeans(
-        features_NK.shape[1], num_clusters, niter=25, nredo=3, seed=seed, gpu=gpu, min_points_per_centroid=1
+        features_NK.shape[1],
+        num_clusters,
+        niter=25,
+        nredo=3,
+        seed=seed % 2**31,  # a C int
+        gpu=gpu,
+        min_points_per_centroid=1,
     )
     trainer.train(np.ascontiguousarray(features_NK))
     return np.asarray(trainer.centroids, dtype=np.float32)

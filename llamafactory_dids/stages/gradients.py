@@ -115,6 +115,7 @@ def _free_bytes(device: torch.device) -> int:
 def _unit_rows(
     projected_RK: NDArray[np.float32], written_R: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
-    norm_R = np.where(written_R, np.linalg.norm(np.where(written_R[:, None], projected_RK, 0), axis=1), 0)
-    unit_RK = np.where(written_R[:, None], projected_RK / np.maximum(norm_R, 1e-30)[:, None], 0)
+    projected_RK = np.where(written_R[:, None], projected_RK, 0)
+    norm_R = np.linalg.norm(projected_RK, axis=1)
+    unit_RK = projected_RK / np.maximum(norm_R, 1e-30)[:, None]
     return unit_RK.astype(np.float16), norm_R.astype(np.float32)

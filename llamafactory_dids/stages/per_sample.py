@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..errors import DidsError
 from .layers import TrackedLayers
 from .losses import causal_lm_losses
 
@@ -48,12 +49,16 @@ class GradientEngine:
         seen: dict[int, tuple[Tensor, Tensor]] = {}
         with evaluating(self.model), self._recording(seen), torch.no_grad():
             losses_N, tokens_N = causal_lm_losses(self.model, batch)  # gradients are on from the first tracked block
-            order = sorted(seen)
-            outputs = [seen[i][1] for i in order]
-            gradients = torch.autograd.grad(losses_N.sum(), outputs, allow_unused=True)
+            if idle := [name for i, name in enumerate(self.tracked.names) if i not in seen]:
+                raise DidsError(
+                    f"tracked layer {idle[0]} does not run for every batch (a mixture of experts?); allowed: models "
+                    "whose decoder blocks use all of their linear layers"
+                )
+            records = [seen[i] for i in range(len(seen))]
+            gradients = torch.autograd.grad(losses_N.sum(), [y for _, y in records], allow_unused=True)
         pairs = [
-            (seen[i][0], torch.zeros_like(seen[i][1]) if gradient is None else gradient)
-            for i, gradient in zip(order, gradients, strict=True)
+            (x, torch.zeros_like(y) if gradient is None else gradient)
+            for (x, y), gradient in zip(records, gradients, strict=True)
         ]
         return losses_N.detach(), tokens_N, pairs
 

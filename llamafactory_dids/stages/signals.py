@@ -56,21 +56,20 @@ class Meter:
         self.precision = precision
 
     def tasks(self, tasks: Sequence[Rows]) -> TaskMeasurement:
-        """Measure every task; each of its samples counts the same."""
+        """Measure every task; each of its samples that has labelled tokens counts the same."""
         device = next(self.engine.model.parameters()).device
         sums_TP = torch.zeros(len(tasks), self.entries.size, device=device)
         squares_TP = torch.zeros_like(sums_TP)
-        losses_T = torch.zeros(len(tasks), dtype=torch.float64)
+        losses_T, counts_T = torch.zeros(2, len(tasks), dtype=torch.float64, device=device)
         for task, rows in enumerate(tasks):
-            for losses_N, _, gradients_NP in self._measure(rows):
-                losses_T[task] += losses_N.double().sum().cpu()
+            for losses_N, tokens_N, gradients_NP in self._measure(rows):
+                losses_T[task] += losses_N.double().sum()
+                counts_T[task] += (tokens_N > 0).sum()
                 sums_TP[task] += gradients_NP.sum(dim=0)
                 squares_TP[task] += gradients_NP.square().sum(dim=0)
-        on_device = losses_T.to(device)
-        ranks.sum_over_ranks(on_device, sums_TP, squares_TP)
-        counts_T = torch.tensor([len(rows) for rows in tasks], dtype=torch.float64)
-        scale = counts_T.to(device).float()[:, None]
-        return TaskMeasurement((on_device.cpu() / counts_T).numpy(), sums_TP / scale, squares_TP / scale)
+        ranks.sum_over_ranks(losses_T, counts_T, sums_TP, squares_TP)
+        scale_T1 = counts_T.float()[:, None]
+        return TaskMeasurement((losses_T / counts_T).cpu().numpy(), sums_TP / scale_T1, squares_TP / scale_T1)
 
     def domain(self, rows: Rows) -> Tensor:
         """The mean gradient of samples of a domain, weighted by tokens as the training loss is, shape P."""

@@ -29,7 +29,8 @@ def test_what_json_does_not_have_is_written_as_null_however_deep(log, value):
     log.append({"step": 0, "impact": {"a": {"t": value, "u": 1.5}}, "losses": [value, 2.0], "more": (value,)})
     text = log.path.read_text()
     assert "NaN" not in text and "Infinity" not in text
-    assert json.loads(text) == {"step": 0, "impact": {"a": {"t": None, "u": 1.5}}, "losses": [None, 2.0], "more": [None]}
+    impact = {"a": {"t": None, "u": 1.5}}
+    assert json.loads(text) == {"step": 0, "impact": impact, "losses": [None, 2.0], "more": [None]}
 
 
 @pytest.mark.parametrize(("step", "kept"), [(-1, []), (0, [0]), (10, [0, 10]), (15, [0, 10]), (99, [0, 10, 20])])

@@ -4,9 +4,9 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; tiny models are faster so
 
-import pytest  # noqa: E402
+import pytest
 
-from tests.integration.support import arguments, make_world, train  # noqa: E402
+from tests.integration.support import arguments, make_world, train
 
 
 @pytest.fixture(scope="session")

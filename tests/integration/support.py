@@ -167,6 +167,11 @@ class Run:
         return {name: tensor.clone() for name, tensor in self.trainer.model.state_dict().items()}
 
 
+def same_domains(ran: Run) -> dict[str, Any]:
+    """Changes to arguments that take the domains from a run's map."""
+    return {"dids_domains": str(ran.dids), "dids_num_domains": None, "dids_min_domain_size": None}
+
+
 def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -250,12 +255,8 @@ def finish(process: "subprocess.Popen[str]", timeout: int = 150) -> tuple[int, s
     return process.returncode, stdout, stderr
 
 
-def run_command(command: list[str], timeout: int = 150, **changes: str) -> tuple[int, str, str]:
-    return finish(start(command, **changes), timeout)
-
-
-def run_good(command: list[str], timeout: int = 150, **changes: str) -> str:
+def finish_well(process: "subprocess.Popen[str]", timeout: int = 240) -> str:
     """The stdout of a command that must succeed."""
-    code, stdout, stderr = run_command(command, timeout, **changes)
+    code, stdout, stderr = finish(process, timeout)
     assert code == 0, stderr[-3000:]
     return stdout

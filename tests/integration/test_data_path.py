@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.integration.support import SOURCES, TASKS, arguments, examples, tuner, write_dataset
+from tests.integration.support import SOURCES, TASKS, arguments, examples, same_domains, tuner, write_dataset
 
 pytestmark = pytest.mark.integration
 
@@ -150,9 +150,8 @@ def test_packed_row_holds_one_domain_and_no_sample_is_lost(stage, kind, world, t
 
 def test_map_without_the_samples_is_refused_when_packing(finished, own_data, world, tmp_path):
     folder = own_data("noise", lambda rows: [*rows, *examples("noise", 3, seed=99)])
-    given = {"dids_domains": str(finished.dids), "dids_num_domains": None, "dids_min_domain_size": None}
     with pytest.raises(ValueError, match="the map lacks 3 training samples, the first from 'noise'"):
-        rows_of(arguments(world, tmp_path, dataset_dir=folder, packing=True, **given))
+        rows_of(arguments(world, tmp_path, dataset_dir=folder, packing=True, **same_domains(finished)))
 
 
 def test_task_samples_are_the_same_whatever_their_order(own_data, world, tmp_path):

@@ -7,7 +7,9 @@ import pytest
 import yaml
 
 from llamafactory_dids.artifacts.domain_map import load_map
-from tests.integration.support import SOURCES, TASKS, arguments, our_log, train, write_dataset
+from llamafactory_dids.training.controller import MixtureController
+from llamafactory_dids.training.sampler import MixtureSampler
+from tests.integration.support import SOURCES, TASKS, arguments, our_log, same_domains, train, write_dataset
 
 pytestmark = pytest.mark.integration
 
@@ -124,8 +126,7 @@ def test_sources_are_domains_where_asked(world, tmp_path):
 
 
 def test_map_given_by_its_path_gives_its_domains(finished, world, tmp_path):
-    given = {"dids_domains": str(finished.dids), "dids_num_domains": None, "dids_min_domain_size": None}
-    ran = train(arguments(world, tmp_path, **given))
+    ran = train(arguments(world, tmp_path, **same_domains(finished)))
     assert ran.probabilities == finished.probabilities
     assert not (tmp_path / "cache").exists()
     assert replayed(ran, tmp_path / "again").probabilities == ran.probabilities
@@ -137,8 +138,8 @@ def test_map_fits_cut_and_reordered_data(finished, world, tmp_path):
         write_dataset(tmp_path / "data", name, rows[::-1])
     for name in TASKS:
         write_dataset(tmp_path / "data", name, json.loads((world.data / f"{name}.json").read_text()))
-    given = {"dids_domains": str(finished.dids), "dids_num_domains": None, "dids_min_domain_size": None}
-    ran = train(arguments(world, tmp_path, dataset_dir=str(tmp_path / "data"), max_samples=50, **given))
+    changes = {"dataset_dir": str(tmp_path / "data"), "max_samples": 50}
+    ran = train(arguments(world, tmp_path, **changes, **same_domains(finished)))
     lookup, full = ran.trainer.mixture.plan.domain_map.lookup(), load_map(finished.dids)
     names = ran.trainer.mixture.plan.domain_names
     rows = ran.trainer.train_dataset
@@ -156,7 +157,7 @@ def test_proxy_with_another_tokenizer_makes_the_domains(world, tmp_path):
 
 
 def test_fresh_domain_gradients_steer_the_mixture_too(finished, world, tmp_path):
-    ran = train(arguments(world, tmp_path, dids_domain_gradients="fresh"))
+    ran = train(arguments(world, tmp_path, dids_domain_gradients="fresh", **same_domains(finished)))
     assert len(ran.lines) == 7 and ran.trainer.mixture.running is None
     assert ran.probabilities[-1] != ran.probabilities[0]
     assert ran.probabilities[-1] != finished.probabilities[-1]
@@ -164,7 +165,7 @@ def test_fresh_domain_gradients_steer_the_mixture_too(finished, world, tmp_path)
 
 @pytest.mark.parametrize("preset", ["paper", "literal", "authors"])
 def test_every_preset_trains(preset, finished, world, tmp_path):
-    ran = train(arguments(world, tmp_path, dids_preset=preset))
+    ran = train(arguments(world, tmp_path, dids_preset=preset, **same_domains(finished)))
     assert len(ran.lines) == 7
     assert all(math.isclose(sum(p.values()), 1, abs_tol=1e-9) for p in ran.probabilities)
     assert ran.probabilities[-1] != finished.probabilities[-1]
@@ -201,3 +202,32 @@ def test_run_says_how_many_updates_it_makes_and_warns_when_they_are_few(world, t
 def test_observed_tasks_default_to_the_evaluated_ones(world, tmp_path):
     ran = train(arguments(world, tmp_path, dids_domains="source", dids_tasks=None, eval_dataset="task_sums"))
     assert set(ran.lines[0]["task_loss"]) == {"task_sums"}
+
+
+def test_accumulated_batches_give_the_mixture_of_whole_ones(finished, world, tmp_path):
+    ran = train(arguments(world, tmp_path, per_device_train_batch_size=4, gradient_accumulation_steps=2))
+    assert [line["step"] for line in ran.lines] == [line["step"] for line in finished.lines]
+    # a batch that is being fetched keeps the old mixture, and it is smaller here: the later draws differ
+    assert ran.probabilities[1] == pytest.approx(finished.probabilities[1], abs=1e-4)
+    assert ran.lines[1]["impact"].keys() == finished.lines[1]["impact"].keys()
+    for domain, by_task in ran.lines[1]["impact"].items():
+        assert by_task == pytest.approx(finished.lines[1]["impact"][domain], abs=1e-3)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_samples_trained_are_those_that_the_history_of_the_mixture_gives(workers, world, tmp_path, monkeypatch):
+    trained = []
+    watch = MixtureController.watch
+
+    def spy(self, domains, *args):
+        trained.extend(domains)
+        return watch(self, domains, *args)
+
+    monkeypatch.setattr(MixtureController, "watch", spy)
+    changes = {"dids_domains": "source", "max_steps": None, "num_train_epochs": 2, "dataloader_num_workers": workers}
+    ran = train(arguments(world, tmp_path, **changes))
+    plan, sampler = ran.trainer.mixture.plan, ran.trainer.mixture.sampler
+    again = MixtureSampler(plan.domains_N, plan.mixer.init().probabilities_D, seed=plan.seed, epoch_size=2 * 272)
+    again.history = sampler.history
+    assert len(trained) == 2 * 272 and len(ran.lines) == 1 + 2 * 272 // 32
+    assert trained == plan.domains_N[list(again)].tolist()

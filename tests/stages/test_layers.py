@@ -8,7 +8,7 @@ from tests.helpers import tiny_model, with_lora
 
 @pytest.mark.parametrize(
     ("num_blocks", "share", "tracked"),
-    [(4, 0.1, 1), (4, 0.25, 1), (4, 0.26, 2), (4, 0.5, 2), (4, 1.0, 4), (10, 0.1, 1), (10, 0.3, 3), (3, 0.01, 1)],
+    [(4, 0.1, 1), (4, 0.25, 1), (4, 0.26, 2), (4, 0.5, 2), (4, 1.0, 4), (10, 0.1, 1), (3, 0.01, 1), (25, 0.28, 7)],
 )
 def test_the_last_share_of_the_blocks_is_tracked_rounded_up_and_at_least_one(num_blocks, share, tracked):
     model = tiny_model(num_blocks=num_blocks)

@@ -1,0 +1,114 @@
+"""The `llamafactory-dids` command, and what `llamafactory-cli` shows of the plugin."""
+
+import json
+from importlib.metadata import version
+
+import pytest
+
+from llamafactory_dids.config import FIELDS
+from llamafactory_dids.integration import cli
+from tests.integration.support import SOURCES, arguments, finish_well, our_log, start, train, tuner, write_yaml
+
+pytestmark = pytest.mark.integration
+
+
+def command(capsys, *words):
+    """What a command of ours prints, in this process."""
+    capsys.readouterr()
+    cli.main([str(word) for word in words])
+    return capsys.readouterr().out
+
+
+def test_inspect_lists_each_domain_with_its_size_sources_and_a_text(finished, capsys):
+    text = command(capsys, "inspect", finished.dids)
+    assert "6 domains, 270 samples" in text
+    for name in finished.probabilities[0]:
+        (line,) = [line for line in text.splitlines() if line.startswith(name)]
+        assert name.split("/")[0] in line.split()[2]
+    assert text.count("e.g. ") == 6 and "Case " in text
+
+
+def test_inspect_tells_a_program_the_same(finished, capsys):
+    found = json.loads(command(capsys, "inspect", "--json", finished.dids))
+    assert found["path"] == str(finished.dids)
+    assert [domain["name"] for domain in found["domains"]] == list(finished.probabilities[0])
+    assert sum(domain["size"] for domain in found["domains"]) == sum(SOURCES.values())
+    for domain in found["domains"]:
+        assert domain["sources"] == {domain["name"].split("/")[0]: domain["size"]}
+        assert len(domain["typical_texts"]) == 3
+
+
+def test_inspect_takes_the_path_of_either_file_of_a_map(finished, capsys):
+    texts = [command(capsys, "inspect", "--json", finished.dids / name) for name in ("domains.json", "domains.parquet")]
+    assert json.loads(texts[0])["domains"] == json.loads(texts[1])["domains"]
+
+
+@pytest.fixture(scope="module")
+def clustered(world, tmp_path_factory):
+    """A YAML's values, and what `cluster --json` and `doctor` printed in processes of their own."""
+    folder = tmp_path_factory.mktemp("clustered")
+    values = arguments(world, folder)
+    path = str(write_yaml(folder / "run.yaml", values))
+    processes = {
+        "cluster": start(["llamafactory-dids", "cluster", path, "--json"]),
+        "doctor": start(["llamafactory-dids", "doctor", "--json"]),
+    }
+    outputs = {}
+    for name, process in processes.items():
+        outputs[name] = finish_well(process)
+    return values, outputs
+
+
+def test_cluster_prints_the_map_that_train_then_uses_without_a_gradient(clustered, finished, monkeypatch):
+    tuner()
+    from llamafactory_dids.integration import domains
+
+    values, outputs = clustered
+    printed = json.loads(outputs["cluster"].strip().splitlines()[-1])
+    monkeypatch.delattr(domains, "fill_store")
+    with our_log() as messages:
+        ran = train(values)
+    assert any(message == f"domains: using {printed['path']} (6 domains)" for message in messages)
+    assert [domain["name"] for domain in printed["domains"]] == list(ran.probabilities[0])
+    assert ran.probabilities == finished.probabilities
+
+
+def test_clusters_output_is_json_alone(clustered):
+    assert json.loads(clustered[1]["cluster"])
+
+
+def test_other_clustering_keys_make_a_new_map_from_the_same_gradients(clustered, monkeypatch, tmp_path):
+    tuner()
+    from llamafactory_dids.integration import domains
+
+    values, _ = clustered
+    monkeypatch.delattr(domains, "fill_store")
+    changes = {"dids_num_domains": 4, "dids_cluster_scope": "global", "output_dir": str(tmp_path), "max_steps": 4}
+    ran = train(values | changes)
+    assert list(ran.probabilities[0]) == ["global/0", "global/1", "global/2", "global/3"]
+
+
+def test_doctor_finds_nothing_wrong_here(clustered):
+    findings = {finding["what"]: finding for finding in json.loads(clustered[1]["doctor"])}
+    assert [what for what, finding in findings.items() if not finding["ok"]] == []
+    assert {"python", "versions", "llamafactory seams", "activation", "faiss", "GPU"} <= findings.keys()
+    assert f"llamafactory {version('llamafactory')}" in findings["versions"]["found"]
+
+
+def test_doctor_says_what_to_do_and_fails_when_switched_off(monkeypatch, capsys):
+    monkeypatch.setenv("LLAMAFACTORY_DIDS", "0")
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["doctor"])
+    assert caught.value.code == 1
+    text = capsys.readouterr().out
+    assert "FAIL  activation: LLAMAFACTORY_DIDS=0" in text and "→ unset LLAMAFACTORY_DIDS" in text
+
+
+def test_help_of_the_hosts_command_lists_each_key_with_its_text(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit):
+        tuner().run_exp(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert [name for name in FIELDS if f"--{name}" not in text] == []
+    assert [name for name, item in FIELDS.items() if " ".join(item.metadata["help"].split()) not in text] == []
+    assert "By llamafactory-dids: dids, dga" in text

@@ -1,0 +1,152 @@
+"""The arrows between the packages, the sizes of the modules, and the file tree of the README."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+PACKAGE = "llamafactory_dids"
+MODULES = sorted((CHECKOUT / PACKAGE).rglob("*.py"))
+
+# What each part may import besides itself; `config`, `errors` and the version anyone may.
+BELOW = {
+    "core": set(),
+    "mixers": {"core"},
+    "artifacts": {"core"},
+    "stages": {"mixers", "artifacts", "core"},
+    "training": {"stages", "mixers", "artifacts", "core"},
+    "report": {"artifacts"},
+    "integration": {"training", "stages", "mixers", "artifacts", "core", "report"},
+    "__main__": {"integration"},
+    "__init__": set(),
+    "config": set(),
+    "errors": set(),
+}
+LEAVES = {"config", "errors", "__version__"}
+KNOW = {"llamafactory": {"integration"}, "transformers": {"training", "integration"}}
+
+
+def part_of(path: Path) -> str:
+    """The sub-package that a module is in, or its own name at the top."""
+    return path.relative_to(CHECKOUT / PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path, source: str | None = None) -> list[str]:
+    """Dotted names of all that a module imports, wherever in it; `from a import b` gives a.b."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text() if source is None else source)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            here = path.relative_to(CHECKOUT).with_suffix("").parts
+            base = [*here[: -node.level]] if node.level else []
+            base += (node.module or "").split(".") if node.module else []
+            found += [".".join([*base, alias.name]) for alias in node.names]
+    return found
+
+
+def wrong_arrows(path: Path, source: str | None = None) -> list[str]:
+    part, wrong = part_of(path), []
+    allowed = BELOW[part] | LEAVES | {part}
+    for name in imported(path, source):
+        top, _, rest = name.partition(".")
+        if top == PACKAGE and rest.split(".")[0] not in allowed:
+            wrong.append(name)
+        if part not in KNOW.get(top, {part}):
+            wrong.append(name)
+    return wrong
+
+
+def test_the_walk_finds_the_package():
+    assert {part_of(path) for path in MODULES} == BELOW.keys()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(CHECKOUT)))
+def test_every_arrow_points_down(path):
+    assert wrong_arrows(path) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "source"),
+    [
+        ("core/a.py", "from ..mixers import create"),
+        ("core/a.py", "from .. import artifacts"),
+        ("mixers/a.py", "from ..artifacts.files import read_json"),
+        ("artifacts/a.py", "def f():\n    from ..mixers.base import Mixer"),
+        ("stages/a.py", "from ..training import sampler"),
+        ("stages/a.py", "import transformers"),
+        ("training/a.py", "from llamafactory.train import tuner"),
+        ("training/a.py", "import llamafactory_dids.integration.keys"),
+        ("report/a.py", "from ..stages.layers import track_layers"),
+        ("config.py", "from .core import fisher"),
+    ],
+)
+def test_an_arrow_that_points_up_is_seen(place, source):
+    assert wrong_arrows(CHECKOUT / PACKAGE / place, source)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(CHECKOUT)))
+def test_no_module_is_over_three_hundred_lines(path):
+    assert len(path.read_text().splitlines()) <= 300
+
+
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+blocked, parts = sys.argv[1].split(","), sys.argv[2].split(",")
+for name in [n for n in sys.modules if n.split(".")[0] in blocked]:
+    del sys.modules[name]
+sys.modules.update(dict.fromkeys(blocked))  # None: the import fails
+for part in parts:
+    package = importlib.import_module("llamafactory_dids." + part)
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+        print(module.name)
+"""
+HEAVY = "transformers,datasets,faiss,matplotlib,llamafactory,peft,accelerate,gradio"
+
+
+@pytest.mark.parametrize(
+    ("blocked", "parts"),
+    [(HEAVY, "core,mixers,artifacts,stages"), (f"{HEAVY},torch,pyarrow", "mixers"), (f"{HEAVY},torch", "report")],
+    ids=["core, mixers, artifacts and stages", "mixers without torch", "report"],
+)
+def test_it_can_be_imported_where_heavy_libraries_cannot(blocked, parts):
+    process = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL, blocked, parts], cwd=CHECKOUT, capture_output=True, text=True, timeout=120
+    )
+    assert process.returncode == 0, process.stderr[-2000:]
+    here = [path for path in MODULES if part_of(path) in parts.split(",") and path.name != "__init__.py"]
+    assert len(process.stdout.split()) == len(here)
+
+
+def listed_paths(readme: str) -> list[str]:
+    """The paths of the file tree: a line is an indented name and, two spaces on, what it is."""
+    blocks = re.findall(r"^```[^\n]*\n(.*?)^```", readme, flags=re.DOTALL | re.MULTILINE)
+    (tree,) = [block for block in blocks if re.search(rf"^{PACKAGE}/$", block, flags=re.MULTILINE)]
+    paths, parents = [], []
+    for line in tree.splitlines():
+        name = re.split(r"\s{2,}", line.strip())[0]
+        depth = (len(line) - len(line.lstrip())) // 2
+        parents = [*parents[:depth], name.rstrip("/")]
+        paths.append("/".join(parents) + ("/" if name.endswith("/") else ""))
+    return paths
+
+
+def test_the_readmes_file_tree_lists_what_exists():
+    readme = CHECKOUT / "README.md"
+    if not readme.exists():
+        pytest.skip("there is no README.md yet")
+    paths = listed_paths(readme.read_text())
+    assert [path for path in paths if not (CHECKOUT / path).exists()] == []
+    assert [path for path in paths if path.endswith("/") != (CHECKOUT / path).is_dir()] == []
+    shown = {path.rstrip("/") for path in paths if path.startswith(f"{PACKAGE}/")} - {PACKAGE}
+    present = {
+        f"{PACKAGE}/{path.name}"
+        for path in (CHECKOUT / PACKAGE).iterdir()
+        if (path.is_dir() or path.suffix == ".py") and not path.name.startswith("_")
+    }
+    assert shown == present
