@@ -10,6 +10,7 @@
 # random choices of the method (clusters, projection, sampling); both runs of a pair have the same one.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/venv.sh
 
 NUM_SEEDS=""
 FOLDER=quickstart
@@ -31,40 +32,6 @@ read_arguments() {
             *) die "got '$1', allowed: --seeds N" ;;
         esac
     done
-}
-
-find_python() {
-    local python
-    for python in python3.11 python3; do
-        if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-            echo "$python"
-            return
-        fi
-    done
-    die "neither python3.11 nor python3 is a Python 3.11 or later; install one"
-}
-
-install() {
-    if [ -n "${VENV:-}" ]; then
-        [ -x "$VENV/bin/llamafactory-cli" ] || die "VENV: $VENV has no bin/llamafactory-cli"
-        return
-    fi
-    VENV=.venv
-    # Editable, so that one environment serves this script and scripts/test.sh, and follows the checkout.
-    # Each script marks what it installed: either's mark is good for this checkout and this setup.py.
-    local wanted stamp
-    wanted="$(pwd && cat setup.py)"
-    for stamp in "$VENV"/llamafactory-dids.stamp "$VENV"/quickstart.stamp; do
-        [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || return 0
-    done
-    say "installing into $VENV (the first time: minutes, and several GB)"
-    if [ ! -x "$VENV/bin/python" ]; then
-        local python
-        python="$(find_python)"
-        "$python" -m venv "$VENV"
-    fi
-    "$VENV/bin/python" -m pip install -q --disable-pip-version-check -e .
-    echo "$wanted" >"$VENV/quickstart.stamp"
 }
 
 # One line that is written over until the run ends; on a screen only.
@@ -111,7 +78,7 @@ run_seeds() {
 }
 
 read_arguments "$@"
-install
+use_environment ""
 # One thread and no GPU: the model is too small to gain from more, and OpenMP threads that wait for a busy core
 # spin, which made two threads ten times slower than one. Nothing is fetched, and nothing left in $HOME.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" CUDA_VISIBLE_DEVICES="" TOKENIZERS_PARALLELISM=false

@@ -4,43 +4,13 @@
 #   bash scripts/test.sh [pytest arguments]      e.g. bash scripts/test.sh -k simplex
 #
 # Needs Python 3.11 or later and the package registry, and makes and fills .venv itself.
-# VENV=path uses that environment instead.
+# VENV=path uses that environment as it is.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-VENV="${VENV:-.venv}"
-STAMP="$VENV/llamafactory-dids.stamp"
+. scripts/venv.sh
 
 step() { echo "== $*"; }
-
-find_python() {
-    local python
-    for python in python3.11 python3; do
-        if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-            echo "$python"
-            return
-        fi
-    done
-    echo "scripts/test.sh: neither python3.11 nor python3 is a Python 3.11 or later; install one" >&2
-    return 1
-}
-
-# An install is good for this checkout and this setup.py.
-what_is_installed() { pwd && cat setup.py; }
-
-install() {
-    if [ ! -x "$VENV/bin/python" ]; then
-        step "making $VENV"
-        local python
-        python="$(find_python)"
-        "$python" -m venv "$VENV"
-    fi
-    if ! what_is_installed | cmp -s - "$STAMP"; then
-        step "installing into $VENV (the first time: minutes, and several GB)"
-        "$VENV/bin/python" -m pip install -qq --disable-pip-version-check -e ".[test]"
-        what_is_installed >"$STAMP"
-    fi
-}
 
 NUM_EMPTY=0
 # One of the two selections may be empty (pytest's exit code 5), when the arguments name tests of the other.
@@ -54,11 +24,13 @@ run_pytest() {
     fi
 }
 
-install
+use_environment "[test]"
 step "ruff"
 "$VENV/bin/python" -m ruff check .
 step "mypy"
 "$VENV/bin/python" -m mypy
+# One thread: the models are too small to gain from more, and threads that wait for a busy core spin.
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 step "unit tests"
 run_pytest -m "not integration" "$@"
 step "integration tests"
