@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 
 from ..artifacts.domain_map import DomainMap, load_map, save_map
@@ -43,6 +44,11 @@ class TokenisedSamples:
         """A sample's text, cut to a readable length."""
         text = " ".join(self.tokenizer.decode(self.dataset[index]["input_ids"], skip_special_tokens=True).split())
         return text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + " …"
+
+    def lengths(self) -> list[int]:
+        """Tokens of each sample, without making Python lists of the tokens."""
+        batches = self.dataset.with_format("arrow").iter(batch_size=10_000)
+        return [n for batch in batches for n in pc.list_value_length(batch["input_ids"]).to_pylist()]
 
     def digest(self) -> str:
         """Changes with any sample, or their order."""
@@ -160,12 +166,11 @@ def _gradient_store(
         logger.info("gradients: using %s", folder)
         return store
     pad_id = samples.tokenizer.pad_token_id
-    lengths = [len(ids) for ids in samples.dataset["input_ids"]]
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
     model = proxy.load_proxy(settings, model_args, samples.tokenizer, device)
     tracked = track_layers(model, config.dids_gradient_layers)
     projector = SampleProjector(model, tracked, config.dids_topk_ratio, config.dids_projection_dim, settings.seed)
-    fill_store(store, Samples(samples.dataset, lengths, pad_collate(pad_id)), projector)
+    fill_store(store, Samples(samples.dataset, samples.lengths(), pad_collate(pad_id)), projector)
     del model, tracked, projector
     gc.collect()
     if torch.cuda.is_available():

@@ -27,6 +27,7 @@ KEYS = {
 WAYS = {
     "sft_full": {},
     "sft_lora": {"finetuning_type": "lora", "lora_rank": 4},
+    "sft_freeze": {"finetuning_type": "freeze", "freeze_trainable_layers": 1},
     "sft_packed": {"packing": True, "per_device_train_batch_size": 2, "dids_update_samples": 8},
     "pt_packed": {"stage": "pt", "per_device_train_batch_size": 2, "dids_update_samples": 8},
     "pt_unpacked": {"stage": "pt", "packing": False},
