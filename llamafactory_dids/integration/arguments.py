@@ -21,7 +21,12 @@ HOST_STRATEGIES = tuple(get_args(get_type_hints(DataArguments)["mix_strategy"]))
 
 
 def with_our_keys(host_classes: list[type]) -> list[type]:
-    """The host's list of argument classes, its data arguments extended by `mix_strategy` values and `dids_*` keys."""
+    """The host's list of argument classes, its data arguments extended by `mix_strategy` values and `dids_*` keys.
+
+    Raises DidsError if another package's strategy has the name of one of the host's.
+    """
+    if taken := sorted(set(HOST_STRATEGIES) & set(mixers.names())):
+        raise DidsError(f"mix_strategy: {taken[0]!r} is LLaMA-Factory's own; allowed: another name for the added mixer")
     return [_extended(kind) if kind is DataArguments else kind for kind in host_classes]
 
 

@@ -4,13 +4,16 @@
     state = mixer.init()
     probabilities_D, state = mixer.update(state, Signals(task_losses_UT, impact_DT))
 
-numpy and scipy only. A strategy is one file that exports a factory; `_FACTORIES` below lists them.
+numpy and scipy only. A strategy is one file that exports a factory. `_BUILT_IN` lists ours; another package adds its
+own as a Python entry point of the group `llamafactory_dids.mixers` (examples/custom_mixer), which is loaded when used.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from typing import Any
 
 from .base import Impact, Mixer, Needs, Signals
@@ -22,7 +25,9 @@ from .uniform import uniform
 
 __all__ = ["Impact", "Mixer", "Needs", "Signals", "create", "names", "options"]
 
-_FACTORIES: dict[str, Callable[..., Mixer]] = {
+ENTRY_POINTS = "llamafactory_dids.mixers"
+
+_BUILT_IN: dict[str, Callable[..., Mixer]] = {
     "dids": dids,
     "dga": dga,
     "uniform": uniform,
@@ -32,26 +37,44 @@ _FACTORIES: dict[str, Callable[..., Mixer]] = {
 
 
 def names() -> tuple[str, ...]:
-    """The values of `mix_strategy` that are ours."""
-    return tuple(_FACTORIES)
+    """The values of `mix_strategy` that are ours, and those that other packages add."""
+    return tuple(dict.fromkeys([*_BUILT_IN, *(entry.name for entry in entry_points(group=ENTRY_POINTS))]))
 
 
 def options(name: str) -> tuple[str, ...]:
-    """The option names of a strategy: YAML keys without `dids_`, and `sizes_D` and the like."""
-    parameters = inspect.signature(_FACTORIES[name]).parameters.values()
+    """The option names of a strategy: YAML keys without `dids_`, and `sizes_D` and the like.
+
+    Raises ValueError for a name that is none of `names()`, or that two packages claim.
+    """
+    parameters = inspect.signature(_factory(name)).parameters.values()
     return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
 
 
 def create(name: str, num_domains: int, num_tasks: int, **values: Any) -> Mixer:
-    """The mixer `name` over D domains and T tasks; options as in its factory. All take `sizes_D` (samples a
-    domain).
+    """The mixer `name` over D domains and T tasks; options as in its factory. Ours all take `sizes_D`, the samples of
+    each domain; one that does not is not given them.
 
     Raises ValueError for an unknown name or option, a value that is not allowed, and D < 1 or T < 0.
     """
-    if name not in _FACTORIES:
-        raise ValueError(f"mix_strategy: got {name!r}, allowed: {', '.join(_FACTORIES)}")
+    factory, allowed = _factory(name), options(name)
     if num_domains < 1 or num_tasks < 0:
         raise ValueError(f"got {num_domains} domains and {num_tasks} tasks, allowed: at least one domain")
-    if unknown := sorted(values.keys() - set(options(name))):
-        raise ValueError(f"{name}: got unknown option {unknown[0]!r}, allowed: {', '.join(options(name))}")
-    return _FACTORIES[name](num_domains, num_tasks, **values)
+    if unknown := sorted(values.keys() - {*allowed, "sizes_D"}):
+        raise ValueError(f"{name}: got unknown option {unknown[0]!r}, allowed: {', '.join(allowed)}")
+    return factory(num_domains, num_tasks, **{key: value for key, value in values.items() if key in allowed})
+
+
+@functools.cache
+def _factory(name: str) -> Callable[..., Mixer]:
+    if name not in names():
+        raise ValueError(f"mix_strategy: got {name!r}, allowed: {', '.join(names())}")
+    added = list(entry_points(group=ENTRY_POINTS, name=name))
+    if len(added) + (name in _BUILT_IN) > 1:
+        claims = ", ".join(entry.value for entry in added)
+        raise ValueError(f"mix_strategy: {name!r} is claimed more than once ({claims}), allowed: a name of its own")
+    if not added:
+        return _BUILT_IN[name]
+    try:
+        return added[0].load()  # type: ignore[no-any-return]
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"mix_strategy: {name!r} cannot be loaded from {added[0].value}: {error}") from error
