@@ -50,7 +50,11 @@ INSTALL_REQUIRES = [
     "transformers",
 ]
 
+# For `dids_cluster_features: semantic`.
+SEMANTIC_REQUIRES = ["sentence-transformers"]
+
 TEST_REQUIRES = [
+    *SEMANTIC_REQUIRES,
     "hypothesis",
     "mypy",
     "pytest",
@@ -134,8 +138,11 @@ setup(
     packages=find_packages(include=["llamafactory_dids*"]),
     py_modules=["llamafactory_dids_activate"],
     package_data={"llamafactory_dids": ["py.typed"]},
-    entry_points={"console_scripts": ["llamafactory-dids = llamafactory_dids.integration.cli:main"]},
+    entry_points={
+        "console_scripts": ["llamafactory-dids = llamafactory_dids.integration.cli:main"],
+        "llamafactory_dids.mixers": ["odm = llamafactory_dids.mixers.odm:odm"],
+    },
     install_requires=INSTALL_REQUIRES,
-    extras_require={"test": TEST_REQUIRES},
+    extras_require={"semantic": SEMANTIC_REQUIRES, "test": TEST_REQUIRES},
     cmdclass={"build_py": BuildPyWithPth, "editable_wheel": EditableWheelWithPth},
 )

@@ -38,9 +38,21 @@ class MixingConfig:
     dids_cluster_shares: Literal["sqrt", "equal"] = _key(
         "sqrt", "How the domains are shared out over the datasets: by the root of their size, or equally."
     )
-    dids_cluster_features: Literal["gradient"] = _key("gradient", "What is clustered.")
+    dids_cluster_features: Literal["gradient", "semantic"] = _key(
+        "gradient", "What is clustered: gradients of the proxy, or (`semantic`) sentence embeddings."
+    )
+    dids_semantic_model: str = _key(
+        "sentence-transformers/all-MiniLM-L6-v2", "sentence-transformers model of the semantic features."
+    )
     dids_min_domain_size: int = _key(32, "A smaller cluster joins its nearest neighbour in the same dataset.")
-    dids_normalize: bool = _key(True, "Cluster gradients of unit length, so that length and loss do not decide.")
+    dids_normalize: bool = _key(True, "Cluster features of unit length, so that length and loss do not decide.")
+    dids_swap_domains: float = _key(
+        0.0, "Share of each domain's samples that change places with samples of other domains, to spoil the domains."
+    )
+    dids_mix_in: str | None = _key(
+        None, "Irrelevant datasets to mix into the training data, comma-separated; see dids_mix_in_share."
+    )
+    dids_mix_in_share: float | None = _key(None, "Share of all training samples that dids_mix_in makes up.")
     dids_gradient_layers: float = _key(
         0.1, "Share of the decoder blocks, counted from the last, whose linear layers are tracked."
     )
@@ -70,7 +82,21 @@ class MixingConfig:
     dids_floor: float | None = _key(None, "Share of the mixture that is always spread evenly over the domains.")
     dids_init: Literal["uniform", "proportional"] | None = _key(None, "The mixture at the start.")
     dids_dga_similarity: Literal["cosine", "dot"] | None = _key(None, "Gradient alignment of `dga`.")
-    dids_probs: str | None = _key(None, "`static`: a probability for each domain or dataset, comma-separated.")
+    dids_mixture: Literal["separate", "joint"] | None = _key(
+        None, "`dids`: a utility for each domain, or probabilities chosen for the mixture as a whole."
+    )
+    dids_doge_similarity: Literal["cosine", "dot"] | None = _key(None, "Gradient alignment of `doge`.")
+    dids_doremi_target: Literal["tasks", "domains"] | None = _key(
+        None, "What `doremi` compares the proxy with the reference on: the observed tasks, or the domains themselves."
+    )
+    dids_odm_alpha: float | None = _key(None, "Weight of the old reward in `odm`.")
+    dids_proxy_share: float | None = _key(
+        None, "Share of the main run's training samples that a proxy run of `doge`, `doremi` or `velocitune` trains on."
+    )
+    dids_probs: str | None = _key(
+        None,
+        "`static`: a probability for each domain or dataset, comma-separated, or the path of a run's mixture.jsonl.",
+    )
     dids_exhausted: Literal["reshuffle", "drop"] = _key(
         "reshuffle", "A domain that was seen in full starts again, or leaves its share to the others."
     )
@@ -88,6 +114,10 @@ class MixingConfig:
         """The observed tasks' dataset names, in the order given."""
         return split_list(self.dids_tasks)
 
+    def mix_in(self) -> tuple[str, ...]:
+        """The names of the datasets that are mixed in, in the order given."""
+        return split_list(self.dids_mix_in)
+
 
 FIELDS = {item.name: item for item in dataclasses.fields(MixingConfig)}
 
@@ -102,6 +132,8 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "dids_seed": (0, 2**31 - 1, "an integer from 0 to 2147483647"),
     "dids_gradient_layers": (1e-9, 1.0, "a share in (0, 1]"),
     "dids_topk_ratio": (1e-9, 1.0, "a share in (0, 1]"),
+    "dids_swap_domains": (0.0, 1.0, "a share in [0, 1]"),
+    "dids_mix_in_share": (1e-9, 1.0 - 1e-9, "a share in (0, 1)"),
 }
 
 

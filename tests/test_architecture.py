@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from llamafactory_dids import mixers
 from llamafactory_dids.config import FIELDS
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -89,6 +90,45 @@ def test_every_arrow_points_down(path):
 )
 def test_an_arrow_that_points_up_is_seen(place, source):
     assert wrong_arrows(CHECKOUT / PACKAGE / place, source)
+
+
+def branches_on_a_name(source: str) -> list[int]:
+    """Lines that compare with, look up by, or match a strategy's name."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        tested: list[ast.AST] = []
+        if isinstance(node, ast.Compare):
+            tested = [node.left, *node.comparators]
+        elif isinstance(node, ast.Dict):
+            tested = [key for key in node.keys if key is not None]
+        elif isinstance(node, ast.match_case):
+            tested = [node.pattern]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "startswith":
+            tested = list(node.args)
+        constants = [part for child in tested for part in ast.walk(child) if isinstance(part, ast.Constant)]
+        found += [node.lineno if hasattr(node, "lineno") else 0 for c in constants if c.value in mixers.names()]
+    return found
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in MODULES if part_of(p) != "mixers"], ids=lambda path: str(path.relative_to(CHECKOUT))
+)
+def test_no_module_outside_the_mixers_branches_on_a_strategys_name(path):
+    assert branches_on_a_name(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'if strategy == "doge": pass',
+        'if strategy in ("dga", "doge"): pass',
+        'make = {"doremi": 1}[strategy]',
+        'if strategy.startswith("dids"): pass',
+        'match strategy:\n    case "static": pass',
+    ],
+)
+def test_a_branch_on_a_strategys_name_is_seen(source):
+    assert branches_on_a_name(source)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(CHECKOUT)))

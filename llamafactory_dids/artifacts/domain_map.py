@@ -4,7 +4,8 @@ A folder of `domains.parquet` (`sample_key`, `source`, `domain`; one row a train
 `domains.json` (the inputs that made it; name, size, sources and typical texts of each domain).
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Container
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,17 @@ class DomainMap:
         """(source, content key) to the domain's index."""
         pairs = zip(self.sources_N, self.keys_N, strict=True)
         return dict(zip(pairs, self.domains_N.tolist(), strict=True))
+
+    def only(self, pairs: Container[tuple[str, str]]) -> "DomainMap":
+        """The rows of these (source, content key); a domain may be left without any."""
+        tags = zip(self.sources_N, self.keys_N, strict=True)
+        rows = [i for i, pair in enumerate(tags) if pair in pairs]
+        return replace(
+            self,
+            keys_N=[self.keys_N[i] for i in rows],
+            sources_N=[self.sources_N[i] for i in rows],
+            domains_N=self.domains_N[rows],
+        )
 
     def describe(self) -> list[dict[str, Any]]:
         """A dictionary a domain: name, size, samples of each source, typical texts."""

@@ -1,8 +1,8 @@
-"""The gradient store: one projected gradient a training sample, on disk, resumable.
+"""The store of features: one projected gradient, or one embedding, a training sample, on disk, resumable.
 
 A folder of `manifest.json` (schema, the inputs that made it, shape), and for each run of `part_rows` samples
 `part-00000.npy` (float16, unit rows), `norm-00000.npy` (float32, the length before scaling) and
-`written-00000.npy` (bool; False where a sample has no gradient). A part is computed whole and its file
+`written-00000.npy` (bool; False where a sample has none). A part is computed whole and its file
 `part-*.npy` is written last, so the parts that exist are the parts that are done: any number of writers
 may share the work without a lock, and a killed run goes on with the parts that are missing.
 """
@@ -23,7 +23,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class GradientStore:
-    """`num_rows` samples of `dim` projected entries below `folder`."""
+    """`num_rows` samples of `dim` features below `folder`."""
 
     folder: Path
     num_rows: int
@@ -84,7 +84,7 @@ def open_store(folder: Path, inputs: dict[str, Any], num_rows: int, dim: int, pa
         check_same(folder, found.pop("inputs"), inputs)
         check_same(folder, found, {key: value for key, value in manifest.items() if key != "inputs"})
     elif any(folder.glob("part-*.npy")):
-        raise DidsError(f"{folder}: gradient parts without manifest.json; delete the folder to make it anew")
+        raise DidsError(f"{folder}: parts without manifest.json; delete the folder to make it anew")
     else:
         write_json(path, manifest)
     return GradientStore(folder, num_rows, dim, part_rows)

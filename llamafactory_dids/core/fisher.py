@@ -91,9 +91,7 @@ def inner_products(
     return InnerProducts(cross_DT.cpu().numpy(), norm_DT.cpu().numpy(), norm_T.cpu().numpy())
 
 
-def kl_divergence(
-    domain_gradients_DP: Gradients, task_gradients_TP: Gradients, fisher_TP: Gradients
-) -> Array:
+def kl_divergence(domain_gradients_DP: Gradients, task_gradients_TP: Gradients, fisher_TP: Gradients) -> Array:
     """Equation 12: `kl_DT` = 1/2 (g_S - g_D)^T F (g_S - g_D), a distance; NaN where one is not finite."""
     return _kl(inner_products(domain_gradients_DP, task_gradients_TP, fisher_TP, "fisher"))
 
@@ -123,14 +121,35 @@ def impact(
         raise ValueError(f"dids_impact: got {kind!r}, allowed: {', '.join(KINDS)}")
     if normalize not in NORMALIZATIONS:
         raise ValueError(f"dids_impact_normalize: got {normalize!r}, allowed: {', '.join(NORMALIZATIONS)}")
-    products = inner_products(
-        domain_gradients_DP, task_gradients_TP, fisher_TP, "fisher" if kind == "kl" else kind
-    )
+    products = inner_products(domain_gradients_DP, task_gradients_TP, fisher_TP, "fisher" if kind == "kl" else kind)
     with np.errstate(all="ignore"):  # of what is not valid, which goes at the end
         valid_DT = np.isfinite(products.cross_DT + products.domain_DT + products.task_T)
         valid_DT &= (products.domain_DT > 0) & (products.task_T > 0)
         values_DT = _kl(products) if kind == "kl" else _normalized(products, valid_DT, normalize)
     return np.where(valid_DT, values_DT, 0.0)
+
+
+def domain_cosines(domain_gradients_DP: Gradients, fisher_TP: Gradients, kind: str = "preconditioned") -> Array:
+    """Cosines of each two domains' gradients in each task's metric, shape T x D x D, summed in chunks over P.
+
+    A domain whose gradient is zero or not finite has zeros, a task whose metric is not finite too. Raises ValueError
+    for shapes that do not fit and for a kind that is no metric.
+    """
+    domain_DP, scale_TP = torch.as_tensor(domain_gradients_DP), torch.as_tensor(fisher_TP)
+    if domain_DP.ndim != 2 or scale_TP.ndim != 2 or domain_DP.shape[1] != scale_TP.shape[1]:
+        shapes = f"{tuple(domain_DP.shape)} and {tuple(scale_TP.shape)}"
+        raise ValueError(f"domain gradients and fisher: got shapes {shapes}, allowed: D x P and T x P")
+    largest_T = scale_TP.amax(dim=1).to(domain_DP.device, torch.float64)
+    size = (len(scale_TP), len(domain_DP), len(domain_DP))
+    products_TDD = torch.zeros(size, dtype=torch.float64, device=domain_DP.device)
+    for domain_DC, scale_TC in _chunks(domain_DP.device, domain_DP, scale_TP):
+        metric_TC = metric(scale_TC, kind, largest_T)
+        for task, metric_C in enumerate(metric_TC):
+            products_TDD[task] += (domain_DC * metric_C) @ domain_DC.T
+    lengths_TD = products_TDD.diagonal(dim1=1, dim2=2).sqrt()
+    cosines_TDD = products_TDD / lengths_TD[:, :, None] / lengths_TD[:, None, :]
+    result: Array = cosines_TDD.clamp(-1.0, 1.0).nan_to_num(nan=0.0).cpu().numpy()
+    return result
 
 
 def usable_tasks(task_gradients_TP: Gradients, fisher_TP: Gradients | None = None) -> NDArray[np.bool_]:

@@ -55,6 +55,17 @@ def mix_floor(probabilities_D: Array, floor: float) -> Array:
     return (1.0 - floor) * probabilities_D + floor / len(probabilities_D)
 
 
+def mean_over(samples_U: Array, probabilities_UD: Array) -> Array:
+    """The mean of mixtures, each weighted by the samples from its measurement to the next; a single one is itself.
+
+    What the last one was used for is not known, so it counts only where there is no other.
+    """
+    weights_U = np.diff(np.asarray(samples_U, dtype=np.float64))
+    if len(weights_U) == 0:
+        return normalize(np.asarray(probabilities_UD[0], dtype=np.float64))
+    return normalize(weights_U @ np.asarray(probabilities_UD[:-1], dtype=np.float64))
+
+
 def validate_probabilities(values_D: ArrayLike, num_domains: int, key: str = "dids_probs") -> Array:
     """One probability a domain, as float64, made to sum to one exactly.
 

@@ -80,9 +80,7 @@ def _search(t_U: NDArray[np.float64], losses_U: NDArray[np.float64]) -> Decay:
     residuals = [solve(log_b)[1] for log_b in grid]
     best = int(np.argmin(residuals))
     bounds = (float(grid[max(best - 1, 0)]), float(grid[min(best + 1, _GRID_SIZE - 1)]))
-    found = minimize_scalar(
-        lambda log_b: solve(log_b)[1], bounds=bounds, method="bounded", options={"xatol": 1e-7}
-    )
+    found = minimize_scalar(lambda log_b: solve(log_b)[1], bounds=bounds, method="bounded", options={"xatol": 1e-7})
     log_b = float(found.x) if found.fun < residuals[best] else float(grid[best])
     (a, c), _ = solve(log_b)
     return Decay(float(a), min(max(math.exp(log_b), B_RANGE[0]), B_RANGE[1]), float(c))

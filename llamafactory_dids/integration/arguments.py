@@ -75,9 +75,12 @@ def checking(host: Callable[..., Any]) -> Callable[..., Any]:
             tasks=config.tasks() or tuple(data_args.eval_dataset or ()),
             seed=config.dids_seed if config.dids_seed is not None else training_args.seed,
             arguments=values,
+            as_words=not isinstance(args, dict),
             finetuning_args=finetuning_args,
         )
         checks.check(data_args.mixing, *parsed[:4])
+        if training_args.do_train and config.mix_in():
+            data_args.dataset = [*data_args.dataset, *config.mix_in()]
         return parsed
 
     return get_train_args

@@ -10,10 +10,11 @@ from llamafactory.data.parser import get_dataset_list
 from llamafactory.model import load_config
 
 from .. import mixers
-from ..config import split_list
+from ..config import FIELDS
 from ..errors import DidsError, refuse
-from ..mixers.dids import PRESET_WARNINGS, resolve
 from ..stages.layers import decoder_blocks
+from . import encoder, mix_in
+from .probabilities import check_probabilities
 from .proxy import proxy_arguments
 from .settings import Settings
 
@@ -27,6 +28,7 @@ def check(settings: Settings, model_args: Any, data_args: Any, training_args: An
     _check_host_keys(data_args, training_args, finetuning_args, model_args)
     _check_datasets(settings, data_args)
     _check_mixer(settings)
+    _check_proxy_runs(settings, training_args)
     _check_window(settings, training_args)
     _check_domains(settings, model_args)
 
@@ -63,13 +65,14 @@ def _zero_stage(training_args: Any) -> int:
 
 
 def _check_datasets(settings: Settings, data_args: Any) -> None:
-    names = tuple(data_args.dataset or ())
-    for key, listed in (("dataset", names), ("dids_tasks", settings.tasks)):
+    names, mixed_in = tuple(data_args.dataset or ()), settings.config.mix_in()
+    mix_in.check(settings.config, names)
+    for key, listed in (("dataset", names), ("dids_mix_in", mixed_in), ("dids_tasks", settings.tasks)):
         if twice := [name for name, count in Counter(listed).items() if count > 1]:
             raise refuse(key, twice[0], "each name once")
         for name in listed:
             _check_dataset(key, name, data_args)
-    if both := set(names) & set(settings.tasks):
+    if both := {*names, *mixed_in} & set(settings.tasks):
         logger.warning("%s is both trained on and observed as a task", sorted(both)[0])
 
 
@@ -89,39 +92,57 @@ def _check_mixer(settings: Settings) -> None:
     if (settings.config.dids_probs is None) == ("probabilities_D" in mixers.options(settings.strategy)):
         given = settings.config.dids_probs
         raise refuse(
-            "dids_probs", given, f"a list for static, nothing for others (mix_strategy is {settings.strategy})"
+            "dids_probs", given, f"a list or a log for static, nothing for others (mix_strategy is {settings.strategy})"
         )
-    try:
-        resolve(**mixer_options(settings, "dids"))
-    except ValueError as error:
-        raise DidsError(str(error)) from None
-    trial_mixer(settings)
-    warning = PRESET_WARNINGS.get(settings.config.dids_preset)
-    if warning and "preset" in mixers.options(settings.strategy):
+    if warning := getattr(trial_mixer(settings), "warning", None):
         logger.warning(warning)
+    if idle := _idle_keys(settings):
+        logger.warning("%s: no effect with mix_strategy %s", ", ".join(idle), settings.strategy)
+
+
+def _check_proxy_runs(settings: Settings, training_args: Any) -> None:
+    if (run := trial_mixer(settings).needs.proxy_run) is None:
+        return
+    for key in ("deepspeed", "fsdp"):
+        if value := getattr(training_args, key):
+            raise refuse(
+                key,
+                value,
+                f"none, since mix_strategy {settings.strategy} trains a proxy model (the {run.name} run) in the same "
+                "processes (or run it without, and hand its mixture over: mix_strategy static with dids_probs)",
+            )
+
+
+def _idle_keys(settings: Settings) -> list[str]:
+    """Keys that were given, and are options of other strategies alone."""
+    keys = {name: {option_key(name, option) for option in mixers.options(name)} for name in mixers.names()}
+    others = set().union(*keys.values()) - keys[settings.strategy]
+    return [key for key in settings.arguments if key in others]
 
 
 def trial_mixer(settings: Settings) -> mixers.Mixer:
     """The mixer over two domains: what it needs and allows does not depend on how many there are."""
-    options = mixer_options(settings)
-    if "probabilities_D" in mixers.options(settings.strategy):
-        options["probabilities_D"] = [0.5, 0.5]
+    given = {"sizes_D": [1, 1], "probabilities_D": [0.5, 0.5], "task_samples_D": [1, 1]}
+    options = {name: value for name, value in given.items() if name in mixers.options(settings.strategy)}
     try:
-        return mixers.create(settings.strategy, 2, len(settings.tasks), **options, sizes_D=[1, 1])
+        return mixers.create(settings.strategy, 2, len(settings.tasks), **options, **mixer_options(settings))
     except ValueError as error:
         raise DidsError(str(error)) from None
 
 
-def mixer_options(settings: Settings, strategy: str | None = None) -> dict[str, Any]:
-    """The strategy's options that a YAML file can set: `dids_NAME` or `dids_STRATEGY_NAME`, None where unset."""
-    strategy = strategy or settings.strategy
+def mixer_options(settings: Settings) -> dict[str, Any]:
+    """The strategy's options that the YAML file sets."""
     options = {}
-    for name in mixers.options(strategy):
-        for key in (f"dids_{strategy}_{name}", f"dids_{name}"):
-            if (value := getattr(settings.config, key, None)) is not None:
-                options[name] = value
-                break
+    for name in mixers.options(settings.strategy):
+        key = option_key(settings.strategy, name)
+        if key is not None and (value := getattr(settings.config, key)) is not None:
+            options[name] = value
     return options
+
+
+def option_key(strategy: str, name: str) -> str | None:
+    """The key that sets a strategy's option; None for what no YAML file can say."""
+    return next((key for key in (f"dids_{strategy}_{name}", f"dids_{name}") if key in FIELDS), None)
 
 
 def _check_window(settings: Settings, training_args: Any) -> None:
@@ -138,22 +159,15 @@ def _check_window(settings: Settings, training_args: Any) -> None:
 
 def _check_domains(settings: Settings, model_args: Any) -> None:
     wanted = settings.config.dids_domains
-    if wanted not in ("cluster", "source"):
-        if not Path(wanted).expanduser().exists():
-            raise refuse("dids_domains", wanted, "cluster, source, or the path of a domain map")
-    elif wanted == "cluster":
+    if wanted not in ("cluster", "source") and not Path(wanted).expanduser().exists():
+        raise refuse("dids_domains", wanted, "cluster, source, or the path of a domain map")
+    makes_features = wanted == "cluster" or "task_samples_D" in mixers.options(settings.strategy)
+    if makes_features and settings.config.dids_cluster_features == "semantic":
+        encoder.check(settings, model_args)
+    elif makes_features:
         _check_has_blocks(settings, model_args)
     if settings.config.dids_probs is not None:
-        _check_probabilities(split_list(settings.config.dids_probs))
-
-
-def _check_probabilities(words: tuple[str, ...]) -> None:
-    try:
-        numbers = [float(word) for word in words]
-    except ValueError:
-        raise refuse("dids_probs", ",".join(words), "numbers, comma-separated") from None
-    if not all(0 <= number <= 1 for number in numbers) or abs(sum(numbers) - 1) > 1e-3:
-        raise refuse("dids_probs", ",".join(words), "numbers from 0 to 1 that sum to 1")
+        check_probabilities(settings.config.dids_probs)
 
 
 def _check_has_blocks(settings: Settings, model_args: Any) -> None:

@@ -7,6 +7,7 @@ aligned example ──(tagging)──▶ + key, source ──(keeping_tags)─�
 import copy
 import functools
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 from datasets import concatenate_datasets
@@ -14,6 +15,7 @@ from llamafactory.data import loader
 
 from ..errors import DidsError
 from ..training.collator import DOMAIN_COLUMN, KEY_COLUMN, SOURCE_COLUMN
+from . import mix_in
 from . import settings as run_settings
 from .keys import Tagger
 from .lookup import UNKNOWN
@@ -21,6 +23,10 @@ from .planning import make_plan
 from .randomness import undisturbed
 
 TAGS = (KEY_COLUMN, SOURCE_COLUMN)
+
+# Where a DataSource keeps the aligned examples while the host loads them for it. They cannot stand on the data
+# arguments, since `datasets` hashes these, and sends them to its workers, with the host's processors.
+_aligned: ContextVar[dict[str, Any] | None] = ContextVar("aligned", default=None)
 
 
 def tagging(host: Callable[..., Any]) -> Callable[..., Any]:
@@ -42,6 +48,9 @@ def tagging(host: Callable[..., Any]) -> Callable[..., Any]:
         parts = {name: read(name) for name in dataset_names}
         if key == "dataset":
             parts = {name: tagged(part, name, data_args, training_args) for name, part in parts.items()}
+            parts = mix_in.cut(parts, data_args.mixing)
+            if (kept := _aligned.get()) is not None:
+                kept.update(parts)
             if lookup := getattr(data_args, "domain_lookup", None):
                 parts = {name: lookup.ordered(part) for name, part in parts.items()}
         return parts if return_dict else concatenate_datasets(list(parts.values()))
@@ -159,7 +168,11 @@ def mixing(host: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class DataSource:
-    """The host's data pipeline with a run's arguments, to be asked for the training set or for a task."""
+    """The host's data pipeline with a run's arguments, to be asked for the training set or for a task.
+
+    `aligned` has the training examples by source, before they are tokenised, once either kind of training set was asked
+    for.
+    """
 
     def __init__(
         self,
@@ -180,6 +193,7 @@ class DataSource:
         self.stage = stage
         self.tokenizer = tokenizer
         self.processor = processor
+        self.aligned: dict[str, Any] = {}
 
     @property
     def packs(self) -> bool:
@@ -190,9 +204,7 @@ class DataSource:
         """The host's dataset module; packed rows are made a domain at a time, by `lookup`."""
         data_args = copy.copy(self.data_args)
         data_args.domain_lookup = lookup
-        return self.host(  # type: ignore[no-any-return]
-            self.template, self.model_args, data_args, self.training_args, self.stage, self.tokenizer, self.processor
-        )
+        return self._load(self.template, data_args, self.tokenizer, self.processor)
 
     @undisturbed
     def unpacked(self, template: Any, tokenizer: Any, processor: Any) -> Any:
@@ -200,33 +212,51 @@ class DataSource:
         data_args = copy.copy(self.data_args)
         data_args.packing = data_args.neat_packing = False
         data_args.eval_dataset = None
-        module = self.host(template, self.model_args, data_args, self.training_args, self.stage, tokenizer, processor)
-        return module["train_dataset"]
+        return self._load(template, data_args, tokenizer, processor)["train_dataset"]
+
+    def _load(self, template: Any, data_args: Any, tokenizer: Any, processor: Any) -> dict[str, Any]:
+        token = _aligned.set(self.aligned)
+        try:
+            return self.host(  # type: ignore[no-any-return]
+                template, self.model_args, data_args, self.training_args, self.stage, tokenizer, processor
+            )
+        finally:
+            _aligned.reset(token)
 
     @undisturbed
-    def task(self, name: str, choose: Callable[[Any], Any]) -> Any:
-        """A task's observed samples, tokenised; `choose` picks among the tagged examples."""
+    def task(
+        self,
+        name: str,
+        choose: Callable[[Any], Any],
+        *,
+        template: Any = None,
+        tokenizer: Any = None,
+        processor: Any = None,
+        keep_tags: bool = False,
+    ) -> Any:
+        """A task's observed samples, tokenised by the model's own tokenizer or another; `choose` picks among the tagged
+        examples. With `keep_tags` they keep key and source, and stand among the `aligned`.
+        """
         data_args = copy.copy(self.data_args)
         data_args.packing = data_args.neat_packing = False
         data_args.max_samples = None
         local = not data_args.data_shared_file_system
         try:
             with self.training_args.main_process_first(desc=f"load task {name}", local=local):
-                return self._observe(name, choose, data_args)
+                chosen = choose(self._tagged_task(name, data_args))
+                if keep_tags:
+                    self.aligned[name] = chosen
+                else:
+                    chosen = chosen.remove_columns(list(TAGS))
+                reading = (template or self.template, tokenizer or self.tokenizer, processor or self.processor)
+                return loader._get_preprocessed_dataset(
+                    chosen, data_args, self.training_args, self.stage, *reading, is_eval=True
+                )
         except DidsError:
             raise
         except Exception as error:  # of the host or of `datasets`, for whatever is wrong with a file
             raise DidsError(f"dids_tasks: {name!r} cannot be read as a {self.stage} task: {error}") from error
 
-    def _observe(self, name: str, choose: Callable[[Any], Any], data_args: Any) -> Any:
+    def _tagged_task(self, name: str, data_args: Any) -> Any:
         parts = loader._get_merged_dataset([name], self.model_args, data_args, self.training_args, self.stage, True)
-        return loader._get_preprocessed_dataset(
-            choose(tagged(parts[name], name, data_args, self.training_args)).remove_columns(list(TAGS)),
-            data_args,
-            self.training_args,
-            self.stage,
-            self.template,
-            self.tokenizer,
-            self.processor,
-            is_eval=True,
-        )
+        return tagged(parts[name], name, data_args, self.training_args)

@@ -21,6 +21,15 @@ def example_key(example: dict[str, Any]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
+def content_order(keys: list[str], seed: int) -> list[int]:
+    """The samples in a random order that follows from their content and the seed, not from where they stand."""
+
+    def rank(key: str) -> bytes:
+        return hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest()
+
+    return sorted(range(len(keys)), key=lambda i: rank(keys[i]))
+
+
 def _digest(value: Any) -> str:
     data = value if isinstance(value, bytes) else repr(value).encode()
     return hashlib.blake2b(data, digest_size=16).hexdigest()

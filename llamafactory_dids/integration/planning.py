@@ -1,7 +1,6 @@
 """From a run's settings and data to what the trainer is given: domains, tasks, mixer, and the files that say so."""
 
 import dataclasses
-import hashlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -12,18 +11,22 @@ from numpy.typing import NDArray
 
 from .. import mixers
 from ..artifacts.domain_map import DomainMap
-from ..config import split_list
-from ..errors import DidsError, refuse
+from ..errors import DidsError
 from ..stages import ranks
+from ..stages.swapping import swapped_map
 from ..training.collator import DOMAIN_COLUMN, KEY_COLUMN, SOURCE_COLUMN
 from ..training.plan import MixingPlan
-from . import proxy
 from .checks import mixer_options, trial_mixer
-from .domains import TokenisedSamples, clustered_map, domains_by_source, given_map
+from .domains import clustered_map, domains_by_source, given_map
+from .keys import content_order
 from .lookup import UNKNOWN, MapLookup, SourceLookup
+from .nearest import nearest_task_samples
+from .probabilities import probabilities_by_domain
 from .provenance import write_config
+from .proxy_runs import run_proxies
 from .randomness import undisturbed
-from .settings import Settings
+from .samples import TokenisedSamples, has_other_tokens, proxy_samples
+from .settings import ProxyHistory, Settings
 
 if TYPE_CHECKING:
     from .data import DataSource
@@ -35,7 +38,7 @@ def make_plan(settings: Settings, source: "DataSource") -> dict[str, Any]:
     """The host's dataset module, its training set with a domain for each row, and the plan under `mixing`."""
     tasks = _tasks(settings, source)
     if source.packs:
-        domain_map = find_domains(settings, source, proxy_samples(settings, source))
+        domain_map = _domain_map(settings, source, proxy_samples(settings, source))
         module = source.module(_lookup(settings, source, domain_map))
         domains_N = np.asarray(module["train_dataset"][DOMAIN_COLUMN], dtype=np.int64)
     else:
@@ -43,26 +46,48 @@ def make_plan(settings: Settings, source: "DataSource") -> dict[str, Any]:
         samples = (
             None if _other_tokens(settings, source) else TokenisedSamples(module["train_dataset"], source.tokenizer)
         )
-        domain_map = find_domains(settings, source, samples or proxy_samples(settings, source))
+        domain_map = _domain_map(settings, source, samples or proxy_samples(settings, source))
         domains_N = _domains_of(module["train_dataset"], domain_map)
     domain_map, domains_N = _drop_empty(domain_map, domains_N)
     train = module["train_dataset"]
     if DOMAIN_COLUMN in train.column_names:
         train = train.remove_columns(DOMAIN_COLUMN)
     module["train_dataset"] = train.add_column(DOMAIN_COLUMN, domains_N)
+
+    def mixer_after(history: ProxyHistory) -> mixers.Mixer:
+        return _mixer(settings, domain_map, domains_N, source, history)
+
+    if settings.history is None:
+        history, mixer = run_proxies(settings, source, domain_map, tasks, mixer_after)
+    else:  # this is a proxy run itself
+        history, mixer = settings.history, mixer_after(settings.history)
     plan = MixingPlan(
         strategy=settings.strategy,
         config=settings.config,
-        mixer=_mixer(settings, domain_map, domains_N, source, len(tasks)),
+        mixer=mixer,
         domain_map=domain_map,
         domains_N=domains_N,
-        tasks=tasks,
+        tasks=tasks if mixer.needs.tasks else {},
         folder=Path(source.training_args.output_dir) / "dids",
         seed=settings.seed,
+        reference=history.reference,
     )
     if ranks.world()[0] == 0:
         write_config(plan, settings)
     return {**module, "mixing": plan}
+
+
+def _domain_map(settings: Settings, source: "DataSource", samples: TokenisedSamples) -> DomainMap:
+    """The domains that this run trains with: those found, with as many samples swapped as `dids_swap_domains` says."""
+    domain_map, share = find_domains(settings, source, samples), settings.config.dids_swap_domains
+    if not share:
+        return domain_map
+    trained = set(zip(samples.sources, samples.keys, strict=True))
+    found = domain_map.only(trained)  # a given map may have more, and it is the training data that is swapped
+    swapped = swapped_map(found, share, settings.seed)
+    moved = int((swapped.domains_N != found.domains_N).sum())
+    logger.info("dids_swap_domains: %d of %d samples changed places (%g asked for)", moved, len(found.keys_N), share)
+    return swapped
 
 
 def find_domains(settings: Settings, source: "DataSource", samples: TokenisedSamples) -> DomainMap:
@@ -77,23 +102,16 @@ def find_domains(settings: Settings, source: "DataSource", samples: TokenisedSam
 
 @undisturbed
 def _clustered(settings: Settings, source: "DataSource", samples: TokenisedSamples) -> DomainMap:
-    return clustered_map(settings, source.model_args, source.data_args, source.stage, samples)
+    return clustered_map(settings, source, samples)
 
 
 def _other_tokens(settings: Settings, source: "DataSource") -> bool:
-    """Whether the gradients are those of a proxy with a tokenizer of its own."""
-    return settings.config.dids_domains == "cluster" and not proxy.is_trained_model(settings, source.model_args)
-
-
-def proxy_samples(settings: Settings, source: "DataSource") -> TokenisedSamples:
-    template, module = source.template, {"tokenizer": source.tokenizer, "processor": source.processor}
-    if _other_tokens(settings, source):
-        template, module = proxy.load_proxy_tokenizer(settings, source.model_args, source.data_args)
-    return TokenisedSamples(source.unpacked(template, **module), module["tokenizer"])
+    """Whether the domains are made from what a proxy with a tokenizer of its own reads."""
+    return settings.config.dids_domains == "cluster" and has_other_tokens(settings, source)
 
 
 def _lookup(settings: Settings, source: "DataSource", domain_map: DomainMap) -> Any:
-    if settings.config.dids_domains == "source":
+    if settings.config.dids_domains == "source" and not settings.config.dids_swap_domains:
         return SourceLookup(tuple(source.data_args.dataset))
     return MapLookup(domain_map)
 
@@ -133,9 +151,9 @@ def _drop_empty(domain_map: DomainMap, domains_N: NDArray[np.int64]) -> tuple[Do
 
 
 def _tasks(settings: Settings, source: "DataSource") -> dict[str, Any]:
-    """The observed samples of each task, if the mixer looks at tasks."""
+    """The observed samples of each task, if the mixer, or one of a proxy run, may look at tasks."""
     needs = trial_mixer(settings).needs
-    if not needs.task_losses and needs.impact is None:
+    if not needs.tasks and (needs.proxy_run is None or not settings.tasks):
         return {}
     if not settings.tasks:
         raise DidsError("dids_tasks: got none, allowed: at least one dataset name (or eval_dataset)")
@@ -146,42 +164,29 @@ def _chooser(settings: Settings) -> Callable[[Any], Any]:
     """Picks `dids_task_samples` examples by a seeded hash of their content, whatever their order."""
 
     def choose(dataset: Any) -> Any:
-        def rank(key: str) -> bytes:
-            return hashlib.blake2b(f"{settings.seed}:{key}".encode(), digest_size=8).digest()
-
-        keys = list(dataset[KEY_COLUMN])
-        order = sorted(range(len(keys)), key=lambda i: rank(keys[i]))
+        order = content_order(list(dataset[KEY_COLUMN]), settings.seed)
         return dataset.select(order[: settings.config.dids_task_samples])
 
     return choose
 
 
 def _mixer(
-    settings: Settings, domain_map: DomainMap, domains_N: NDArray[np.int64], source: "DataSource", num_tasks: int
+    settings: Settings,
+    domain_map: DomainMap,
+    domains_N: NDArray[np.int64],
+    source: "DataSource",
+    history: ProxyHistory,
 ) -> mixers.Mixer:
     sizes_D = np.bincount(domains_N, minlength=len(domain_map.names))
     options = mixer_options(settings)
+    if "proxy_runs" in mixers.options(settings.strategy):
+        options["proxy_runs"] = history.records
+    if "task_samples_D" in mixers.options(settings.strategy):
+        options["task_samples_D"] = nearest_task_samples(settings, source, domain_map, _chooser(settings))
     if "probabilities_D" in mixers.options(settings.strategy):
-        options["probabilities_D"] = _probabilities(settings, domain_map, sizes_D, source.data_args.dataset)
+        given = str(settings.config.dids_probs)  # there, as checked
+        options["probabilities_D"] = probabilities_by_domain(given, domain_map, source.data_args.dataset)
     try:
-        return mixers.create(settings.strategy, len(domain_map.names), num_tasks, **options, sizes_D=sizes_D)
+        return mixers.create(settings.strategy, len(domain_map.names), len(settings.tasks), **options, sizes_D=sizes_D)
     except ValueError as error:
         raise DidsError(str(error)) from None
-
-
-def _probabilities(
-    settings: Settings, domain_map: DomainMap, sizes_D: NDArray[np.int64], sources: list[str]
-) -> list[float]:
-    """`dids_probs` by domain; given by dataset, a dataset's goes to its domains in proportion to their size."""
-    given = [float(word) for word in split_list(settings.config.dids_probs)]
-    num_domains = len(domain_map.names)
-    if len(given) == num_domains:
-        return given
-    if len(given) != len(sources):
-        raise refuse(
-            "dids_probs", settings.config.dids_probs, f"{num_domains} numbers (domains) or {len(sources)} (datasets)"
-        )
-    counts_SD = np.zeros((len(sources), num_domains))
-    index = {source: i for i, source in enumerate(sources)}
-    np.add.at(counts_SD, ([index[s] for s in domain_map.sources_N], domain_map.domains_N), 1)
-    return [float(p) for p in np.array(given) @ (counts_SD / counts_SD.sum(axis=1, keepdims=True))]

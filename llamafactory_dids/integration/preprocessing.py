@@ -18,8 +18,9 @@ def make_domains() -> tuple[DomainMap, Path]:
 
     from . import settings as run_settings
     from .data import DataSource
-    from .domains import cache_folder
-    from .planning import find_domains, proxy_samples
+    from .planning import find_domains
+    from .samples import proxy_samples
+    from .settings import cache_folder
 
     model_args, data_args, training_args, finetuning_args, _ = tuner.get_train_args()
     settings = run_settings.of(data_args)

@@ -3,22 +3,22 @@
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from .. import __version__, mixers
+from .. import __version__
 from ..artifacts.run_config import save_config
 from ..config import as_dict
-from ..mixers.dids import resolve
+from ..mixers.base import Mixer
 from ..training.plan import MixingPlan
-from .checks import mixer_options
+from .checks import option_key
 from .settings import Settings
 
 PACKAGES = ("llamafactory", "torch", "transformers", "datasets", "accelerate", "peft", "numpy", "scipy")
-FAISS = ("faiss-gpu", "faiss-cpu")
+MAYBE = ("faiss-gpu", "faiss-cpu", "sentence-transformers")
 
 
 def versions() -> dict[str, str]:
     """Versions of what decides a result; packages that are not installed are left out."""
     found = {"llamafactory-dids": __version__}
-    for name in (*PACKAGES, *FAISS):
+    for name in (*PACKAGES, *MAYBE):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -28,12 +28,13 @@ def versions() -> dict[str, str]:
 
 def write_config(plan: MixingPlan, settings: Settings) -> None:
     """Write `config.yaml` into the run's folder."""
-    arguments = final_arguments(settings, plan.domain_map.inputs)
+    arguments = final_arguments(settings, plan.domain_map.inputs, plan.mixer)
     save_config(plan.folder / "config.yaml", arguments, {"versions": versions()})
 
 
-def final_arguments(settings: Settings, map_inputs: dict[str, Any]) -> dict[str, Any]:
-    """The run's arguments with every `dids_*` key at its final value; what stays unset is left out.
+def final_arguments(settings: Settings, map_inputs: dict[str, Any], mixer: Mixer) -> dict[str, Any]:
+    """The run's arguments with every `dids_*` key at its final value, a mixer's own included; what stays unset is left
+    out.
 
     Keys of the clustering have the values that the map was made with, which for a given map are not the run's.
     """
@@ -41,8 +42,8 @@ def final_arguments(settings: Settings, map_inputs: dict[str, Any]) -> dict[str,
     final |= {key: value for key, value in map_inputs.items() if key in final}
     final["dids_seed"] = settings.seed
     final["dids_tasks"] = ",".join(settings.tasks) or None
-    if "preset" in mixers.options(settings.strategy):
-        resolved = resolve(**mixer_options(settings))
-        final |= {f"dids_{name}": value for name, value in resolved.items()}
+    for name, value in getattr(mixer, "options", {}).items():
+        if key := option_key(settings.strategy, name):
+            final[key] = value
     given = {key: value for key, value in settings.arguments.items() if not key.startswith("dids_")}
     return given | {key: value for key, value in final.items() if value is not None}

@@ -13,6 +13,14 @@ from .settings import Settings
 
 WEIGHT_FILES = ("*.safetensors", "*.bin")
 
+# What the arguments say about the trained model and does not hold for a proxy of its own.
+BARE_MODEL = {
+    "model_revision": "main",
+    "adapter_name_or_path": None,
+    "quantization_bit": None,
+    "train_from_scratch": False,
+}
+
 
 def is_trained_model(settings: Settings, model_args: Any) -> bool:
     """Whether the trained model is its own proxy."""
@@ -23,11 +31,9 @@ def proxy_arguments(settings: Settings, model_args: Any) -> tuple[Any, Any]:
     """The host's model and finetuning arguments for the proxy: a bare model where it is not the trained one."""
     model_args, finetuning_args = copy.copy(model_args), copy.copy(settings.finetuning_args)
     if not is_trained_model(settings, model_args):
+        for key, value in BARE_MODEL.items():
+            setattr(model_args, key, value)
         model_args.model_name_or_path = settings.config.dids_proxy_model
-        model_args.model_revision = "main"
-        model_args.adapter_name_or_path = None
-        model_args.quantization_bit = None
-        model_args.train_from_scratch = False
         finetuning_args.finetuning_type = "full"
     return model_args, finetuning_args
 
@@ -55,13 +61,13 @@ def identity(settings: Settings, model_args: Any) -> dict[str, Any]:
         return {"name": arguments.model_name_or_path, "commit": commit}
     digest = hashlib.blake2b(digest_size=8)
     for path in sorted([folder / "config.json", *(p for kind in WEIGHT_FILES for p in folder.glob(kind))]):
-        _add_file(digest, path)
+        add_file(digest, path)
     adapters = arguments.adapter_name_or_path or []
     scratch = {"seed": settings.seed} if arguments.train_from_scratch else {}
     return {"name": folder.name, "digest": digest.hexdigest(), "adapters": list(adapters), **scratch}
 
 
-def _add_file(digest: Any, path: Path, edge: int = 1 << 20) -> None:
+def add_file(digest: Any, path: Path, edge: int = 1 << 20) -> None:
     """A file's name, size, first and last MiB: weights are too large to be read twice for a name."""
     if not path.is_file():
         return

@@ -55,6 +55,8 @@ SEAMS = (
         "_get_preprocessed_dataset",
         ("dataset", "data_args", "training_args", "stage", "template", "tokenizer", "processor", "is_eval"),
     ),
+    Seam("train.tuner", "run_sft", ("model_args", "data_args", "training_args", "finetuning_args", "callbacks")),
+    Seam("train.tuner", "run_pt", ("model_args", "data_args", "training_args", "finetuning_args", "callbacks")),
     Seam("data.parser", "get_dataset_list", ("dataset_names", "dataset_dir")),
     Seam("data", "get_template_and_fix_tokenizer", ("tokenizer", "data_args")),
     Seam("model", "load_model", ("tokenizer", "model_args", "finetuning_args", "is_trainable")),

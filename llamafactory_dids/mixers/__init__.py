@@ -4,8 +4,8 @@
     state = mixer.init()
     probabilities_D, state = mixer.update(state, Signals(task_losses_UT, impact_DT))
 
-numpy and scipy only. A strategy is one file that exports a factory. `_BUILT_IN` lists ours; another package adds its
-own as a Python entry point of the group `llamafactory_dids.mixers` (examples/custom_mixer), which is loaded when used.
+numpy and scipy only. A strategy is one file that exports a factory. `_BUILT_IN` lists the paper's; another package adds
+its own as a Python entry point of the group `llamafactory_dids.mixers` (examples/custom_mixer), as we do with `odm`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,13 @@ from typing import Any
 from .base import Impact, Mixer, Needs, Signals
 from .dga import dga
 from .dids import dids
+from .doge import doge
+from .doremi import doremi
+from .importance import importance
 from .proportional import proportional
 from .static import static
 from .uniform import uniform
+from .velocitune import velocitune
 
 __all__ = ["Impact", "Mixer", "Needs", "Signals", "create", "names", "options"]
 
@@ -30,6 +34,10 @@ ENTRY_POINTS = "llamafactory_dids.mixers"
 _BUILT_IN: dict[str, Callable[..., Mixer]] = {
     "dids": dids,
     "dga": dga,
+    "doge": doge,
+    "doremi": doremi,
+    "velocitune": velocitune,
+    "importance": importance,
     "uniform": uniform,
     "proportional": proportional,
     "static": static,

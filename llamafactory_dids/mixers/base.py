@@ -4,8 +4,13 @@ A mixer says what it `needs`; `stages/signals.py` measures exactly that. It neve
 name of a domain or task, does no I/O and draws no random numbers.
 
 A strategy's file exports a factory, (num_domains, num_tasks, keyword options) -> Mixer. An option is named as
-its YAML key is, without `dids_`. Each factory takes `sizes_D`, the number of samples of each domain, needed
-or not.
+its YAML key is, without `dids_`. What no YAML file can say is given to a factory that has a keyword for it:
+
+- `sizes_D`: the number of samples of each domain
+- `probabilities_D`: what `dids_probs` says
+- `task_samples_D`: how many of the observed task samples are nearest to each domain's centroid
+- `proxy_runs`: the RunRecord of each proxy run so far. An offline strategy's factory gives the mixer of the next
+  run: while its `needs.proxy_run` is set, that run is made and its record appended, and the factory asked again.
 
 Shapes: `D` domains, `T` tasks, `U` measurements so far.
 """
@@ -15,10 +20,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from ..core.simplex import mean_over
 
 Array: TypeAlias = NDArray[np.float64]
 Bools: TypeAlias = NDArray[np.bool_]
@@ -37,24 +44,78 @@ class Impact(NamedTuple):
     normalize: str
 
 
+class ProxyRun(NamedTuple):
+    """A run of the proxy model that an offline strategy wants before the main one.
+
+    `share` of the main run's training samples; `keeps_losses`, of `tasks` or of `domains`: the trained model's loss
+    on each token is kept, as what later runs' `excess_losses` are measured against.
+    """
+
+    name: str
+    share: float = 1.0
+    keeps_losses: Literal["tasks", "domains"] | None = None
+
+
+class RunRecord(NamedTuple):
+    """What a finished run leaves: a row for each measurement, at 0 samples first, and the p drawn with from then on."""
+
+    samples_U: Array
+    probabilities_UD: Array
+    task_losses_UT: Array
+
+    def mean_D(self) -> Array:
+        """The mean of p over the samples that were drawn, up to the last update."""
+        return mean_over(self.samples_U, self.probabilities_UD)
+
+
 @dataclass(frozen=True)
 class Needs:
-    """What a mixer wants measured before each of its updates."""
+    """What a mixer wants measured before each of its updates; with `proxy_run`, it is the mixer of that run.
+
+    `excess_losses`, of `tasks` or of `domains`: max(loss now - loss of the run that kept its losses, 0), averaged
+    over tokens. `domain_cosines` come with the impact, in its metric.
+    """
 
     task_losses: bool = False
     impact: Impact | None = None
+    domain_cosines: bool = False
+    domain_losses: bool = False
+    excess_losses: Literal["tasks", "domains"] | None = None
+    proxy_run: ProxyRun | None = None
+
+    @property
+    def measures(self) -> bool:
+        """Whether anything is to be measured at all, so that there are updates."""
+        return bool(self.task_losses or self.impact or self.domain_losses or self.excess_losses)
+
+    @property
+    def tasks(self) -> bool:
+        """Whether the observed tasks are looked at."""
+        kept = self.proxy_run.keeps_losses if self.proxy_run else None
+        return bool(self.task_losses or self.impact or "tasks" in (self.excess_losses, kept))
 
 
 @dataclass(frozen=True)
 class Signals:
     """What was measured, float64. A field that the mixer does not need may be None.
 
-    `task_losses_UT` has a row for each measurement so far: row 0 before training, the last row now (U >= 1).
-    Values that are not finite are allowed everywhere: such a task is left out of the update.
+    - `task_losses_UT`: a row for each measurement so far: row 0 before training, the last row now (U >= 1)
+    - `impact_DT`: see `core.fisher.impact`
+    - `domain_cosines_TDD`: cosines among the domains' gradients in each task's metric
+    - `domain_losses_D`: mean training loss of each domain's samples in the window, NaN where none was drawn
+    - `excess_losses_T`, `excess_losses_D`: see Needs
+    - `samples_seen`: training samples so far, which always comes along
+
+    Values that are not finite are allowed everywhere: such a task, or such a domain's loss, is left out.
     """
 
     task_losses_UT: Array | None = None
     impact_DT: Array | None = None
+    domain_cosines_TDD: Array | None = None
+    domain_losses_D: Array | None = None
+    excess_losses_T: Array | None = None
+    excess_losses_D: Array | None = None
+    samples_seen: int = 0
 
 
 class Mixer(Protocol):
@@ -66,6 +127,9 @@ class Mixer(Protocol):
 
     A state is a NamedTuple of numpy arrays and nothing else, `probabilities_D` always among them, so that a
     checkpoint can hold it: save `state._asdict()`, restore with `mixer.init()._replace(**arrays)`.
+
+    A mixer may also have `options`, a mapping of its options' final values, which the run's config.yaml then holds,
+    and `warning`, a line that is shown before training, or None.
     """
 
     @property
@@ -98,6 +162,23 @@ def read_losses(signals: Signals, num_tasks: int) -> Array:
     return np.where(np.isfinite(losses_UT), np.clip(losses_UT, -_LARGEST, _LARGEST), np.nan)
 
 
+def read_excess(losses: Array | None, count: int) -> tuple[Array, Bools]:
+    """Excess losses of `count` tasks or domains, huge values cut off, zero where not finite; and which are."""
+    assert losses is not None and losses.shape == (count,), "as `needs` asks"
+    usable: Bools = np.isfinite(losses)
+    return np.where(usable, np.clip(losses, 0.0, _LARGEST), 0.0), usable
+
+
+def task_shares(impact_DT: Array) -> Array:
+    """s_DT: the share that each domain has of a task's positive impact; a column of zeros where none is positive."""
+    positive_DT = np.maximum(impact_DT, 0.0)
+    largest_T = positive_DT.max(axis=0)
+    scaled_DT = positive_DT / np.where(largest_T > 0, largest_T, 1.0)  # a sum of huge values would overflow
+    total_T = np.array([math.fsum(column_D) for column_D in scaled_DT.T])
+    shares_DT: Array = scaled_DT / np.where(total_T > 0, total_T, 1.0)
+    return shares_DT
+
+
 def require_tasks(name: str, num_tasks: int) -> None:
     """Raises ValueError when a strategy that learns from tasks is given none."""
     if num_tasks < 1:
@@ -120,6 +201,12 @@ def require_share(key: str, value: object) -> None:
     """Raises ValueError, naming the YAML key, for anything but a number in [0, 1)."""
     if not (_is_number(value) and 0.0 <= value < 1.0):  # type: ignore[operator]
         raise ValueError(f"{key}: got {value!r}, allowed: at least 0, below 1")
+
+
+def require_part(key: str, value: object) -> None:
+    """Raises ValueError, naming the YAML key, for anything but a number in (0, 1]."""
+    if not (_is_number(value) and 0.0 < value <= 1.0):  # type: ignore[operator]
+        raise ValueError(f"{key}: got {value!r}, allowed: above 0, at most 1")
 
 
 def require_positive(key: str, value: object) -> None:

@@ -11,8 +11,9 @@ Shapes: `D` domains, `T` tasks.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -49,6 +50,10 @@ class Dga:
     @property
     def needs(self) -> Needs:
         return Needs(impact=Impact("gradient", self.similarity))
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        return {"similarity": self.similarity, "eta": self.eta, "ema_beta": self.ema_beta}
 
     def init(self) -> DgaState:
         return DgaState(np.full(self.num_domains, 1.0 / self.num_domains), np.zeros(self.num_domains))

@@ -38,8 +38,10 @@ from .base import (
     require_tasks,
     shares_of_sizes,
 )
+from .joint import joint_mixture
 
 _COMMON: dict[str, Any] = {
+    "mixture": "separate",
     "trajectory": True,
     "eta": 4.0,
     "temperature": 1.0,
@@ -68,6 +70,8 @@ PRESET_WARNINGS: dict[str, str] = {
     "that are best aligned with the tasks last. It is for studying the release, not for training.",
 }
 
+MIXTURES = ("separate", "joint")
+_NOT_JOINT = ("impact_normalize", "update", "eta", "temperature", "divide_by_p")  # of a utility a domain
 TASK_WEIGHTS = ("alike", "mixed", "raw", "printed", "authors")
 INITS = ("uniform", "proportional")
 _LEAST_UTILITY = 1e-7  # what the linear update puts in place of a negative one
@@ -94,6 +98,7 @@ def resolve(preset: str = "default", **overrides: Any) -> dict[str, Any]:
     if unknown := sorted({f"dids_{key}" for key in overrides} - set(allowed)):
         raise ValueError(f"{unknown[0]}: unknown option of dids, allowed: {', '.join(allowed)}")
     values = PRESETS[preset] | {key: value for key, value in overrides.items() if value is not None}
+    require_choice("dids_mixture", values["mixture"], MIXTURES)
     require_choice("dids_impact", values["impact"], IMPACT_KINDS)
     require_choice("dids_impact_normalize", values["impact_normalize"], IMPACT_NORMALIZATIONS)
     require_choice("dids_task_weights", values["task_weights"], TASK_WEIGHTS)
@@ -107,7 +112,22 @@ def resolve(preset: str = "default", **overrides: Any) -> dict[str, Any]:
         require_positive(f"dids_{key}", values[key])
     if not values["trajectory"]:
         values["task_weights"] = "alike"
-    return values
+    return _joint(values, overrides) if values["mixture"] == "joint" else values
+
+
+def _joint(values: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The options where the mixture is chosen as a whole; what belongs to a utility a domain leaves."""
+    for key in _NOT_JOINT:
+        if overrides.get(key) is not None:
+            raise ValueError(f"dids_{key}: got {overrides[key]!r}, allowed with dids_mixture 'joint': none")
+    if values["impact"] == "kl":
+        raise ValueError("dids_impact: got 'kl', allowed with dids_mixture 'joint': preconditioned, fisher, gradient")
+    if values["task_weights"] in ("printed", "authors"):
+        raise ValueError(
+            f"dids_task_weights: got {values['task_weights']!r}, which may be negative, allowed with dids_mixture "
+            "'joint': alike, mixed, raw"
+        )
+    return {key: value for key, value in values.items() if key not in _NOT_JOINT} | {"impact_normalize": "cosine"}
 
 
 def dids(
@@ -115,6 +135,7 @@ def dids(
     num_tasks: int,
     *,
     preset: str = "default",
+    mixture: str | None = None,
     impact: str | None = None,
     impact_normalize: str | None = None,
     task_weights: str | None = None,
@@ -135,6 +156,7 @@ def dids(
     require_tasks("dids", num_tasks)
     options = resolve(
         preset,
+        mixture=mixture,
         impact=impact,
         impact_normalize=impact_normalize,
         task_weights=task_weights,
@@ -151,7 +173,7 @@ def dids(
     if options["init"] == "proportional":
         shares_D = shares_of_sizes(sizes_D, num_domains, "dids_init 'proportional'")
         initial_D = simplex.mix_floor(shares_D, options["floor"])
-    return Dids(num_domains, num_tasks, options, initial_D)
+    return Dids(num_domains, num_tasks, options, initial_D, PRESET_WARNINGS.get(preset))
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,11 +182,13 @@ class Dids:
     num_tasks: int
     options: Mapping[str, Any]
     initial_D: Array
+    warning: str | None = None
 
     @property
     def needs(self) -> Needs:
         impact = Impact(self.options["impact"], self.options["impact_normalize"])
-        return Needs(task_losses=self.options["task_weights"] != "alike", impact=impact)
+        joint = self.options["mixture"] == "joint"
+        return Needs(task_losses=self.options["task_weights"] != "alike", impact=impact, domain_cosines=joint)
 
     def init(self) -> DidsState:
         zeros_T = np.zeros(self.num_tasks)
@@ -177,11 +201,13 @@ class Dids:
         weight_T, potential_T, usable_T = self._weigh_tasks(signals, usable_T)
         utility_D = (impact_DT * weight_T).sum(axis=1)
         p_D = state.probabilities_D
-        if usable_T.any():
-            p_hat_D = self._rule(utility_D, p_D)
-            p_D = simplex.mix_floor(
-                simplex.blend(p_D, p_hat_D, self.options["ema_beta"]), self.options["floor"]
-            )
+        if self.options["mixture"] == "joint":
+            assert signals.domain_cosines_TDD is not None, "as `needs` asks"
+            p_hat_D = joint_mixture(impact_DT, signals.domain_cosines_TDD, weight_T)
+        else:
+            p_hat_D = self._rule(utility_D, p_D) if usable_T.any() else None
+        if p_hat_D is not None:
+            p_D = simplex.mix_floor(simplex.blend(p_D, p_hat_D, self.options["ema_beta"]), self.options["floor"])
         return p_D, DidsState(p_D, utility_D, potential_T, weight_T)
 
     def _rule(self, utility_D: Array, p_D: Array) -> Array:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from numpy.typing import ArrayLike
 
@@ -23,6 +24,7 @@ class Fixed:
     num_tasks: int
     probabilities_D: Array
     needs: Needs = Needs()
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def init(self) -> FixedState:
         return FixedState(self.probabilities_D.copy())

@@ -141,6 +141,25 @@ def central_samples(
     return central
 
 
+def nearest_domain_counts(
+    features_NK: Features,
+    written_N: NDArray[np.bool_],
+    domains_N: NDArray[np.int64],
+    num_domains: int,
+    others_MK: Features,
+) -> NDArray[np.int64]:
+    """How many of M other samples are nearest to each domain's centroid, shape D.
+
+    A centroid is the mean of a domain's samples that have features; a domain without any is nearest to none.
+    """
+    counts_D = np.bincount(domains_N[written_N], minlength=num_domains)
+    sums_DK = np.zeros((num_domains, features_NK.shape[1]))
+    np.add.at(sums_DK, domains_N[written_N], features_NK[written_N])
+    present = np.flatnonzero(counts_D)
+    centroids_CK = (sums_DK[present] / counts_D[present, None]).astype(np.float32)
+    return np.bincount(present[_nearest(others_MK, centroids_CK)], minlength=num_domains)
+
+
 def _faiss() -> Any:
     try:
         import faiss

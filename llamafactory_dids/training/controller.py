@@ -1,8 +1,8 @@
 """When the mixture is updated, and from what: the loop around a mixer (Algorithm 1).
 
-Before training the tasks are measured once. After each window of `dids_update_samples` samples: close the
-running domain gradients, measure what the mixer needs, let it decide, hand the sampler the new probabilities,
-and log a line. All ranks compute the same; the first one writes.
+Before training the tasks are measured once. After each window of `dids_update_samples` samples: have the observer
+measure what the mixer needs, let it decide, hand the sampler the new probabilities, and log a line. All ranks compute
+the same; the first one writes.
 """
 
 import logging
@@ -14,22 +14,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from ..artifacts.domain_map import save_map
 from ..artifacts.mixture_log import MixtureLog
 from ..artifacts.run_state import load_state, save_state
 from ..errors import DidsError
-from ..mixers.base import Signals
 from ..stages import ranks
 from ..stages.batching import Collate
-from ..stages.entries import TrackedEntries
-from ..stages.layers import track_layers
-from ..stages.per_sample import GradientEngine
-from ..stages.signals import Meter, TaskMeasurement, impact_matrix
-from .collator import COLUMNS
+from .observer import Observer
 from .plan import MixingPlan
-from .running import RunningGradients
 from .sampler import MixtureSampler
 
 logger = logging.getLogger(__name__)
@@ -38,7 +32,7 @@ FEW_UPDATES = 6  # fewer lose most of the gain (Figure 2a)
 
 
 class MixtureController:
-    """Owns the sampler, the mixer's state and the measurements of one training run."""
+    """Owns the sampler, the mixer's state and the log of one training run."""
 
     def __init__(
         self,
@@ -53,11 +47,9 @@ class MixtureController:
     ) -> None:
         self.plan = plan
         self.config = plan.config
-        self.train_rows = train_rows
         self.samples_per_step = samples_per_step
         self.log = MixtureLog(plan.folder / "mixture.jsonl")
         self.state: Any = plan.mixer.init()
-        self.losses: list[NDArray[np.float64]] = []
         self.num_updates = 0
         self.seconds_before = 0.0
         self.started = time.monotonic()
@@ -68,31 +60,13 @@ class MixtureController:
             epoch_size=-(-len(plan.domains_N) // samples_per_step) * samples_per_step,
             exhausted=self.config.dids_exhausted,
         )
-        self.meter: Meter | None = None
-        self.running: RunningGradients | None = None
-        if self.measures:
-            self._prepare_measuring(model, collate, batch_size, precision)
+        self.observer = Observer(plan, model, collate, train_rows, batch_size=batch_size, precision=precision)
         self._check_window()
 
     @property
     def measures(self) -> bool:
-        """Whether the mixer looks at the tasks at all."""
-        return self.plan.mixer.needs.task_losses or self.plan.mixer.needs.impact is not None
-
-    def _prepare_measuring(
-        self, model: nn.Module, collate: Collate, batch_size: int, precision: Callable[[], Any]
-    ) -> None:
-        tracked = track_layers(model, self.config.dids_gradient_layers, trainable_only=True)
-        entries = TrackedEntries(tracked, self.config.dids_tracked_entries, self.plan.seed)
-        self.meter = Meter(
-            GradientEngine(model, tracked),
-            entries,
-            lambda rows: collate([{k: v for k, v in row.items() if k not in COLUMNS} for row in rows]),
-            batch_size=batch_size,
-            precision=precision,
-        )
-        if self.plan.mixer.needs.impact is not None and self.config.dids_domain_gradients == "running":
-            self.running = RunningGradients(len(self.plan.domain_names), tracked, entries)
+        """Whether the mixture is ever updated."""
+        return self.plan.mixer.needs.measures
 
     def _check_window(self) -> None:
         if self.measures and self.config.dids_update_samples < self.samples_per_step:
@@ -112,8 +86,7 @@ class MixtureController:
         if ranks.world()[0] == 0:
             self.log.path.unlink(missing_ok=True)
             save_map(self.plan.domain_map, self.plan.folder)
-        if self.meter is not None:
-            self.losses.append(self.meter.tasks(list(self.plan.tasks.values())).losses_T)
+        self.observer.begin()
         self._write_line(step=0, applies_from=0, impact_DT=None)
 
     def after_step(self, step: int) -> None:
@@ -124,52 +97,14 @@ class MixtureController:
             self._update(step)
 
     def _update(self, step: int) -> None:
-        assert self.meter is not None
-        if self.running is not None:
-            self.running.rest()  # a measurement is no training batch
-        tasks = self.meter.tasks(list(self.plan.tasks.values()))
-        self.losses.append(tasks.losses_T)
-        impact_DT = None
-        if self.plan.mixer.needs.impact is not None:
-            impact_DT = impact_matrix(self.plan.mixer.needs, self._domain_gradients(), tasks)
-        self._report_unusable(tasks)
-        signals = Signals(task_losses_UT=np.stack(self.losses), impact_DT=impact_DT)
+        signals = self.observer.measure(self.num_updates, step * self.samples_per_step)
         probabilities_D, self.state = self.plan.mixer.update(self.state, signals)
         applies_from = self.sampler.set_probabilities(probabilities_D)
-        self._write_line(step=step, applies_from=applies_from, impact_DT=impact_DT)
-
-    def _domain_gradients(self) -> Tensor:
-        """Mean gradient of each domain, shape (D, P): of the window, of an earlier one, or measured now."""
-        if self.running is None:
-            return torch.stack([self._fresh_gradient(domain) for domain in range(len(self.plan.domain_names))])
-        gradients_DP, known_D = self.running.close_window()
-        for domain in np.flatnonzero(~known_D):
-            self.running.set_estimate(int(domain), self._fresh_gradient(int(domain)))
-        return gradients_DP
-
-    def _fresh_gradient(self, domain: int) -> Tensor:
-        assert self.meter is not None
-        members = np.flatnonzero(self.plan.domains_N == domain)
-        generator = np.random.default_rng((self.plan.seed, self.num_updates, domain))
-        chosen = generator.permutation(members)[: self.config.dids_fresh_samples]
-        return self.meter.domain([self.train_rows[int(i)] for i in np.sort(chosen)])
-
-    # --- what the trainer tells ---------------------------------------------------------------------------
-
-    def watch(self, domains: list[int], tokens_N: Tensor, token_weight: Any) -> None:
-        """A training batch is about to be computed."""
-        if self.running is not None:
-            self.running.watch(domains, tokens_N, token_weight)
-
-    def watch_loss(self, loss: Tensor) -> None:
-        """The loss of that batch, before the backward pass."""
-        if self.running is not None:
-            self.running.watch_loss(loss)
+        self._write_line(step=step, applies_from=applies_from, impact_DT=signals.impact_DT)
 
     def finish(self) -> None:
-        """After the last step: the model is given back without hooks."""
-        if self.running is not None:
-            self.running.close()
+        """After the last step."""
+        self.observer.finish()
 
     # --- log and checkpoints ------------------------------------------------------------------------------
 
@@ -198,16 +133,10 @@ class MixtureController:
                 self.config.dids_update_samples,
             )
 
-    def _report_unusable(self, tasks: TaskMeasurement) -> None:
-        norms_T = tasks.gradients_TP.norm(dim=1).cpu()
-        for name, loss, norm in zip(self.plan.tasks, tasks.losses_T, norms_T.tolist(), strict=True):
-            if not (np.isfinite(loss) and np.isfinite(norm) and norm > 0):
-                logger.warning("task %s is left out of this update: loss %s, gradient norm %s", name, loss, norm)
-
     def _write_line(self, step: int, applies_from: int, impact_DT: NDArray[np.float64] | None) -> None:
         if ranks.world()[0] != 0:
             return
-        names, tasks = self.plan.domain_names, list(self.plan.tasks)
+        names, tasks, losses = self.plan.domain_names, list(self.plan.tasks), self.observer.losses
         potential_T = getattr(self.state, "task_potential_T", None)
         self.log.append(
             {
@@ -219,7 +148,7 @@ class MixtureController:
                 "impact": {}
                 if impact_DT is None
                 else {n: dict(zip(tasks, row, strict=True)) for n, row in zip(names, impact_DT.tolist(), strict=True)},
-                "task_loss": dict(zip(tasks, self.losses[-1].tolist(), strict=True)) if self.losses else {},
+                "task_loss": dict(zip(tasks, losses[-1].tolist(), strict=True)) if losses else {},
                 "task_potential": {}
                 if impact_DT is None or potential_T is None
                 else dict(zip(tasks, potential_T.tolist(), strict=True)),
@@ -233,10 +162,8 @@ class MixtureController:
     def save(self, folder: Path, step: int) -> None:
         """Write all that resuming exactly needs into a checkpoint. Every rank has to call it."""
         tensors = {f"mixer_{name}": torch.tensor(value) for name, value in self.state._asdict().items()}
-        tensors["losses"] = torch.tensor(np.array(self.losses))
         tensors["history"] = torch.tensor(np.stack([p for _, p in self.sampler.history]))
-        if self.running is not None:
-            tensors |= self.running.state()
+        tensors |= self.observer.state()
         values = {
             **self._identity(),
             "step": step,
@@ -257,14 +184,12 @@ class MixtureController:
                     "allowed: the same set-up, or another output_dir"
                 )
         self.state = type(self.state)(**{name: tensors[f"mixer_{name}"].numpy() for name in self.state._fields})
-        self.losses = list(tensors["losses"].numpy())
         self.num_updates = int(values["num_updates"])
         self.seconds_before = float(values["seconds"])
         self.sampler.history = list(zip(values["history_starts"], tensors["history"].numpy(), strict=True))
         # the host tells a sampler the epoch in a single process only
         self.sampler.set_epoch(int(values["step"]) * self.samples_per_step // self.sampler.epoch_size)
-        if self.running is not None:
-            self.running.restore({k: v for k, v in tensors.items() if k.startswith("running_")})
+        self.observer.restore(tensors)
         if ranks.world()[0] == 0:
             self.log.keep_until(int(values["step"]))
 

@@ -25,6 +25,7 @@ class MixingPlan:
     tasks: Mapping[str, Sequence[Mapping[str, Any]]]
     folder: Path
     seed: int
+    reference: Path | None = None  # the folder of the run whose kept losses the mixer's excess losses are against
 
     @property
     def domain_names(self) -> tuple[str, ...]:

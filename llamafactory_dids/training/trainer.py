@@ -50,9 +50,16 @@ class MixingTrainerMixin:
             return super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
         tokens_N = (inputs["labels"][:, 1:] != -100).sum(dim=1)
         token_weight = self._token_weight(tokens_N, kwargs.get("num_items_in_batch"))
-        self.mixture.watch(domains, tokens_N, token_weight)
-        loss = super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
-        self.mixture.watch_loss(loss[0] if isinstance(loss, tuple) else loss)
+        observer = self.mixture.observer
+        observer.watch(domains, tokens_N, token_weight)
+        if observer.domain_losses is None:
+            loss = super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
+        else:
+            labels_NS = inputs["labels"]  # a smoothed loss takes them away
+            kwargs["return_outputs"] = True
+            loss, outputs = super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
+            observer.watch_outputs(domains, outputs, labels_NS)
+        observer.watch_loss(loss[0] if isinstance(loss, tuple) else loss)
         return loss
 
     def _token_weight(self, tokens_N: torch.Tensor, num_items: Any) -> Any:

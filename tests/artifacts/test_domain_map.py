@@ -114,3 +114,10 @@ def test_a_map_killed_while_it_was_written_is_no_map(tmp_path, monkeypatch):
         save_map(MAP, tmp_path)
     with pytest.raises(DidsError, match="domains.json"):
         load_map(tmp_path)
+
+
+def test_only_the_rows_that_are_asked_for_are_left_and_all_domains():
+    whole = DomainMap(("x", "y"), ["a", "b", "a"], ["s", "s", "t"], np.array([0, 1, 1]), {"x": ["text"]}, {"k": 1})
+    part = whole.only({("s", "a"), ("t", "a"), ("t", "lost")})
+    assert part.lookup() == {("s", "a"): 0, ("t", "a"): 1}
+    assert (part.names, part.typical_texts, part.inputs) == (whole.names, whole.typical_texts, whole.inputs)

@@ -135,5 +135,5 @@ def test_a_garbage_manifest_is_refused_by_name(tmp_path, garbage):
 def test_parts_without_a_manifest_are_refused(tmp_path):
     write(make(tmp_path), 0)
     (tmp_path / "manifest.json").unlink()
-    with pytest.raises(DidsError, match=f"{tmp_path}: gradient parts without manifest.json"):
+    with pytest.raises(DidsError, match=f"{tmp_path}: parts without manifest.json"):
         make(tmp_path)

@@ -9,7 +9,10 @@ from llamafactory_dids import mixers
 from llamafactory_dids.config import FIELDS, make_config
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-EXAMPLES = sorted((CHECKOUT / "examples" / "yaml").glob("*.yaml"))
+EXAMPLES = sorted((CHECKOUT / "examples" / "yaml").rglob("*.yaml"))
+STRATEGIES = [path for path in EXAMPLES if path.parent.name == "strategies"]
+# What a strategy's file may have otherwise than the others: whatever is about the mixture.
+OF_THE_MIXTURE = {"mix_strategy", "output_dir", "dataset"}
 
 
 def test_there_are_examples():
@@ -44,3 +47,20 @@ def test_values_are_allowed(example):
 def test_names_no_folder_of_one_machine(example):
     values = yaml.safe_load(example.read_text(encoding="utf-8"))
     assert [key for key, value in values.items() if str(value).startswith(("/", "~"))] == []
+
+
+def test_every_strategy_has_a_file_of_its_own():
+    used = [yaml.safe_load(path.read_text(encoding="utf-8"))["mix_strategy"] for path in STRATEGIES]
+    assert set(used) >= set(mixers.names())
+    assert {path.stem for path in STRATEGIES} >= set(mixers.names())
+
+
+@pytest.mark.parametrize("path", STRATEGIES, ids=lambda path: path.stem)
+def test_files_of_strategies_differ_in_the_mixture_alone(path):
+    base = yaml.safe_load((CHECKOUT / "examples" / "yaml" / "quickstart.yaml").read_text(encoding="utf-8"))
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    differ = {key for key in base.keys() | values.keys() if base.get(key) != values.get(key)}
+    assert {key for key in differ if not key.startswith("dids_")} <= OF_THE_MIXTURE
+    mixed_in = values.get("dids_mix_in", "").split(",")
+    assert {*values["dataset"].split(","), *mixed_in} - {""} == set(base["dataset"].split(","))
+    assert values["output_dir"] == f"quickstart/strategies/{path.stem}"

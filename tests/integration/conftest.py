@@ -6,7 +6,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; tiny 
 
 import pytest
 
-from tests.integration.support import arguments, make_world, train
+from tests.integration.support import arguments, make_world, train, tuner
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +19,20 @@ def world(tmp_path_factory):
 def finished(world, tmp_path_factory):
     """A finished `stage: sft` run of a full model over clustered domains; read, never changed."""
     return train(arguments(world, tmp_path_factory.mktemp("finished")))
+
+
+@pytest.fixture
+def no_model(monkeypatch):
+    """Loading a model fails the test."""
+
+    def load_model(*_args, **_kwargs):
+        raise AssertionError("a model was loaded")
+
+    tuner()
+    from llamafactory.train.pt import workflow as pt
+    from llamafactory.train.sft import workflow as sft
+
+    from llamafactory_dids.integration import proxy
+
+    for module in (pt, sft, proxy):
+        monkeypatch.setattr(module, "load_model", load_model)

@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pytest
 import torch
 import yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from llamafactory_dids.errors import DidsError
 
 SOURCES = {"sums": 120, "pairs": 90, "noise": 60}
 TASKS = {"task_sums": 20, "task_pairs": 16}
@@ -192,6 +195,30 @@ def train(values: dict[str, Any], callbacks: Any = ()) -> Run:
     with captured_trainers() as seen:
         host.run_exp(dict(values), list(callbacks))
     return Run(Path(values["output_dir"]), seen[-1])
+
+
+def module_of(values: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+    """The dataset module that the host's workflow would get, and its tokenizer."""
+    host = tuner()
+    from llamafactory.data import get_template_and_fix_tokenizer
+    from llamafactory.model import load_tokenizer
+    from llamafactory.train.sft import workflow
+
+    model_args, data_args, training_args, finetuning_args, _ = host.get_train_args(values)
+    tokenizer_module = load_tokenizer(model_args)
+    template = get_template_and_fix_tokenizer(tokenizer_module["tokenizer"], data_args)
+    module = workflow.get_dataset(
+        template, model_args, data_args, training_args, stage=finetuning_args.stage, **tokenizer_module
+    )
+    return module, tokenizer_module["tokenizer"]
+
+
+def refusal(values: dict[str, Any]) -> str:
+    """The one line that a run is refused with."""
+    with pytest.raises(DidsError) as caught:
+        train(values)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 @contextmanager

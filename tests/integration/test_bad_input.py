@@ -5,25 +5,20 @@ Wherever it can be known before a model is loaded, no model is loaded: `load_mod
 
 import json
 import shutil
-import sys
 
 import numpy as np
 import pytest
 from transformers import LlamaConfig
 
 from llamafactory_dids.errors import DidsError
-from llamafactory_dids.integration import cli, errors
 from tests.integration.support import (
     World,
     arguments,
     build_model,
-    finish,
+    refusal,
     same_domains,
-    start,
     train,
-    tuner,
     write_dataset,
-    write_yaml,
 )
 
 pytestmark = pytest.mark.integration
@@ -65,9 +60,18 @@ BEFORE_LOADING = {
     "dpo": ({"stage": "dpo"}, ["stage: got 'dpo'", "pt, sft"]),
     "window_below_a_step": ({"dids_update_samples": 7}, ["dids_update_samples: got 7", "samples of a step, 8"]),
     "probs_without_static": ({"dids_probs": "0.5,0.5"}, ["dids_probs: got '0.5,0.5'", "mix_strategy is dids"]),
-    "static_without_probs": (STATIC, ["dids_probs: got None", "a list for static"]),
+    "static_without_probs": (STATIC, ["dids_probs: got None", "a list or a log for static"]),
     "probs_of_a_wrong_sum": (STATIC | {"dids_probs": "0.5,0.5,0.5"}, ["dids_probs: got '0.5,0.5,0.5'", "sum to 1"]),
     "probs_of_a_wrong_length": (STATIC | {"dids_probs": "0.5,0.5"}, ["dids_probs: got '0.5,0.5'", "3 numbers"]),
+    "probs_of_a_lost_run": (
+        STATIC | {"dids_probs": "/no/such/run"},
+        ["dids_probs: got '/no/such/run'", "mixture.jsonl"],
+    ),
+    "swap_above_one": ({"dids_swap_domains": 1.5}, ["dids_swap_domains: got 1.5", "a share in [0, 1]"]),
+    "unknown_features": (
+        {"dids_cluster_features": "both"},
+        ["dids_cluster_features: got 'both'", "gradient, semantic"],
+    ),
     "probs_that_are_words": (STATIC | {"dids_probs": "a,b,c"}, ["dids_probs: got 'a,b,c'", "numbers"]),
 }
 
@@ -83,31 +87,6 @@ def bad_world(world, tmp_path_factory):
     (folder / "data" / "broken.json").write_text('[{"instruction": "cut off')
     (folder / "data" / "gone.json").unlink()
     return World(folder)
-
-
-@pytest.fixture
-def no_model(monkeypatch):
-    """Loading a model fails the test."""
-
-    def load_model(*_args, **_kwargs):
-        raise AssertionError("a model was loaded")
-
-    tuner()
-    from llamafactory.train.pt import workflow as pt
-    from llamafactory.train.sft import workflow as sft
-
-    from llamafactory_dids.integration import proxy
-
-    for module in (pt, sft, proxy):
-        monkeypatch.setattr(module, "load_model", load_model)
-
-
-def refusal(values):
-    """The one line that a run is refused with."""
-    with pytest.raises(DidsError) as caught:
-        train(values)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("case", BEFORE_LOADING)
@@ -217,13 +196,13 @@ def test_map_that_contradicts_a_key_is_refused_with_both_values(finished, world,
 
 @pytest.mark.parametrize("name", ["_cluster", "fill_store"])
 def test_good_run_after_a_failed_one_is_as_if_that_had_not_been(name, finished, world, tmp_path, monkeypatch):
-    from llamafactory_dids.integration import domains
+    from llamafactory_dids.integration import domains, features
 
     def fail(*_args, **_kwargs):
         raise DidsError("no space left")
 
     with monkeypatch.context() as patched:
-        patched.setattr(domains, name, fail)
+        patched.setattr(domains if name == "_cluster" else features, name, fail)
         assert refusal(arguments(world, tmp_path)) == "no space left"
     assert train(arguments(world, tmp_path)).probabilities == finished.probabilities
 
@@ -235,69 +214,3 @@ def test_broken_checkpoint_is_refused_by_name(world, tmp_path):
     state.write_bytes(b"short")
     message = refusal(values | {"resume_from_checkpoint": str(state.parent), "overwrite_output_dir": False})
     assert str(state) in message
-
-
-# --- the real commands ---------------------------------------------------------------------------------------
-
-COMMANDS = {
-    "host": ["llamafactory-cli", "train", "YAML"],
-    "train": ["llamafactory-dids", "train", "YAML"],
-    "cluster": ["llamafactory-dids", "cluster", "YAML"],
-    "inspect": ["llamafactory-dids", "inspect", "YAML.lost"],
-    "no_yaml": ["llamafactory-dids", "train", "YAML.lost"],
-}
-
-
-@pytest.fixture(scope="module")
-def failures(world, tmp_path_factory):
-    """Status, stdout and stderr of commands that fail, two at a time."""
-    folder = tmp_path_factory.mktemp("failures")
-    path = str(write_yaml(folder / "run.yaml", arguments(world, folder, dids_num_domain=3)))
-    commands = [(name, [word.replace("YAML", path) for word in words]) for name, words in COMMANDS.items()]
-    found = {}
-    for first in range(0, len(commands), 2):
-        pair = [(name, start(words)) for name, words in commands[first : first + 2]]
-        found |= {name: finish(process) for name, process in pair}
-    return found
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_command_ends_with_one_line_and_no_traceback(failures, command):
-    code, _, stderr = failures[command]
-    lines = stderr.strip().splitlines()
-    assert code == 1
-    assert lines[-1].startswith("error: ") and sum(line.startswith("error: ") for line in lines) == 1
-    assert "Traceback" not in stderr
-
-
-def test_misspelt_key_is_told_alike_by_every_command(failures):
-    last = {failures[command][2].strip().splitlines()[-1] for command in ("host", "train", "cluster")}
-    assert last == {
-        "error: dids_num_domain: unknown key, did you mean dids_num_domains?; `--help` lists the dids_ keys"
-    }
-
-
-@pytest.mark.parametrize("debug", [False, True])
-def test_debugging_shows_the_traceback_of_a_host_command(debug, monkeypatch, capsys):
-    shown = []
-    monkeypatch.setattr(sys, "excepthook", lambda *error: shown.append(error))
-    monkeypatch.setenv("LLAMAFACTORY_DIDS_DEBUG", str(int(debug)))
-    errors.install_hook()
-    error = DidsError("dids_eta: got\n-1")
-    sys.excepthook(DidsError, error, None)
-    sys.excepthook(KeyError, KeyError(), None)
-    assert [kind for kind, _, _ in shown] == ([DidsError, KeyError] if debug else [KeyError])
-    assert capsys.readouterr().err == ("" if debug else "error: dids_eta: got -1\n")
-
-
-def test_debugging_lets_the_error_of_our_command_through(monkeypatch, tmp_path):
-    with pytest.raises(SystemExit, match="^error: .*no such file"):
-        cli.main(["inspect", str(tmp_path)])
-    monkeypatch.setenv("LLAMAFACTORY_DIDS_DEBUG", "1")
-    with pytest.raises(DidsError, match="no such file"):
-        cli.main(["inspect", str(tmp_path)])
-
-
-def test_unknown_argument_is_refused(tmp_path):
-    with pytest.raises(SystemExit, match="^error: unknown argument '--jsn'"):
-        cli.main(["inspect", str(tmp_path), "--jsn"])

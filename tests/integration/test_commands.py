@@ -61,11 +61,11 @@ def clustered(world, tmp_path_factory):
 
 def test_cluster_prints_the_map_that_train_then_uses_without_a_gradient(clustered, finished, monkeypatch):
     tuner()
-    from llamafactory_dids.integration import domains
+    from llamafactory_dids.integration import features
 
     values, outputs = clustered
     printed = json.loads(outputs["cluster"].strip().splitlines()[-1])
-    monkeypatch.delattr(domains, "fill_store")
+    monkeypatch.delattr(features, "fill_store")
     with our_log() as messages:
         ran = train(values)
     assert any(message == f"domains: using {printed['path']} (6 domains)" for message in messages)
@@ -79,10 +79,10 @@ def test_clusters_output_is_json_alone(clustered):
 
 def test_other_clustering_keys_make_a_new_map_from_the_same_gradients(clustered, monkeypatch, tmp_path):
     tuner()
-    from llamafactory_dids.integration import domains
+    from llamafactory_dids.integration import features
 
     values, _ = clustered
-    monkeypatch.delattr(domains, "fill_store")
+    monkeypatch.delattr(features, "fill_store")
     changes = {"dids_num_domains": 4, "dids_cluster_scope": "global", "output_dir": str(tmp_path), "max_steps": 4}
     ran = train(values | changes)
     assert list(ran.probabilities[0]) == ["global/0", "global/1", "global/2", "global/3"]

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.integration.support import SOURCES, TASKS, arguments, examples, same_domains, tuner, write_dataset
+from tests.integration.support import SOURCES, TASKS, arguments, examples, module_of, same_domains, write_dataset
 
 pytestmark = pytest.mark.integration
 
@@ -21,22 +21,6 @@ NO_MIXTURE = {"mix_strategy": "concat"} | dict.fromkeys(
         "dids_cache_dir",
     )
 )
-
-
-def module_of(values):
-    """The dataset module that the host's workflow would get, and its tokenizer."""
-    host = tuner()
-    from llamafactory.data import get_template_and_fix_tokenizer
-    from llamafactory.model import load_tokenizer
-    from llamafactory.train.sft import workflow
-
-    model_args, data_args, training_args, finetuning_args, _ = host.get_train_args(values)
-    tokenizer_module = load_tokenizer(model_args)
-    template = get_template_and_fix_tokenizer(tokenizer_module["tokenizer"], data_args)
-    module = workflow.get_dataset(
-        template, model_args, data_args, training_args, stage=finetuning_args.stage, **tokenizer_module
-    )
-    return module, tokenizer_module["tokenizer"]
 
 
 def rows_of(values):

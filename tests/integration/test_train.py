@@ -159,7 +159,7 @@ def test_proxy_with_another_tokenizer_makes_the_domains(world, tmp_path):
 
 def test_fresh_domain_gradients_steer_the_mixture_too(finished, world, tmp_path):
     ran = train(arguments(world, tmp_path, dids_domain_gradients="fresh", **same_domains(finished)))
-    assert len(ran.lines) == 7 and ran.trainer.mixture.running is None
+    assert len(ran.lines) == 7 and ran.trainer.mixture.observer.running is None
     assert ran.probabilities[-1] != ran.probabilities[0]
     assert ran.probabilities[-1] != finished.probabilities[-1]
 

@@ -10,6 +10,7 @@ from llamafactory_dids.stages.cluster import (
     cluster_domains,
     domain_shares,
     kmeans_labels,
+    nearest_domain_counts,
     read_features,
 )
 from tests.reference.cluster import best_partition
@@ -197,3 +198,20 @@ def test_features_are_unit_rows_or_as_long_as_they_were(tmp_path):
     assert units.dtype == np.float32 and written.tolist() == written_N.tolist()
     np.testing.assert_allclose(units, unit_NK, atol=1e-3)
     np.testing.assert_allclose(read_features(store, normalize=False)[0], unit_NK * norm_N[:, None], atol=3e-3)
+
+
+def test_other_samples_count_for_the_domain_whose_mean_is_nearest():
+    rng = np.random.default_rng(0)
+    features_NK = rng.normal(size=(40, 6)).astype(np.float32)
+    domains_N, written_N = rng.integers(0, 4, 40), rng.random(40) < 0.8
+    domains_N[domains_N == 2] = 3  # a domain without samples
+    others_MK = rng.normal(size=(25, 6)).astype(np.float32)
+    expected = [0] * 5
+    for other in others_MK:
+        distance = {
+            domain: np.linalg.norm(features_NK[written_N & (domains_N == domain)].mean(axis=0) - other)
+            for domain in (0, 1, 3)
+        }
+        expected[min(distance, key=distance.get)] += 1
+    found = nearest_domain_counts(features_NK, written_N, domains_N, 5, others_MK)
+    assert found.tolist() == expected

@@ -8,7 +8,8 @@ import torch
 
 from llamafactory_dids.artifacts.gradient_store import open_store
 from llamafactory_dids.stages import gradients
-from llamafactory_dids.stages.gradients import SampleProjector, Samples, fill_store
+from llamafactory_dids.stages.filling import fill_store
+from llamafactory_dids.stages.gradients import GradientFeatures, SampleProjector, Samples
 from llamafactory_dids.stages.layers import track_layers
 from tests.helpers import collate, samples, tiny_model, unlabelled
 from tests.reference.gradients import keep_largest_by_sorting, sample_gradient
@@ -29,7 +30,8 @@ def make_projector(model) -> SampleProjector:
 
 def fill(folder, projector, rows=ROWS):
     store = open_store(folder, {"made": "by a test"}, len(rows), K, PART_ROWS)
-    fill_store(store, Samples(rows, [len(row["input_ids"]) for row in rows], collate), projector)
+    tokenised = Samples(rows, [len(row["input_ids"]) for row in rows], collate)
+    fill_store(store, GradientFeatures(tokenised, projector))
     return store
 
 

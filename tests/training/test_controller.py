@@ -75,9 +75,9 @@ class Run:
 
     def train_on(self, rows) -> None:
         batch, tokens_N = DomainCollator(collate)(rows), num_labelled(rows)
-        self.controller.watch(batch.pop(DOMAIN_COLUMN), tokens_N, 1 / tokens_N.sum())
+        self.controller.observer.watch(batch.pop(DOMAIN_COLUMN), tokens_N, 1 / tokens_N.sum())
         loss = self.model(**batch, use_cache=False).loss
-        self.controller.watch_loss(loss)
+        self.controller.observer.watch_loss(loss)
         loss.backward()
 
     def lines(self) -> list[dict]:
@@ -171,7 +171,7 @@ def test_a_checkpoint_of_another_set_up_is_refused_with_both_values(tmp_path, ot
 @pytest.mark.parametrize("strategy", ["uniform", "proportional"])
 def test_a_fixed_mixture_measures_nothing_and_is_logged_once(tmp_path, strategy):
     run = Run(tmp_path, strategy=strategy, tasks={}, window=1).go(until=5)
-    assert run.controller.meter is None and not run.controller.measures
+    assert run.controller.observer.meter is None and not run.controller.measures
     assert [line["step"] for line in run.lines()] == [0]
     run.controller.save(tmp_path, 5)
     again = Run(tmp_path, strategy=strategy, tasks={}, window=1).resume(tmp_path, 5)
@@ -193,10 +193,10 @@ def test_a_domain_that_was_never_drawn_is_measured_freshly(tmp_path):
     run.controller.start(0, max_steps=2)
     run.train_on([ROWS[0], ROWS[4]])  # math alone
     run.controller.after_step(2)
-    running = run.controller.running
+    running = run.controller.observer.running
     for domain in (1, 2):
         rows = [ROWS[i] for i in np.flatnonzero(domain == DOMAINS_N)]
-        assert torch.allclose(running.sums_DP[domain], run.controller.meter.domain(rows), atol=1e-6)
+        assert torch.allclose(running.sums_DP[domain], run.controller.observer.meter.domain(rows), atol=1e-6)
     assert running.known_D.all() and running.sums_DP.norm(dim=1).min() > 0
 
 

@@ -62,9 +62,9 @@ def test_running_gradients_are_per_token_means_whatever_the_host_does_to_the_los
     trainer, drawn = train_one_step(
         tmp_path, model, batch_size=batch_size, accumulation=accumulation, checkpointing=checkpointing
     )
-    running = trainer.mixture.running
+    running = trainer.mixture.observer.running
     means_DP, known_D = running.close_window()
-    layers = trainer.mixture.meter.engine.tracked.layers
+    layers = trainer.mixture.observer.meter.engine.tracked.layers
     model.eval()
     for domain in {int(DOMAINS_N[i]) for i in drawn}:
         losses = [loss for i in drawn if DOMAINS_N[i] == domain for loss in token_losses(model, ROWS[i])]
@@ -77,6 +77,6 @@ def test_running_gradients_are_per_token_means_whatever_the_host_does_to_the_los
 
 def test_evaluation_leaves_the_running_gradients_alone(tmp_path):
     trainer, _ = train_one_step(tmp_path, tiny_model(num_blocks=3), batch_size=2, accumulation=1, checkpointing=False)
-    before = trainer.mixture.running.sums_DP.clone()
+    before = trainer.mixture.observer.running.sums_DP.clone()
     trainer.evaluate(eval_dataset=ROWS)
-    assert torch.equal(trainer.mixture.running.sums_DP, before)
+    assert torch.equal(trainer.mixture.observer.running.sums_DP, before)

@@ -1,0 +1,35 @@
+"""`token_losses.safetensors`: a trained model's loss on each labelled token, for later runs to be measured against."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..errors import DidsError
+
+FILE = "token_losses.safetensors"
+
+
+def save_token_losses(folder: Path, tables: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+    """Write (losses_NS, counts_N) of each task or domain, all or nothing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {}
+    for name, (losses_NS, counts_N) in tables.items():
+        tensors[f"losses:{name}"] = losses_NS.contiguous()
+        tensors[f"counts:{name}"] = counts_N.contiguous()
+    part = folder / f"{FILE}.part"
+    save_file(tensors, part)
+    part.replace(folder / FILE)
+
+
+def load_token_losses(folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
+    """Read what `save_token_losses` wrote. Raises DidsError, with the file's name, where it is missing or broken."""
+    path = folder / FILE
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise DidsError(f"{path}: not readable ({error}); delete its folder to make it anew") from None
+    names = [name.removeprefix("losses:") for name in tensors if name.startswith("losses:")]
+    return {name: (tensors[f"losses:{name}"], tensors[f"counts:{name}"]) for name in names}

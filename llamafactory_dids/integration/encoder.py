@@ -1,0 +1,88 @@
+"""The sentence encoder (`dids_semantic_model`): what identifies it, and how it is loaded."""
+
+import copy
+import hashlib
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+from llamafactory.extras.misc import try_download_model_from_other_hub
+
+from ..errors import DidsError, refuse
+from .errors import one_line
+from .proxy import add_file
+from .settings import Settings
+
+CONTENT = ("*.json", "*.txt", "*.model", "*.safetensors", "*.bin")  # of a model's folder, subfolders included
+MARKS = ("modules.json", "config.json")  # of a sentence-transformers model; of any other, whose tokens are averaged
+
+
+def check(settings: Settings, model_args: Any) -> None:
+    """Raise DidsError unless the library is there and the encoder can be found."""
+    if importlib.util.find_spec("sentence_transformers") is None:
+        raise DidsError(
+            "dids_cluster_features: got 'semantic', which needs sentence-transformers; allowed: gradient, or semantic "
+            "after `pip install sentence-transformers`"
+        )
+    identity(settings, model_args)
+
+
+def identity(settings: Settings, model_args: Any) -> dict[str, Any]:
+    """What tells one encoder from another: a hub name and commit, or a digest of a folder's files.
+
+    Raises DidsError where there is no such encoder.
+    """
+    name = _name(settings, model_args)
+    folder = Path(name)
+    if not folder.is_dir():
+        return {"name": name, "commit": _commit(name, model_args)}
+    if not any((folder / mark).is_file() for mark in MARKS):
+        raise refuse("dids_semantic_model", name, f"a model's folder, which has {' or '.join(MARKS)}, or a hub name")
+    digest = hashlib.blake2b(digest_size=8)
+    for path in sorted({path for pattern in CONTENT for path in folder.rglob(pattern)}):
+        digest.update(str(path.relative_to(folder)).encode())
+        add_file(digest, path)
+    return {"name": folder.resolve().name, "digest": digest.hexdigest()}
+
+
+def load(settings: Settings, model_args: Any, device: str) -> Any:
+    """The encoder on `device`. Raises DidsError where it cannot be loaded."""
+    from sentence_transformers import SentenceTransformer
+
+    name = _name(settings, model_args)
+    try:
+        return SentenceTransformer(
+            name,
+            device=device,
+            cache_folder=_cache(model_args),
+            revision=None if Path(name).is_dir() else _commit(name, model_args),
+            token=model_args.hf_hub_token,
+            trust_remote_code=model_args.trust_remote_code,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise refuse("dids_semantic_model", name, f"a sentence-transformers model ({one_line(error)})") from None
+
+
+def _name(settings: Settings, model_args: Any) -> str:
+    """The folder or hub name; the folder of what was downloaded, where the host takes models from another hub."""
+    model_args = copy.copy(model_args)
+    model_args.model_name_or_path = str(settings.config.dids_semantic_model)
+    model_args.model_revision = "main"
+    return str(try_download_model_from_other_hub(model_args))
+
+
+def _cache(model_args: Any) -> str | None:
+    return model_args.cache_dir or os.environ.get("SENTENCE_TRANSFORMERS_HOME")  # as the library has it
+
+
+def _commit(name: str, model_args: Any) -> str | None:
+    from transformers.utils.hub import cached_file, extract_commit_hash
+
+    where = {"cache_dir": _cache(model_args), "token": model_args.hf_hub_token}
+    own, any_models = MARKS
+    try:
+        path = cached_file(name, own, _raise_exceptions_for_missing_entries=False, **where)
+        return extract_commit_hash(path or cached_file(name, any_models, **where), None)
+    except (OSError, ValueError) as error:
+        raise refuse("dids_semantic_model", name, f"a model's folder or hub name ({one_line(error)})") from None

@@ -1,0 +1,148 @@
+"""What is clustered (`dids_cluster_features`): gradients of a proxy model, or sentence embeddings of the texts.
+
+A source of features says what they are made from, which decides whether what the cache holds is theirs, and makes
+what fills a store; only that loads a model.
+"""
+
+import gc
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from ..artifacts.files import fingerprint
+from ..artifacts.gradient_store import GradientStore, open_store
+from ..stages import ranks
+from ..stages.batching import pad_collate
+from ..stages.embeddings import EmbeddingFeatures
+from ..stages.filling import Features, fill_store
+from ..stages.gradients import GradientFeatures, SampleProjector, Samples
+from ..stages.layers import track_layers
+from . import encoder, proxy
+from .samples import SampleTexts, TokenisedSamples
+from .settings import Settings, cache_folder
+
+if TYPE_CHECKING:
+    from .data import DataSource
+
+logger = logging.getLogger(__name__)
+
+
+class FeatureSource(Protocol):
+    """`name` is its folder in the cache, and the key of its inputs among those of a map."""
+
+    name: str
+
+    def inputs(self) -> dict[str, Any]:
+        """All that decides the features."""
+        ...
+
+    def prepare(self) -> tuple[int, Callable[[], Features]]:
+        """(dimension of a row, what makes the features)."""
+        ...
+
+
+def feature_source(settings: Settings, source: "DataSource", samples: TokenisedSamples) -> FeatureSource:
+    """The source of features that `dids_cluster_features` asks for."""
+    kind = Embeddings if settings.config.dids_cluster_features == "semantic" else Gradients
+    return kind(settings, source, samples)
+
+
+def feature_store(settings: Settings, features: FeatureSource, inputs: dict[str, Any], num_rows: int) -> GradientStore:
+    """The whole store of these features: the one in the cache, or made now, by all ranks."""
+    folder = cache_folder(settings.config) / features.name / fingerprint(inputs)
+    dim, make = features.prepare()
+    if ranks.world()[0] == 0:
+        open_store(folder, inputs, num_rows, dim)
+    ranks.wait_for_all()
+    store = open_store(folder, inputs, num_rows, dim)
+    if store.missing_parts():
+        fill_store(store, make())
+    else:
+        logger.info("%s: using %s", features.name, folder)
+    del make
+    _free_memory()
+    return store
+
+
+def _free_memory() -> None:
+    """Let go of the model that made the features: the trained model comes next."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+class Gradients:
+    """The proxy model's gradients of the samples as it tokenises them."""
+
+    name = "gradients"
+
+    def __init__(self, settings: Settings, source: "DataSource", samples: TokenisedSamples) -> None:
+        self.settings = settings
+        self.source = source
+        self.samples = samples
+
+    def inputs(self) -> dict[str, Any]:
+        config, data_args = self.settings.config, self.source.data_args
+        return {
+            "proxy": proxy.identity(self.settings, self.source.model_args),
+            "vocabulary": len(self.samples.tokenizer),
+            "template": data_args.template,
+            "stage": self.source.stage,
+            "cutoff_len": data_args.cutoff_len,
+            "train_on_prompt": data_args.train_on_prompt,
+            "mask_history": data_args.mask_history,
+            "samples": self.samples.digest(),
+            "dids_gradient_layers": config.dids_gradient_layers,
+            "dids_topk_ratio": config.dids_topk_ratio,
+            "dids_projection_dim": config.dids_projection_dim,
+            "dids_seed": self.settings.seed,
+        }
+
+    def prepare(self) -> tuple[int, Callable[[], Features]]:
+        return self.settings.config.dids_projection_dim, self._features
+
+    def _features(self) -> GradientFeatures:
+        config, samples = self.settings.config, self.samples
+        model = proxy.load_proxy(self.settings, self.source.model_args, samples.tokenizer, device())
+        tracked = track_layers(model, config.dids_gradient_layers)
+        projector = SampleProjector(
+            model, tracked, config.dids_topk_ratio, config.dids_projection_dim, self.settings.seed
+        )
+        collate = pad_collate(samples.tokenizer.pad_token_id)
+        return GradientFeatures(Samples(samples.dataset, samples.lengths(), collate), projector)
+
+
+class Embeddings:
+    """The embeddings of the samples' texts by `dids_semantic_model`."""
+
+    name = "embeddings"
+
+    def __init__(self, settings: Settings, source: "DataSource", samples: TokenisedSamples) -> None:
+        self.settings = settings
+        self.source = source
+        self.samples = samples
+
+    def inputs(self) -> dict[str, Any]:
+        return {
+            "encoder": encoder.identity(self.settings, self.source.model_args),
+            "samples": self.samples.digest(),
+        }
+
+    def prepare(self) -> tuple[int, Callable[[], Features]]:
+        model = encoder.load(self.settings, self.source.model_args, str(device()))
+
+        def encode(texts: list[str]) -> torch.Tensor:
+            found = model.encode(texts, batch_size=len(texts), convert_to_tensor=True, show_progress_bar=False)
+            return found  # type: ignore[no-any-return]
+
+        def features() -> EmbeddingFeatures:
+            return EmbeddingFeatures(SampleTexts(self.source.aligned, self.samples), encode, model.max_seq_length)
+
+        return encode(["a"]).shape[1], features  # asked of the model: nothing it says holds for all kinds of modules
+
+
+def device() -> torch.device:
+    """Where features are computed."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")

@@ -1,0 +1,84 @@
+"""Irrelevant data, mixed in on purpose (section 5.5.2): datasets cut to a share of all training samples."""
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..config import MixingConfig
+from ..errors import refuse
+from ..training.collator import KEY_COLUMN
+from .keys import content_order
+from .settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+def check(config: MixingConfig, datasets: tuple[str, ...]) -> None:
+    """Raise DidsError where only one of the two keys is there, or a dataset is trained on already."""
+    names = config.mix_in()
+    if names and config.dids_mix_in_share is None:
+        raise refuse("dids_mix_in_share", None, "a share in (0, 1), since dids_mix_in is given")
+    if not names and config.dids_mix_in_share is not None:
+        raise refuse("dids_mix_in", config.dids_mix_in, "dataset names, since dids_mix_in_share is given")
+    for name in names:
+        if name in datasets:
+            raise refuse("dids_mix_in", name, "names that are not in dataset")
+
+
+def cut(parts: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """The loaded datasets by name, with those mixed in cut to their share of all samples.
+
+    Which of their samples stay is a matter of their content and the seed, whatever their order. Raises DidsError
+    where they have too few.
+    """
+    names = settings.config.mix_in()
+    if not names:
+        return dict(parts)
+    num_others = sum(len(part) for name, part in parts.items() if name not in names)
+    wanted = _wanted(settings.config, num_others, sum(len(parts[name]) for name in names))
+    counts = dict(zip(names, _in_proportion([len(parts[name]) for name in names], wanted), strict=True))
+    logger.info(
+        "dids_mix_in: %d samples beside %d others (%s)",
+        wanted,
+        num_others,
+        ", ".join(f"{name} {count} of {len(parts[name])}" for name, count in counts.items()),
+    )
+    return {
+        name: _chosen(part, counts[name], settings.seed) if name in counts else part for name, part in parts.items()
+    }
+
+
+def _wanted(config: MixingConfig, num_others: int, available: int) -> int:
+    share = config.dids_mix_in_share
+    assert share is not None, "as checked"
+    wanted = round(num_others * share / (1 - share))
+    if wanted > available:
+        largest = math.floor(available / (available + num_others) * 10_000) / 10_000
+        raise refuse(
+            "dids_mix_in_share",
+            share,
+            f"at most {largest}, since {config.dids_mix_in} has {available} samples and {wanted} would be that share "
+            f"beside the {num_others} others",
+        )
+    if wanted < (least := len(config.mix_in())):
+        smallest = math.ceil(least / (least + num_others) * 10_000) / 10_000
+        raise refuse("dids_mix_in_share", share, f"at least {smallest}, a sample of each of {config.dids_mix_in}")
+    return wanted
+
+
+def _in_proportion(sizes: list[int], total: int) -> list[int]:
+    """`total` shared out in proportion to the sizes: at least one each, never more than a size."""
+    due = np.array(sizes) * total / sum(sizes)
+    counts = np.clip(np.floor(due).astype(int), 1, None)
+    while (rest := total - int(counts.sum())) != 0:
+        # the one that is furthest below its due gets one more, or the one furthest above gives one back
+        possible = counts < sizes if rest > 0 else counts > 1
+        counts[int(np.where(possible, np.sign(rest) * (due - counts), -np.inf).argmax())] += np.sign(rest)
+    return [int(count) for count in counts]
+
+
+def _chosen(dataset: Any, count: int, seed: int) -> Any:
+    return dataset.select(sorted(content_order(list(dataset[KEY_COLUMN]), seed)[:count]))

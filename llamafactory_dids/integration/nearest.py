@@ -1,0 +1,58 @@
+"""How many of the observed task samples are nearest to each domain, in the space that domains are clustered in.
+
+Both sides are features as `dids_cluster_features` makes them, kept in the cache; a domain stands where the mean of its
+samples is, however it came to be.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from datasets import concatenate_datasets
+from numpy.typing import NDArray
+
+from ..artifacts.domain_map import DomainMap
+from ..errors import DidsError
+from ..stages.cluster import nearest_domain_counts, read_features
+from .features import feature_source, feature_store
+from .lookup import UNKNOWN, MapLookup
+from .randomness import undisturbed
+from .samples import TokenisedSamples, proxy_samples, proxy_tokens
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from .data import DataSource
+
+
+@undisturbed
+def nearest_task_samples(
+    settings: Settings,
+    source: "DataSource",
+    domain_map: DomainMap,
+    choose: Callable[[Any], Any],
+) -> NDArray[np.int64]:
+    """Task samples by domain, shape D; `choose` picks those observed of a task."""
+    if not settings.tasks:
+        raise DidsError("dids_tasks: got none, allowed: at least one dataset name (or eval_dataset)")
+    samples = proxy_samples(settings, source)
+    features_NK, written_N = _features(settings, source, samples)
+    domains_N = np.array(MapLookup(domain_map).domains(samples.sources, samples.keys), dtype=np.int64)
+    written_N &= domains_N != UNKNOWN  # of a domain that no training row is left of
+    observed = copy.copy(source)
+    observed.aligned = {}
+    others_MK, found_M = _features(settings, observed, _task_samples(settings, observed, choose))
+    return nearest_domain_counts(features_NK, written_N, domains_N, len(domain_map.names), others_MK[found_M])
+
+
+def _features(settings: Settings, source: "DataSource", samples: TokenisedSamples) -> Any:
+    features = feature_source(settings, source, samples)
+    store = feature_store(settings, features, features.inputs(), len(samples.keys))
+    return read_features(store, settings.config.dids_normalize)
+
+
+def _task_samples(settings: Settings, source: "DataSource", choose: Callable[[Any], Any]) -> TokenisedSamples:
+    """The observed samples of all tasks, with their tags, as the proxy tokenises them."""
+    template, module = proxy_tokens(settings, source)
+    parts = [source.task(name, choose, template=template, keep_tags=True, **module) for name in settings.tasks]
+    return TokenisedSamples(concatenate_datasets(parts), module["tokenizer"])

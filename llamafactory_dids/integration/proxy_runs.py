@@ -1,0 +1,220 @@
+"""The runs of the proxy model that an offline strategy asks for, made before the main one, by the host's own workflow.
+
+A run is kept in the cache under what made it, goes on from its last checkpoint if it was broken off, and is not made
+again. What it leaves is its log, and its token losses if the strategy wants them; the model is not kept.
+
+    while the mixer asks for a run:  make it (or find it)  →  append its record  →  ask for the next mixer
+"""
+
+import dataclasses
+import gc
+import hashlib
+import inspect
+import json
+import logging
+import math
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..artifacts.domain_map import DomainMap, save_map
+from ..artifacts.files import check_same, fingerprint, read_json, write_json
+from ..artifacts.mixture_log import MixtureLog
+from ..errors import DidsError
+from ..mixers.base import Mixer, ProxyRun, RunRecord
+from ..stages import ranks
+from . import proxy
+from .randomness import undisturbed
+from .settings import ProxyHistory, Settings, cache_folder
+
+if TYPE_CHECKING:
+    from .data import DataSource
+
+logger = logging.getLogger(__name__)
+
+# What does not change the outcome of a run, so that another value finds the same one.
+NEUTRAL = (
+    ("output_dir", "overwrite_output_dir", "overwrite_cache", "report_to", "run_name", "plot_loss", "disable_tqdm")
+    + ("do_eval", "do_predict", "load_best_model_at_end", "resume_from_checkpoint", "cache_dir", "dataset_dir")
+    + ("dids_cache_dir", "dids_domains", "preprocessing_num_workers", "model_name_or_path", "dids_proxy_model")
+)
+NEUTRAL_STARTS = ("logging_", "save_", "eval_", "predict", "push_to_hub", "hub_", "dataloader_")
+
+
+def run_proxies(
+    settings: Settings,
+    source: "DataSource",
+    domain_map: DomainMap,
+    tasks: Mapping[str, Any],
+    make_mixer: Callable[[ProxyHistory], Mixer],
+) -> tuple[ProxyHistory, Mixer]:
+    """Make, or find, each proxy run that the strategy asks for; what they left, in order, and the main run's mixer."""
+    history, before = ProxyHistory(), ""
+    while (run := (mixer := make_mixer(history)).needs.proxy_run) is not None:
+        inputs = _inputs(run, settings, source, domain_map, tasks, before)
+        before = fingerprint(inputs)
+        folder = cache_folder(settings.config) / "proxy_runs" / before
+        if not (folder / "done.json").exists():
+            _make(run, folder, inputs, settings, source, domain_map, history)
+        check_same(folder, read_json(folder / "done.json"), inputs)
+        logger.info("%s: using the %s run in %s", settings.strategy, run.name, folder)
+        history = _with_record(history, run, folder / "dids", domain_map.names)
+        _show_in(Path(source.training_args.output_dir) / "dids" / "proxy_runs", run, folder / "dids")
+    return history, mixer
+
+
+def _with_record(history: ProxyHistory, run: ProxyRun, folder: Path, names: tuple[str, ...]) -> ProxyHistory:
+    found = MixtureLog(folder / "mixture.jsonl").record()
+    if found.domain_names != names:
+        raise DidsError(
+            f"{folder}: the proxy run had the domains {list(found.domain_names)}, this one has {list(names)}; "
+            "allowed: a proxy whose tokenizer leaves out the same samples"
+        )
+    record = RunRecord(found.samples_U, found.probabilities_UD, found.task_losses_UT)
+    return ProxyHistory((*history.records, record), folder if run.keeps_losses else history.reference)
+
+
+def _show_in(shown: Path, run: ProxyRun, folder: Path) -> None:
+    """Leave the proxy run's log with the main run, so that it explains itself."""
+    if ranks.world()[0] == 0:
+        shown.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / "mixture.jsonl", shown / f"{run.name}.jsonl")
+
+
+@undisturbed
+def _make(
+    run: ProxyRun,
+    folder: Path,
+    inputs: dict[str, Any],
+    settings: Settings,
+    source: "DataSource",
+    domain_map: DomainMap,
+    history: ProxyHistory,
+) -> None:
+    from llamafactory.train import tuner  # importing it registers this package, so not while we are imported
+
+    if ranks.world()[0] == 0:
+        save_map(domain_map, folder / "domains")
+    ranks.wait_for_all()
+    checkpoint = last_checkpoint(folder)
+    logger.info(
+        "%s: the %s run %s", settings.strategy, run.name, f"goes on from {checkpoint}" if checkpoint else "begins"
+    )
+    given = _arguments(run, settings, source, folder, checkpoint)
+    model_args, data_args, training_args, finetuning_args, generating_args = tuner.get_train_args(given)
+    data_args.mixing = dataclasses.replace(data_args.mixing, history=history)
+    workflow = getattr(tuner, f"run_{finetuning_args.stage}")
+    extra = {"generating_args": generating_args} if "generating_args" in inspect.signature(workflow).parameters else {}
+    workflow(model_args, data_args, training_args, finetuning_args, callbacks=[], **extra)
+    ranks.wait_for_all()
+    if ranks.world()[0] == 0:
+        _forget_model(folder)
+        write_json(folder / "done.json", inputs)
+    ranks.wait_for_all()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()  # the trained model comes next
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The last checkpoint that is whole: the mixture's state is written after all else."""
+    whole = [path for path in folder.glob("checkpoint-*") if (path / "dids_state.json").exists()]
+    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def _forget_model(folder: Path) -> None:
+    """The log and the losses are what counts; a model's weights are large."""
+    for path in folder.glob("checkpoint-*"):
+        shutil.rmtree(path)
+    for pattern in (*proxy.WEIGHT_FILES, "*.index.json"):
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
+def _arguments(
+    run: ProxyRun, settings: Settings, source: "DataSource", folder: Path, checkpoint: Path | None
+) -> dict[str, Any] | list[str]:
+    """The main run's arguments as they were given, changed to those of the proxy run."""
+    training_args = source.training_args
+    changes = {
+        "output_dir": str(folder),
+        "overwrite_output_dir": checkpoint is None,
+        "resume_from_checkpoint": str(checkpoint) if checkpoint else None,
+        "save_strategy": "steps",
+        "save_steps": 0.1,  # of all steps
+        "save_total_limit": 2,
+        "save_only_model": False,
+        "eval_strategy": "no",
+        "do_eval": False,
+        "do_predict": False,
+        "predict_with_generate": False,
+        "load_best_model_at_end": False,
+        "push_to_hub": False,
+        "plot_loss": False,
+        "report_to": "none",
+        "dids_domains": str(folder / "domains"),
+        "dids_swap_domains": None,  # the map has it
+        "dids_proxy_model": None,  # it is what is trained
+        "dids_tasks": ",".join(settings.tasks) or None,
+        "dids_seed": settings.seed,
+        "dids_update_samples": _window(run, settings, training_args),
+    }
+    if training_args.max_steps > 0:
+        changes["max_steps"] = math.ceil(run.share * training_args.max_steps)
+    else:
+        changes["num_train_epochs"] = run.share * training_args.num_train_epochs
+    if training_args.warmup_steps >= 1:
+        changes["warmup_steps"] = round(run.share * training_args.warmup_steps)
+    if not proxy.is_trained_model(settings, source.model_args):
+        changes |= {
+            "model_name_or_path": settings.config.dids_proxy_model,
+            "finetuning_type": "full",
+            **proxy.BARE_MODEL,
+        }
+    values = {key: value for key, value in (settings.arguments | changes).items() if value is not None}
+    return [f"--{key}={_word(value)}" for key, value in values.items()] if settings.as_words else values
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value) if isinstance(value, dict | list) else str(value)
+
+
+def _window(run: ProxyRun, settings: Settings, training_args: Any) -> int:
+    """As many updates as the main run has, as far as a step allows."""
+    per_step = (
+        training_args.per_device_train_batch_size * training_args.gradient_accumulation_steps * training_args.world_size
+    )
+    return max(per_step, round(run.share * settings.config.dids_update_samples))
+
+
+def _inputs(
+    run: ProxyRun,
+    settings: Settings,
+    source: "DataSource",
+    domain_map: DomainMap,
+    tasks: Mapping[str, Any],
+    before: str,
+) -> dict[str, Any]:
+    """All that decides what a proxy run leaves; `before` stands for the runs before it."""
+    arguments = {
+        key: value
+        for key, value in settings.arguments.items()
+        if key not in NEUTRAL and not key.startswith(NEUTRAL_STARTS)
+    }
+    return {
+        "run": list(run),
+        "before": before,
+        "proxy": proxy.identity(settings, source.model_args),
+        "arguments": json.loads(json.dumps(arguments, default=str)),
+        "ranks": source.training_args.world_size,
+        "seed": settings.seed,
+        "domains": _digest([domain_map.names, domain_map.sources_N, domain_map.keys_N, domain_map.domains_N.tolist()]),
+        "tasks": {name: _digest(rows["input_ids"]) for name, rows in tasks.items()},
+    }
+
+
+def _digest(value: Any) -> str:
+    return hashlib.blake2b(json.dumps(value, default=list).encode(), digest_size=8).hexdigest()

@@ -1,0 +1,82 @@
+"""The training samples as what makes the domains sees them: their tokens, or their text."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.compute as pc
+
+from ..training.collator import KEY_COLUMN, SOURCE_COLUMN
+from . import proxy
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from .data import DataSource
+
+MAX_TEXT = 400  # characters of a typical sample's text
+
+
+class TokenisedSamples:
+    """The training samples one by one, in the order that the host gives them, with their tags."""
+
+    def __init__(self, dataset: Any, tokenizer: Any) -> None:
+        self.dataset = dataset
+        self.tokenizer = tokenizer
+        self.keys: list[str] = list(dataset[KEY_COLUMN])
+        self.sources: list[str] = list(dataset[SOURCE_COLUMN])
+
+    def text(self, index: int) -> str:
+        """A sample's text, cut to a readable length."""
+        text = " ".join(self.tokenizer.decode(self.dataset[index]["input_ids"], skip_special_tokens=True).split())
+        return text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + " …"
+
+    def lengths(self) -> list[int]:
+        """Tokens of each sample, without making Python lists of the tokens."""
+        batches = self.dataset.with_format("arrow").iter(batch_size=10_000)
+        return [n for batch in batches for n in pc.list_value_length(batch["input_ids"]).to_pylist()]
+
+    def digest(self) -> str:
+        """Changes with any sample, or their order."""
+        digest = hashlib.blake2b(digest_size=8)
+        for source, key in zip(self.sources, self.keys, strict=True):
+            digest.update(f"{source}\0{key}\n".encode())
+        return digest.hexdigest()
+
+
+class SampleTexts:
+    """Prompt and response of each training sample, whole and without a template, read when asked for.
+
+    `aligned` has the examples of each source as the host loaded them; the samples are those that it kept.
+    """
+
+    def __init__(self, aligned: Mapping[str, Any], samples: TokenisedSamples) -> None:
+        rows = {source: {key: i for i, key in enumerate(part[KEY_COLUMN])} for source, part in aligned.items()}
+        self._aligned = {source: part.select_columns(["_prompt", "_response"]) for source, part in aligned.items()}
+        self._places = [(s, rows[s][key]) for s, key in zip(samples.sources, samples.keys, strict=True)]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> str:
+        source, row = self._places[index]
+        example = self._aligned[source][row]
+        return "\n".join(str(message["content"]) for part in example.values() for message in part)
+
+
+def has_other_tokens(settings: Settings, source: "DataSource") -> bool:
+    """Whether features are the gradients of a proxy with a tokenizer of its own."""
+    gradients = settings.config.dids_cluster_features == "gradient"
+    return gradients and not proxy.is_trained_model(settings, source.model_args)
+
+
+def proxy_tokens(settings: Settings, source: "DataSource") -> tuple[Any, dict[str, Any]]:
+    """(template, tokenizer and processor) of the model that features are made with."""
+    if has_other_tokens(settings, source):
+        return proxy.load_proxy_tokenizer(settings, source.model_args, source.data_args)
+    return source.template, {"tokenizer": source.tokenizer, "processor": source.processor}
+
+
+def proxy_samples(settings: Settings, source: "DataSource") -> TokenisedSamples:
+    """The training samples one by one, as the model that features are made with reads them."""
+    template, module = proxy_tokens(settings, source)
+    return TokenisedSamples(source.unpacked(template, **module), module["tokenizer"])

@@ -1,0 +1,75 @@
+"""Online Data Mixing (Albalak et al. 2023, arXiv:2312.02406): a bandit that draws where the training loss is high.
+
+    R_i ← alpha R_i + (1 - alpha) loss_i / p_i                         of the domains drawn since the last update
+    eps_t = min(1 / D, sqrt(ln D / (D t)))           p_i = (1 - D eps_t) softmax(eps_(t-1) R)_i + eps_t
+
+Algorithm 1, with t the samples drawn so far: a window is as many turns of the bandit, observed together. It looks at
+no task. Not in the package's own list: it is registered by an entry point, as a strategy of another package is.
+
+Shapes: `D` domains.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..core.simplex import normalize, softmax
+from .base import Array, Needs, Signals, require_share
+
+_LARGEST = 1e60
+
+
+class OdmState(NamedTuple):
+    probabilities_D: Array
+    reward_D: Array
+    exploration: Array  # eps of the last update, shape (1,)
+
+
+@dataclass(frozen=True)
+class Odm:
+    num_domains: int
+    num_tasks: int
+    alpha: float
+    needs: Needs = Needs(domain_losses=True)
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        return {"alpha": self.alpha}
+
+    def init(self) -> OdmState:
+        even = 1.0 / self.num_domains
+        return OdmState(np.full(self.num_domains, even), np.zeros(self.num_domains), np.array([even]))
+
+    def update(self, state: OdmState, signals: Signals) -> tuple[Array, OdmState]:
+        """One step of the rule above; where no domain has a loss p stays as it is."""
+        losses_D = signals.domain_losses_D
+        assert losses_D is not None and losses_D.shape == (self.num_domains,), "as `needs` asks"
+        drawn_D = np.isfinite(losses_D)
+        if not drawn_D.any():
+            return state.probabilities_D, state
+        seen_D = np.clip(np.where(drawn_D, losses_D, 0.0), -_LARGEST, _LARGEST) / state.probabilities_D
+        reward_D = np.where(drawn_D, self.alpha * state.reward_D + (1.0 - self.alpha) * seen_D, state.reward_D)
+        least = self._exploration(signals.samples_seen)
+        softened_D = softmax(state.exploration[0] * reward_D)
+        p_D = normalize((1.0 - self.num_domains * least) * softened_D + least)
+        return p_D, OdmState(p_D, reward_D, np.array([least]))
+
+    def _exploration(self, turns: int) -> float:
+        """eps_t, the least probability of a domain."""
+        return min(1.0, math.sqrt(self.num_domains * math.log(self.num_domains) / max(turns, 1))) / self.num_domains
+
+
+def odm(num_domains: int, num_tasks: int, *, alpha: float | None = None, sizes_D: ArrayLike | None = None) -> Odm:
+    """`mix_strategy: odm`. `alpha` (0.9 unless given) is the weight of the old reward.
+
+    Raises ValueError for a value that is not allowed.
+    """
+    alpha = 0.9 if alpha is None else alpha
+    require_share("dids_odm_alpha", alpha)
+    return Odm(num_domains, num_tasks, alpha)

@@ -1,0 +1,93 @@
+"""Fills a store of features, whatever makes them: the parts that are missing, shared out over the ranks.
+
+A part is made whole before it is written, so a killed run goes on with the parts that are missing, and the files
+do not depend on how many ranks there are.
+"""
+
+import logging
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from ..artifacts.gradient_store import GradientStore
+from ..errors import DidsError
+from . import ranks
+
+logger = logging.getLogger(__name__)
+
+
+class Block(NamedTuple):
+    """Features (N, K) in fp32 of the samples at `places` of a part, which of them have any, and how much was read."""
+
+    places: list[int]
+    values_NK: Tensor
+    ok_N: Tensor
+    amount: int
+
+
+class Features(Protocol):
+    """What makes the rows of a store: `name` is said in the log and the progress bar, `unit` is what `amount` counts.
+
+    The blocks of a part depend on its samples alone, not on the parts that were made before.
+    """
+
+    name: str
+    unit: str
+
+    def blocks(self, rows: range) -> Iterator[Block]:
+        """The features of these samples, a batch at a time, each sample once."""
+        ...
+
+
+def fill_store(store: GradientStore, features: Features) -> None:
+    """Compute the parts of the store that are missing, shared out over the ranks; returns when all are there.
+
+    Raises DidsError on every rank if one of them failed; finished parts stay.
+    """
+    ranks.wait_for_all()
+    missing = store.missing_parts()
+    ranks.wait_for_all()  # so that every rank listed the same parts before the first one is written
+    rank, num_ranks = ranks.world()
+    if missing:
+        done = store.num_parts - len(missing)
+        logger.info("%s: %d of %d parts to compute in %s", features.name, len(missing), store.num_parts, store.folder)
+        if done:
+            logger.info("%s: going on after %d finished parts", features.name, done)
+    failure: BaseException | None = None
+    try:
+        _fill_parts(store, features, missing[rank::num_ranks], show=rank == 0)
+    except (DidsError, OSError, RuntimeError, ValueError) as error:
+        failure = error
+    if messages := ranks.all_failures(failure):
+        raise failure or DidsError(f"{features.name}: another process failed: {messages[0]}")
+
+
+def _fill_parts(store: GradientStore, features: Features, parts: list[int], show: bool) -> None:
+    total = sum(len(store.rows(part)) for part in parts)
+    title = features.name.capitalize()
+    with tqdm(total=total, desc=title, unit="sample", disable=not show or not total) as bar:
+        amount = 0
+        for part in parts:
+            rows = store.rows(part)
+            values_RK = np.zeros((len(rows), store.dim), dtype=np.float32)
+            written_R = np.zeros(len(rows), dtype=np.bool_)
+            for block in features.blocks(rows):
+                values_RK[block.places] = block.values_NK.cpu().numpy()
+                written_R[block.places] = block.ok_N.cpu().numpy()
+                amount += block.amount
+                bar.update(len(block.places))
+                bar.set_postfix_str(f"{amount / max(bar.format_dict['elapsed'], 1e-9):,.0f} {features.unit}/s")
+            store.write_part(part, *_unit_rows(values_RK, written_R), written_R)
+
+
+def _unit_rows(
+    values_RK: NDArray[np.float32], written_R: NDArray[np.bool_]
+) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
+    values_RK = np.where(written_R[:, None], values_RK, 0)
+    norm_R = np.linalg.norm(values_RK, axis=1)
+    unit_RK = values_RK / np.maximum(norm_R, 1e-30)[:, None]
+    return unit_RK.astype(np.float16), norm_R.astype(np.float32)

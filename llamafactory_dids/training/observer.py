@@ -1,0 +1,204 @@
+"""Looks on while the model trains, and measures at an update what the mixer needs, and nothing more.
+
+A training batch lends its gradients (`RunningGradients`) and its losses (`DomainLosses`); the tasks, and what no
+batch has shown, are measured by passes of their own. All ranks hold the same measurements.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..artifacts.token_losses import load_token_losses, save_token_losses
+from ..core.fisher import domain_cosines
+from ..errors import DidsError
+from ..mixers.base import Signals
+from ..stages import ranks
+from ..stages.batching import Collate
+from ..stages.entries import TrackedEntries
+from ..stages.layers import track_layers
+from ..stages.loss_meter import LossMeter, TokenLosses
+from ..stages.losses import training_losses
+from ..stages.per_sample import GradientEngine
+from ..stages.signals import Meter, TaskMeasurement, impact_matrix
+from .collator import COLUMNS
+from .domain_losses import DomainLosses
+from .plan import MixingPlan
+from .running import RunningGradients
+
+logger = logging.getLogger(__name__)
+
+Floats = NDArray[np.float64]
+
+
+class Observer:
+    """Measures for one training run. `losses` holds the tasks' losses at each measurement so far (T each)."""
+
+    def __init__(
+        self,
+        plan: MixingPlan,
+        model: nn.Module,
+        collate: Collate,
+        train_rows: Sequence[Any],
+        *,
+        batch_size: int,
+        precision: Callable[[], Any],
+    ) -> None:
+        self.plan = plan
+        self.needs = plan.mixer.needs
+        self.train_rows = train_rows
+        self.losses: list[Floats] = []
+        self.meter: Meter | None = None
+        self.running: RunningGradients | None = None
+        self.domain_losses: DomainLosses | None = None
+        how: dict[str, Any] = {"batch_size": batch_size, "precision": precision}
+        self._loss_meter = LossMeter(model, _untagged(collate), **how)
+        if self.needs.impact is not None:
+            tracked = track_layers(model, plan.config.dids_gradient_layers, trainable_only=True)
+            entries = TrackedEntries(tracked, plan.config.dids_tracked_entries, plan.seed)
+            self.meter = Meter(GradientEngine(model, tracked), entries, _untagged(collate), **how)
+            if plan.config.dids_domain_gradients == "running":
+                self.running = RunningGradients(len(plan.domain_names), tracked, entries)
+        if self.needs.domain_losses:
+            self.domain_losses = DomainLosses(len(plan.domain_names))
+        self._reference = self._load_reference() if self.needs.excess_losses else {}
+
+    # --- while training ------------------------------------------------------------------------------------
+
+    def watch(self, domains: list[int], tokens_N: Tensor, token_weight: Any) -> None:
+        """A training batch is about to be computed."""
+        if self.running is not None:
+            self.running.watch(domains, tokens_N, token_weight)
+
+    def watch_loss(self, loss: Tensor) -> None:
+        """The loss of that batch, before the backward pass."""
+        if self.running is not None:
+            self.running.watch_loss(loss)
+
+    def watch_outputs(self, domains: list[int], outputs: Any, labels_NS: Tensor) -> None:
+        """The model's outputs for a training batch, where `domain_losses` are needed."""
+        assert self.domain_losses is not None
+        logits_NSV = outputs.get("logits") if isinstance(outputs, dict) else getattr(outputs, "logits", None)
+        if logits_NSV is None:
+            raise DidsError(
+                f"mix_strategy: {self.plan.strategy} needs the logits of each training batch, which this model does "
+                "not give (enable_liger_kernel?); allowed: a model that does"
+            )
+        self.domain_losses.add(domains, *training_losses(logits_NSV, labels_NS))
+
+    # --- at an update --------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Before training: the first measurement of the tasks, where they count."""
+        if self.needs.tasks and self.plan.tasks:
+            self.losses.append(self._task_losses())
+
+    def measure(self, num_updates: int, samples_seen: int) -> Signals:
+        """What the mixer needs, now, as signals; `num_updates` counts from 1."""
+        if self.running is not None:
+            self.running.rest()  # a measurement is no training batch
+        impact_DT = cosines_TDD = None
+        if self.meter is not None:
+            tasks = self.meter.tasks(list(self.plan.tasks.values()))
+            self.losses.append(tasks.losses_T)
+            domains_DP = self._domain_gradients(num_updates)
+            impact_DT = impact_matrix(self.needs, domains_DP, tasks)
+            if self.needs.domain_cosines:
+                assert self.needs.impact is not None
+                cosines_TDD = domain_cosines(domains_DP, tasks.fisher_TP, self.needs.impact.kind)
+            self._report_unusable(tasks)
+        elif self.needs.tasks:
+            self.losses.append(self._task_losses())
+        return Signals(
+            task_losses_UT=np.stack(self.losses) if self.losses else None,
+            impact_DT=impact_DT,
+            domain_cosines_TDD=cosines_TDD,
+            domain_losses_D=self.domain_losses.close_window() if self.domain_losses is not None else None,
+            excess_losses_T=self._excess() if self.needs.excess_losses == "tasks" else None,
+            excess_losses_D=self._excess() if self.needs.excess_losses == "domains" else None,
+            samples_seen=samples_seen,
+        )
+
+    def _task_losses(self) -> Floats:
+        return np.array([self._loss_meter.token_losses(rows).mean() for rows in self.plan.tasks.values()])
+
+    def _domain_gradients(self, num_updates: int) -> Tensor:
+        """Mean gradient of each domain, shape (D, P): of the window, of an earlier one, or measured now."""
+        if self.running is None:
+            everyone = range(len(self.plan.domain_names))
+            return torch.stack([self._fresh_gradient(domain, num_updates) for domain in everyone])
+        gradients_DP, known_D = self.running.close_window()
+        for domain in np.flatnonzero(~known_D):
+            self.running.set_estimate(int(domain), self._fresh_gradient(int(domain), num_updates))
+        return gradients_DP
+
+    def _fresh_gradient(self, domain: int, num_updates: int) -> Tensor:
+        assert self.meter is not None
+        return self.meter.domain(self._some_rows(domain, num_updates))
+
+    def _some_rows(self, domain: int, draw: int) -> list[Any]:
+        """`dids_fresh_samples` of a domain's rows, by a seeded choice: draw 0 is the same at every update."""
+        members = np.flatnonzero(self.plan.domains_N == domain)
+        generator = np.random.default_rng((self.plan.seed, draw, domain))
+        chosen = generator.permutation(members)[: self.plan.config.dids_fresh_samples]
+        return [self.train_rows[int(i)] for i in np.sort(chosen)]
+
+    def _report_unusable(self, tasks: TaskMeasurement) -> None:
+        norms_T = tasks.gradients_TP.norm(dim=1).cpu()
+        for name, loss, norm in zip(self.plan.tasks, tasks.losses_T, norms_T.tolist(), strict=True):
+            if not (np.isfinite(loss) and np.isfinite(norm) and norm > 0):
+                logger.warning("task %s is left out of this update: loss %s, gradient norm %s", name, loss, norm)
+
+    # --- against another run -------------------------------------------------------------------------------
+
+    def _rows_of(self, kind: str) -> dict[str, Sequence[Any]]:
+        """The rows on which two models are compared, by task or by domain."""
+        if kind == "tasks":
+            return dict(self.plan.tasks)
+        return {name: self._some_rows(domain, draw=0) for domain, name in enumerate(self.plan.domain_names)}
+
+    def _excess(self) -> Floats:
+        assert self.needs.excess_losses is not None
+        rows = self._rows_of(self.needs.excess_losses)
+        return np.array([self._loss_meter.token_losses(rows[name]).excess_over(self._reference[name]) for name in rows])
+
+    def _load_reference(self) -> dict[str, TokenLosses]:
+        assert self.plan.reference is not None, "a mixer that needs excess losses comes after a run that kept its own"
+        return {name: TokenLosses(*table) for name, table in load_token_losses(self.plan.reference).items()}
+
+    def finish(self) -> None:
+        """After the last step: what the plan's proxy run is to leave; the model is given back without hooks."""
+        if self.running is not None:
+            self.running.close()
+        kept = self.needs.proxy_run.keeps_losses if self.needs.proxy_run else None
+        if kept is None:
+            return
+        tables = {name: self._loss_meter.token_losses(rows) for name, rows in self._rows_of(kept).items()}
+        if ranks.world()[0] == 0:
+            save_token_losses(self.plan.folder, tables)
+
+    # --- checkpoints ---------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Tensor]:
+        """What resuming needs, the same on all ranks; every rank has to ask."""
+        tensors = {"losses": torch.tensor(np.array(self.losses))}
+        for part in (self.running, self.domain_losses):
+            if part is not None:
+                tensors |= part.state()
+        return tensors
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Go on from `state`."""
+        self.losses = list(tensors["losses"].numpy())
+        for part in (self.running, self.domain_losses):
+            if part is not None:
+                part.restore(tensors)
+
+
+def _untagged(collate: Collate) -> Collate:
+    """The collator, given rows without the columns that are ours."""
+    return lambda rows: collate([{k: v for k, v in row.items() if k not in COLUMNS} for row in rows])

@@ -1,0 +1,74 @@
+"""The real commands end with one line that says what is wrong, and no traceback unless it is asked for."""
+
+import sys
+
+import pytest
+
+from llamafactory_dids.errors import DidsError
+from llamafactory_dids.integration import cli, errors
+from tests.integration.support import arguments, finish, start, write_yaml
+
+pytestmark = pytest.mark.integration
+
+COMMANDS = {
+    "host": ["llamafactory-cli", "train", "YAML"],
+    "train": ["llamafactory-dids", "train", "YAML"],
+    "cluster": ["llamafactory-dids", "cluster", "YAML"],
+    "inspect": ["llamafactory-dids", "inspect", "YAML.lost"],
+    "no_yaml": ["llamafactory-dids", "train", "YAML.lost"],
+}
+
+
+@pytest.fixture(scope="module")
+def failures(world, tmp_path_factory):
+    """Status, stdout and stderr of commands that fail, two at a time."""
+    folder = tmp_path_factory.mktemp("failures")
+    path = str(write_yaml(folder / "run.yaml", arguments(world, folder, dids_num_domain=3)))
+    commands = [(name, [word.replace("YAML", path) for word in words]) for name, words in COMMANDS.items()]
+    found = {}
+    for first in range(0, len(commands), 2):
+        pair = [(name, start(words)) for name, words in commands[first : first + 2]]
+        found |= {name: finish(process) for name, process in pair}
+    return found
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_ends_with_one_line_and_no_traceback(failures, command):
+    code, _, stderr = failures[command]
+    lines = stderr.strip().splitlines()
+    assert code == 1
+    assert lines[-1].startswith("error: ") and sum(line.startswith("error: ") for line in lines) == 1
+    assert "Traceback" not in stderr
+
+
+def test_misspelt_key_is_told_alike_by_every_command(failures):
+    last = {failures[command][2].strip().splitlines()[-1] for command in ("host", "train", "cluster")}
+    assert last == {
+        "error: dids_num_domain: unknown key, did you mean dids_num_domains?; `--help` lists the dids_ keys"
+    }
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_debugging_shows_the_traceback_of_a_host_command(debug, monkeypatch, capsys):
+    shown = []
+    monkeypatch.setattr(sys, "excepthook", lambda *error: shown.append(error))
+    monkeypatch.setenv("LLAMAFACTORY_DIDS_DEBUG", str(int(debug)))
+    errors.install_hook()
+    error = DidsError("dids_eta: got\n-1")
+    sys.excepthook(DidsError, error, None)
+    sys.excepthook(KeyError, KeyError(), None)
+    assert [kind for kind, _, _ in shown] == ([DidsError, KeyError] if debug else [KeyError])
+    assert capsys.readouterr().err == ("" if debug else "error: dids_eta: got -1\n")
+
+
+def test_debugging_lets_the_error_of_our_command_through(monkeypatch, tmp_path):
+    with pytest.raises(SystemExit, match="^error: .*no such file"):
+        cli.main(["inspect", str(tmp_path)])
+    monkeypatch.setenv("LLAMAFACTORY_DIDS_DEBUG", "1")
+    with pytest.raises(DidsError, match="no such file"):
+        cli.main(["inspect", str(tmp_path)])
+
+
+def test_unknown_argument_is_refused(tmp_path):
+    with pytest.raises(SystemExit, match="^error: unknown argument '--jsn'"):
+        cli.main(["inspect", str(tmp_path), "--jsn"])

@@ -1,0 +1,102 @@
+"""Strategies that ask for other signals than gradients of tasks and domains, through the host's entry."""
+
+from unittest import mock
+
+import pytest
+import torch
+
+from llamafactory_dids.errors import DidsError
+from llamafactory_dids.training.observer import Observer
+from tests.integration.support import arguments, same_domains, train
+
+pytestmark = pytest.mark.integration
+
+
+def test_importance_feeds_the_sources_that_look_like_the_tasks(world, tmp_path):
+    ran = train(arguments(world, tmp_path, mix_strategy="importance", dids_domains="source", dids_num_domains=None))
+    (p,) = ran.probabilities
+    counts = {name: round(share * 24) for name, share in p.items()}  # two tasks of 12 observed samples
+    assert sum(counts.values()) == 24
+    assert p["noise"] < min(p["sums"], p["pairs"]), p
+
+
+def test_importance_uses_what_the_clustering_left_in_the_cache(world, finished, tmp_path):
+    values = arguments(world, tmp_path, mix_strategy="importance", dids_cache_dir=str(finished.folder.parent / "cache"))
+    before = set((finished.folder.parent / "cache" / "gradients").iterdir())
+    ran = train(values)
+    assert len(ran.lines) == 1 and sum(ran.probabilities[0].values()) == pytest.approx(1)
+    assert len(set((finished.folder.parent / "cache" / "gradients").iterdir()) - before) == 1, "the tasks' alone"
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_importance_sees_the_proxys_tokens(world, tmp_path, packing):
+    ran = train(
+        arguments(
+            world, tmp_path, mix_strategy="importance", dids_proxy_model=str(world.proxy), packing=packing, max_steps=2
+        )
+    )
+    assert sum(ran.probabilities[0].values()) == pytest.approx(1)
+
+
+def test_odm_needs_no_task_and_feeds_what_has_the_highest_reward(world, tmp_path):
+    with mock.patch.object(Observer, "_task_losses", side_effect=AssertionError):
+        ran = train(
+            arguments(
+                world, tmp_path, mix_strategy="odm", dids_tasks=None, dids_domains="source", dids_num_domains=None
+            )
+        )
+    assert len(ran.lines) == 7 and ran.lines[-1]["task_loss"] == {}
+    rewards = dict(zip(ran.probabilities[-1], ran.trainer.mixture.state.reward_D, strict=True))
+    assert min(rewards.values()) > 0, "each domain was drawn and has a loss"
+    order = sorted(rewards, key=rewards.get)
+    assert sorted(order, key=ran.probabilities[-1].get) == order and ran.probabilities[0] != ran.probabilities[-1]
+
+
+def test_odm_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(world, tmp_path):
+    keys = {"mix_strategy": "odm", "dids_tasks": None, "dids_domains": "source", "dids_num_domains": None}
+    values = arguments(world, tmp_path, **keys, save_strategy="steps", save_steps=6)
+    whole = train(values)
+    resumed = train(
+        values | {"overwrite_output_dir": False, "resume_from_checkpoint": str(tmp_path / "out/checkpoint-6")}
+    )
+    assert resumed.probabilities == whole.probabilities
+    weights, expected = resumed.weights(), whole.weights()
+    assert [name for name in expected if not torch.equal(weights[name], expected[name])] == []
+
+
+def test_a_model_without_logits_is_refused_for_a_strategy_that_needs_them(world, tmp_path):
+    values = arguments(
+        world, tmp_path, mix_strategy="odm", dids_tasks=None, dids_domains="source", dids_num_domains=None
+    )
+    observe = Observer.watch_outputs
+    with (
+        mock.patch.object(
+            Observer, "watch_outputs", lambda self, domains, _, labels: observe(self, domains, {}, labels)
+        ),
+        pytest.raises(DidsError, match="mix_strategy: odm needs the logits of each training batch"),
+    ):
+        train(values)
+
+
+@pytest.mark.parametrize("impact", ["preconditioned", "gradient"])
+def test_a_joint_mixture_trains_and_moves(world, finished, tmp_path, impact):
+    ran = train(
+        {
+            k: v
+            for k, v in (
+                arguments(world, tmp_path, dids_mixture="joint", dids_impact=impact) | same_domains(finished)
+            ).items()
+            if v is not None
+        }
+    )
+    assert len(ran.lines) == 7
+    floor = 0.05 / len(ran.probabilities[0])
+    for p in ran.probabilities:
+        assert sum(p.values()) == pytest.approx(1) and min(p.values()) >= floor * 0.999
+    assert ran.probabilities[1] != ran.probabilities[-1]
+
+
+def test_what_a_strategy_does_not_take_is_named(world, tmp_path):
+    values = arguments(world, tmp_path, dids_mixture="joint", dids_eta=2.0)
+    with pytest.raises(DidsError, match="dids_eta: got 2.0, allowed with dids_mixture 'joint': none"):
+        train(values)
