@@ -46,7 +46,7 @@ _BUILT_IN: dict[str, Callable[..., Mixer]] = {
 
 def names() -> tuple[str, ...]:
     """The values of `mix_strategy` that are ours, and those that other packages add."""
-    return tuple(dict.fromkeys([*_BUILT_IN, *(entry.name for entry in entry_points(group=ENTRY_POINTS))]))
+    return tuple(dict.fromkeys([*_BUILT_IN, *sorted(entry.name for entry in entry_points(group=ENTRY_POINTS))]))
 
 
 def options(name: str) -> tuple[str, ...]:

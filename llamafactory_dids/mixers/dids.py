@@ -117,9 +117,11 @@ def resolve(preset: str = "default", **overrides: Any) -> dict[str, Any]:
 
 def _joint(values: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """The options where the mixture is chosen as a whole; what belongs to a utility a domain leaves."""
+    kept = {"impact_normalize": "cosine"}
     for key in _NOT_JOINT:
-        if overrides.get(key) is not None:
-            raise ValueError(f"dids_{key}: got {overrides[key]!r}, allowed with dids_mixture 'joint': none")
+        if overrides.get(key) not in (None, kept.get(key)):
+            allowed = kept.get(key, "none")
+            raise ValueError(f"dids_{key}: got {overrides[key]!r}, allowed with dids_mixture 'joint': {allowed}")
     if values["impact"] == "kl":
         raise ValueError("dids_impact: got 'kl', allowed with dids_mixture 'joint': preconditioned, fisher, gradient")
     if values["task_weights"] in ("printed", "authors"):
@@ -127,7 +129,7 @@ def _joint(values: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, An
             f"dids_task_weights: got {values['task_weights']!r}, which may be negative, allowed with dids_mixture "
             "'joint': alike, mixed, raw"
         )
-    return {key: value for key, value in values.items() if key not in _NOT_JOINT} | {"impact_normalize": "cosine"}
+    return {key: value for key, value in values.items() if key not in _NOT_JOINT} | kept
 
 
 def dids(

@@ -17,6 +17,7 @@ from scipy.optimize import nnls
 from ..core.simplex import normalize
 from .base import Array
 
+_LEAST = 1e-9  # a cosine below it is rounding
 _RIDGE = 1e-6  # spreads the weight evenly over domains that are the same, instead of any which way
 
 
@@ -25,14 +26,19 @@ def joint_mixture(cosines_DT: Array, domain_cosines_TDD: Array, weight_T: Array)
 
     Cosines that are not finite count as zero. Weights are not negative.
     """
-    products_DD = np.einsum("t,tij->ij", weight_T, np.nan_to_num(domain_cosines_TDD, posinf=0.0, neginf=0.0))
-    aligned_D = np.where(weight_T > 0, cosines_DT, 0.0) @ weight_T
-    if not (aligned_D > 0).any():
+    weight_T = weight_T / (float(weight_T.max()) or 1.0)  # their scale does not matter, and could overflow
+    products_DD = np.einsum("t,tij->ij", weight_T, _cosines(domain_cosines_TDD))
+    aligned_D = _cosines(cosines_DT) @ weight_T
+    if aligned_D.max() <= _LEAST:
         return None
-    scale = float(np.trace(products_DD)) / len(products_DD) or 1.0
-    root_DD = _root(products_DD / scale + _RIDGE * np.eye(len(products_DD)))
-    q_D, _ = nnls(root_DD, np.linalg.solve(root_DD, aligned_D / scale))
+    root_DD = _root(products_DD + _RIDGE * np.eye(len(products_DD)))
+    q_D, _ = nnls(root_DD, np.linalg.solve(root_DD, aligned_D))
     return normalize(q_D) if q_D.any() else None
+
+
+def _cosines(values: Array) -> Array:
+    result: Array = np.where(np.isfinite(values), np.clip(values, -1.0, 1.0), 0.0)
+    return result
 
 
 def _root(matrix_DD: Array) -> Array:

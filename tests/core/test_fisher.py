@@ -11,6 +11,7 @@ from llamafactory_dids.core.fisher import (
     METRICS,
     NORMALIZATIONS,
     diagonal_fisher,
+    domain_cosines,
     impact,
     inner_products,
     kl_divergence,
@@ -145,6 +146,34 @@ def test_usable_tasks_are_those_with_finite_gradients_that_are_not_all_zero():
     fisher_TP[4, 2] = math.inf
     assert usable_tasks(tasks_TP).tolist() == [True, False, False, False, True]
     assert usable_tasks(tasks_TP, fisher_TP).tolist() == [True, False, False, False, False]
+
+
+@pytest.mark.parametrize("kind", METRICS)
+def test_domain_cosines_are_those_of_each_pair_in_each_tasks_metric(measured, kind, monkeypatch):
+    domains_DP, _, fisher_TP = measured
+    expected_TDD = np.ones((T, D, D))
+    for t, fisher_P in enumerate(fisher_TP.tolist()):
+        metric_P = reference.metric(fisher_P, kind)
+        lengths = [math.sqrt(reference.inner(d, d, metric_P)) for d in domains_DP.tolist()]
+        for i, j in itertools.product(range(D), repeat=2):
+            product = reference.inner(domains_DP[i].tolist(), domains_DP[j].tolist(), metric_P)
+            expected_TDD[t, i, j] = product / lengths[i] / lengths[j]
+    np.testing.assert_allclose(domain_cosines(domains_DP, fisher_TP, kind), expected_TDD, rtol=1e-4, atol=1e-6)
+    monkeypatch.setattr(fisher, "_CHUNK", 10)
+    np.testing.assert_allclose(domain_cosines(domains_DP, fisher_TP, kind), expected_TDD, rtol=1e-4, atol=1e-6)
+
+
+def test_a_domain_without_a_gradient_has_no_cosines_and_the_others_keep_theirs(measured):
+    domains_DP, _, fisher_TP = measured
+    whole_TDD = domain_cosines(domains_DP, fisher_TP)
+    for value in (0.0, math.nan):
+        broken_DP = domains_DP.clone()
+        broken_DP[2] = value
+        cosines_TDD = domain_cosines(broken_DP, fisher_TP)
+        assert not cosines_TDD[:, 2].any() and not cosines_TDD[:, :, 2].any()
+        np.testing.assert_allclose(cosines_TDD[:, :2, :2], whole_TDD[:, :2, :2])
+    with pytest.raises(ValueError, match="allowed: D x P and T x P"):
+        domain_cosines(domains_DP[:, 1:], fisher_TP)
 
 
 def test_the_inputs_are_left_as_they_were(measured):

@@ -92,3 +92,9 @@ def test_valid_probabilities_are_made_to_sum_to_one():
 def test_other_probabilities_are_refused_with_what_was_received(values, message):
     with pytest.raises(ValueError, match=message):
         simplex.validate_probabilities(values, 3)
+
+
+def test_the_mean_mixture_weighs_each_by_the_samples_drawn_with_it_and_leaves_the_last_out():
+    mixtures_UD = np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
+    assert simplex.mean_over(np.array([0, 300, 400]), mixtures_UD).tolist() == [0.75, 0.25]
+    assert simplex.mean_over(np.array([0]), mixtures_UD[1:2]).tolist() == [0.0, 1.0]

@@ -190,7 +190,7 @@ def test_a_bad_value_is_refused_under_its_yaml_name(options, message):
 
 
 def test_an_unknown_part_is_refused_under_its_yaml_name():
-    with pytest.raises(ValueError, match="dids_gamma: unknown option of dids, allowed: dids_trajectory"):
+    with pytest.raises(ValueError, match="dids_gamma: unknown option of dids, allowed: dids_mixture"):
         resolve("default", gamma=1)
 
 
