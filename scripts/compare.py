@@ -23,7 +23,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from scripts.compare_table import RESULTS, STRATEGIES, write_tables  # noqa: E402
+from scripts.compare_table import RESULTS, STRATEGIES, read_runs, write_tables  # noqa: E402
 
 FILES = ROOT / "examples" / "yaml" / "strategies"
 AFTER = {"static": "dids"}  # takes over the mixture of that run
@@ -152,11 +152,14 @@ def source_shares(folder: Path) -> dict[str, float]:
 
 
 def collect(base: Base) -> None:
-    """All results of a base into its file, a line a run."""
-    markers = base.folder.glob("*/*.json")
-    found = [entry["result"] for path in markers if "result" in (entry := json.loads(path.read_text()))]
-    found.sort(key=lambda result: (STRATEGIES.index(result["strategy"]), result["seed"]))
+    """All results of a base into its file, a line a run; those that it has of other runs stay."""
     path = RESULTS / f"{base.name}.jsonl"
+    runs = read_runs(path) if path.exists() else {}
+    for marker in base.folder.glob("*/*.json"):
+        if "result" in (entry := json.loads(marker.read_text())):
+            result = entry["result"]
+            runs.setdefault(result["strategy"], {})[result["seed"]] = result
+    found = [runs[strategy][seed] for strategy in STRATEGIES if strategy in runs for seed in sorted(runs[strategy])]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(result) + "\n" for result in found))
 
