@@ -11,8 +11,8 @@ RESULTS = ROOT / "docs" / "results" / "strategies"
 PAGE = ROOT / "docs" / "strategies.md"
 REFERENCE = "proportional"
 STRATEGIES = (
-    *("dids", "dids_paper", "dids_lt", "dids_fim", "dids_joint", "dga", "doge", "doremi", "velocitune", "importance", "odm"),
-    *("uniform", "proportional", "static"),
+    *("dids", "dids_paper", "dids_lt", "dids_fim", "dids_joint"),
+    *("dga", "doge", "doremi", "velocitune", "importance", "odm", "uniform", "proportional", "static"),
 )
 
 Runs = dict[str, dict[int, dict[str, Any]]]  # strategy: seed: result

@@ -109,10 +109,10 @@ def test_checkpoint_made_without_a_mixture_is_refused_by_name(world, tmp_path):
 
 def test_broken_gradient_stage_goes_on_with_the_missing_parts(world, tmp_path, monkeypatch):
     tuner()
-    from llamafactory_dids.integration import domains
+    from llamafactory_dids.integration import features
     from llamafactory_dids.stages.gradients import SampleProjector
 
-    monkeypatch.setattr(domains, "open_store", lambda *inputs: open_store(*inputs, part_rows=50))
+    monkeypatch.setattr(features, "open_store", lambda *inputs: open_store(*inputs, part_rows=50))
     values = arguments(world, tmp_path, max_steps=4)
     whole = train(values | {"dids_cache_dir": str(tmp_path / "whole")})
     project, samples = SampleProjector.project, []

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from llamafactory_dids.artifacts.domain_map import load_map
-from llamafactory_dids.training.controller import MixtureController
+from llamafactory_dids.training.observer import Observer
 from llamafactory_dids.training.sampler import MixtureSampler
 from tests.integration.support import SOURCES, TASKS, arguments, our_log, same_domains, train, write_dataset
 
@@ -218,13 +218,13 @@ def test_accumulated_batches_give_the_mixture_of_whole_ones(finished, world, tmp
 @pytest.mark.parametrize("workers", [0, 2])
 def test_samples_trained_are_those_that_the_history_of_the_mixture_gives(workers, world, tmp_path, monkeypatch):
     trained = []
-    watch = MixtureController.watch
+    watch = Observer.watch
 
     def spy(self, domains, *args):
         trained.extend(domains)
         return watch(self, domains, *args)
 
-    monkeypatch.setattr(MixtureController, "watch", spy)
+    monkeypatch.setattr(Observer, "watch", spy)
     changes = {"dids_domains": "source", "max_steps": None, "num_train_epochs": 2, "dataloader_num_workers": workers}
     ran = train(arguments(world, tmp_path, **changes))
     plan, sampler = ran.trainer.mixture.plan, ran.trainer.mixture.sampler
