@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from llamafactory_dids.core.selection import keep_largest
+from llamafactory_dids.core.selection import _SAMPLED, keep_largest
 
 
 @pytest.fixture
@@ -50,6 +50,24 @@ def test_what_is_not_a_number_is_kept_for_the_caller_to_see():
     indices_NM, values_NM = keep_largest(gradients_NP, 0.5)
     assert indices_NM.tolist() == [[1, 2], [1, 2]]
     assert values_NM[0].isnan().tolist() == [True, False]
+
+
+@pytest.mark.parametrize("ratio", [0.001, 0.1, 0.5, 0.999])
+@pytest.mark.parametrize("of", ["even", "heavy-tailed", "mostly-zero", "constant", "larger-where-sampled"])
+def test_the_threshold_is_exact_whatever_a_sample_of_the_entries_says(of, ratio):
+    generator = torch.Generator().manual_seed(5)
+    gradient_P = torch.randn(100_003, generator=generator)
+    if of == "heavy-tailed":
+        gradient_P = gradient_P**5
+    elif of == "mostly-zero":
+        gradient_P[torch.rand(len(gradient_P), generator=generator) < 0.95] = 0.0
+    elif of == "constant":
+        gradient_P = gradient_P.sign()
+    elif of == "larger-where-sampled":
+        gradient_P[:: max(1, len(gradient_P) // _SAMPLED) | 1] *= 100
+    indices_NM, _ = keep_largest(gradient_P[None], ratio)
+    expected = torch.sort(gradient_P.abs(), descending=True, stable=True).indices[: indices_NM.shape[1]]
+    assert torch.equal(indices_NM[0], expected.sort().values)
 
 
 @pytest.mark.parametrize("ratio", [0.0, -0.1, 1.5, math.nan])
