@@ -6,9 +6,11 @@ from typing import Any
 import torch
 
 from llamafactory_dids.stages.batching import pad_collate
+from llamafactory_dids.stages.losses import LanguageModelling
 
 VOCAB = 48
 collate = pad_collate(0)
+NEXT_TOKENS = LanguageModelling()
 
 _SIZES = {"hidden_size": 32, "intermediate_size": 40, "num_attention_heads": 4, "num_key_value_heads": 2}
 

@@ -14,6 +14,7 @@ from ..config import FIELDS
 from ..errors import DidsError, refuse
 from ..stages.layers import decoder_blocks
 from . import encoder, mix_in
+from .objectives import STAGES
 from .probabilities import check_probabilities
 from .proxy import proxy_arguments
 from .settings import Settings
@@ -38,7 +39,8 @@ def _check_host_keys(data_args: Any, training_args: Any, finetuning_args: Any, m
         if not ok:
             raise DidsError(f"{key}: got {value!r}, allowed with mix_strategy {data_args.mix_strategy}: {allowed}")
 
-    need("stage", finetuning_args.stage, finetuning_args.stage in ("pt", "sft"), "pt, sft")
+    need("stage", finetuning_args.stage, finetuning_args.stage in STAGES, ", ".join(STAGES))
+    _check_stage(data_args, finetuning_args)
     kind = finetuning_args.finetuning_type
     need("finetuning_type", kind, kind in ("full", "freeze", "lora"), "full, freeze, lora")
     need("streaming", data_args.streaming, not data_args.streaming, "false")
@@ -57,6 +59,16 @@ def _check_host_keys(data_args: Any, training_args: Any, finetuning_args: Any, m
         need(key, True, not getattr(model_args, key, False), "false")
     for key in ("use_mca", "use_hyper_parallel", "use_megatron_bridge"):
         need(key, True, not getattr(finetuning_args, key, False), "false")
+
+
+def _check_stage(data_args: Any, finetuning_args: Any) -> None:
+    """Raise DidsError for what makes a sample's loss depend on its batch, and for what the stage would ignore."""
+    name, stage = finetuning_args.stage, STAGES[finetuning_args.stage]
+    for key in stage.refused:
+        if value := getattr(finetuning_args, key):
+            raise DidsError(f"{key}: got {value}, allowed with stage {name} and a mix_strategy of this plugin: 0")
+    if data_args.packing and stage.objective is not None:
+        raise DidsError(f"packing: got True, allowed with stage {name}: false (a pair or an answer has its own row)")
 
 
 def _zero_stage(training_args: Any) -> int:

@@ -6,7 +6,7 @@ aligned example ──(tagging)──▶ + key, source ──(keeping_tags)─�
 
 import copy
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -101,8 +101,9 @@ def keeping_tags(host: Callable[..., Any]) -> Callable[..., Any]:
 class TagKeepingProcessor:
     """A host processor that is fed so that each row it gives can be traced to its example.
 
-    Unpacked, that is one example at a time. Packed (`lookup` is given), it is one domain at a time, so that
-    each packed row belongs to one domain.
+    Unpacked, an example makes one row or none, so that only where rows are missing it has to be asked which: the whole
+    batch goes in at once, since KTO takes an answer for its baseline from the example before. Packed (`lookup` is
+    given), it is one domain at a time, so that each packed row belongs to one domain.
     """
 
     def __init__(self, inner: Any, lookup: Any) -> None:
@@ -113,12 +114,12 @@ class TagKeepingProcessor:
         """Batches of aligned examples in, tokenised rows with their tags out."""
         if KEY_COLUMN not in examples:
             return self.inner.preprocess_dataset(examples)  # type: ignore[no-any-return]
+        if self.lookup is None:
+            return self._traced(examples)
         rows: dict[str, list[Any]] = {}
         for indices, tags in self._groups(examples):
-            part = self.inner.preprocess_dataset(
-                {k: [v[i] for i in indices] for k, v in examples.items() if k not in TAGS}
-            )
-            count = len(next(iter(part.values()), []))
+            part = self._rows(examples, indices)
+            count = _num_rows(part)
             if count and tags.get(DOMAIN_COLUMN) == UNKNOWN:
                 raise DidsError(
                     f"dids_domains: the map lacks {len(indices)} training samples, the first from "
@@ -128,12 +129,22 @@ class TagKeepingProcessor:
                 rows.setdefault(column, []).extend(values)
         return rows
 
+    def _rows(self, examples: dict[str, list[Any]], indices: Sequence[int]) -> Any:
+        """What the host's processor makes of some of the examples."""
+        return self.inner.preprocess_dataset({k: [v[i] for i in indices] for k, v in examples.items() if k not in TAGS})
+
+    def _traced(self, examples: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        everyone = range(len(examples[KEY_COLUMN]))
+        rows = dict(self._rows(examples, everyone))
+        kept: Sequence[int] = everyone
+        if _num_rows(rows) < len(everyone):
+            kept = [i for i in everyone if _num_rows(self._rows(examples, [i]))]
+        if rows:
+            rows |= {tag: [examples[tag][i] for i in kept] for tag in TAGS}
+        return rows
+
     def _groups(self, examples: dict[str, list[Any]]) -> Any:
         keys, sources = examples[KEY_COLUMN], examples[SOURCE_COLUMN]
-        if self.lookup is None:
-            for i, (key, source) in enumerate(zip(keys, sources, strict=True)):
-                yield [i], {KEY_COLUMN: key, SOURCE_COLUMN: source}
-            return
         groups: dict[int, list[int]] = {}
         for i, domain in enumerate(self.lookup.domains(sources, keys)):
             groups.setdefault(domain, []).append(i)
@@ -143,6 +154,10 @@ class TagKeepingProcessor:
     def print_data_example(self, example: dict[str, Any]) -> None:
         """As the host shows the first example."""
         self.inner.print_data_example(example)
+
+
+def _num_rows(rows: Mapping[str, list[Any]]) -> int:
+    return len(next(iter(rows.values()), []))
 
 
 def mixing(host: Callable[..., Any]) -> Callable[..., Any]:

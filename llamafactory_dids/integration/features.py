@@ -14,13 +14,12 @@ import torch
 from ..artifacts.files import fingerprint
 from ..artifacts.gradient_store import GradientStore, open_store
 from ..stages import ranks
-from ..stages.batching import pad_collate
 from ..stages.embeddings import EmbeddingFeatures
 from ..stages.filling import Features, fill_store
 from ..stages.gradients import GradientFeatures, SampleProjector, Samples
 from ..stages.layers import track_layers
-from . import encoder, proxy
-from .samples import SampleTexts, TokenisedSamples
+from . import encoder, objectives, proxy
+from .samples import SampleTexts, TokenisedSamples, proxy_tokens
 from .settings import Settings, cache_folder
 
 if TYPE_CHECKING:
@@ -90,6 +89,7 @@ class Gradients:
             "vocabulary": len(self.samples.tokenizer),
             "template": data_args.template,
             "stage": self.source.stage,
+            **objectives.identity(self.settings.finetuning_args),
             "cutoff_len": data_args.cutoff_len,
             "train_on_prompt": data_args.train_on_prompt,
             "mask_history": data_args.mask_history,
@@ -107,10 +107,11 @@ class Gradients:
         config, samples = self.settings.config, self.samples
         model = proxy.load_proxy(self.settings, self.source.model_args, samples.tokenizer, device())
         tracked = track_layers(model, config.dids_gradient_layers)
-        projector = SampleProjector(
-            model, tracked, config.dids_topk_ratio, config.dids_projection_dim, self.settings.seed
-        )
-        collate = pad_collate(samples.tokenizer.pad_token_id)
+        finetuning_args, seed = self.settings.finetuning_args, self.settings.seed
+        objective = objectives.objective(finetuning_args, device())
+        projector = SampleProjector(model, tracked, objective, config.dids_topk_ratio, config.dids_projection_dim, seed)
+        template, module = proxy_tokens(self.settings, self.source)
+        collate = objectives.collate(finetuning_args, template, **module)
         return GradientFeatures(Samples(samples.dataset, samples.lengths(), collate), projector)
 
 

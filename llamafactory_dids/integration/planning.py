@@ -16,6 +16,7 @@ from ..stages import ranks
 from ..stages.swapping import swapped_map
 from ..training.collator import DOMAIN_COLUMN, KEY_COLUMN, SOURCE_COLUMN
 from ..training.plan import MixingPlan
+from . import objectives
 from .checks import mixer_options, trial_mixer
 from .domains import clustered_map, domains_by_source, given_map
 from .keys import content_order
@@ -70,6 +71,7 @@ def make_plan(settings: Settings, source: "DataSource") -> dict[str, Any]:
         tasks=tasks if mixer.needs.tasks else {},
         folder=Path(source.training_args.output_dir) / "dids",
         seed=settings.seed,
+        make_objective=objectives.of_trainer,
         reference=history.reference,
     )
     if ranks.world()[0] == 0:

@@ -26,6 +26,7 @@ from ..artifacts.mixture_log import MixtureLog
 from ..errors import DidsError
 from ..mixers.base import Mixer, ProxyRun, RunRecord
 from ..stages import ranks
+from ..stages.batching import is_tokens
 from . import proxy
 from .randomness import undisturbed
 from .settings import ProxyHistory, Settings, cache_folder
@@ -212,7 +213,7 @@ def _inputs(
         "ranks": source.training_args.world_size,
         "seed": settings.seed,
         "domains": _digest([domain_map.names, domain_map.sources_N, domain_map.keys_N, domain_map.domains_N.tolist()]),
-        "tasks": {name: _digest(rows["input_ids"]) for name, rows in tasks.items()},
+        "tasks": {name: _digest([rows[c] for c in rows.column_names if is_tokens(c)]) for name, rows in tasks.items()},
     }
 
 

@@ -13,12 +13,16 @@ from typing import Any, NamedTuple
 
 from ..errors import DidsError
 from . import arguments, data, errors, trainers
+from .objectives import STAGES
 
 HOST = "llamafactory"
 
 
 class Seam(NamedTuple):
-    """An attribute of a host module, the parameters it must take, and what takes its place (None: only called)."""
+    """An attribute of a host module or of a class there, the parameters it must take, and what takes its place.
+
+    Without `wrap` nothing does: it is only called.
+    """
 
     module: str
     attribute: str
@@ -36,30 +40,44 @@ SEAMS = (
         data.tagging,
     ),
     Seam("data.loader", "_get_dataset_processor", ("data_args", "stage", "template", "tokenizer"), data.keeping_tags),
-    Seam(
-        "train.sft.workflow",
-        "get_dataset",
-        ("template", "model_args", "data_args", "training_args", "stage"),
-        data.mixing,
-    ),
-    Seam(
-        "train.pt.workflow",
-        "get_dataset",
-        ("template", "model_args", "data_args", "training_args", "stage"),
-        data.mixing,
+    *(
+        Seam(
+            f"train.{stage}.workflow",
+            "get_dataset",
+            ("template", "model_args", "data_args", "training_args", "stage"),
+            data.mixing,
+        )
+        for stage in STAGES
     ),
     Seam("train.sft.workflow", "CustomSeq2SeqTrainer", ("finetuning_args", "processor"), trainers.mixing_trainer),
     Seam("train.pt.workflow", "CustomTrainer", ("finetuning_args", "processor"), trainers.mixing_trainer),
+    Seam("train.dpo.trainer", "CustomDPOTrainer", ("finetuning_args", "processor"), trainers.mixing_trainer),
+    Seam("train.kto.workflow", "CustomKTOTrainer", ("finetuning_args", "processor"), trainers.mixing_trainer),
+    Seam("train.rm.workflow", "PairwiseTrainer", ("finetuning_args", "processor"), trainers.mixing_trainer),
+    Seam("train.dpo.trainer", "CustomDPOTrainer.concatenated_forward", ("model", "batch")),
+    Seam("train.dpo.trainer", "CustomDPOTrainer.compute_preference_loss"),
+    Seam("train.dpo.trainer", "CustomDPOTrainer.compute_reference_log_probs", ("model", "batch")),
+    Seam("train.kto.trainer", "CustomKTOTrainer.forward", ("model", "batch")),
+    Seam("train.kto.trainer", "CustomKTOTrainer.concatenated_forward", ("model", "batch")),
+    Seam("train.kto.trainer", "CustomKTOTrainer.compute_reference_log_probs", ("model", "batch")),
+    Seam("train.kto.trainer", "CustomKTOTrainer.kto_loss"),
+    Seam("train.rm.trainer", "PairwiseTrainer.compute_loss", ("model", "inputs", "return_outputs")),
     Seam(
         "data.loader",
         "_get_preprocessed_dataset",
         ("dataset", "data_args", "training_args", "stage", "template", "tokenizer", "processor", "is_eval"),
     ),
-    Seam("train.tuner", "run_sft", ("model_args", "data_args", "training_args", "finetuning_args", "callbacks")),
-    Seam("train.tuner", "run_pt", ("model_args", "data_args", "training_args", "finetuning_args", "callbacks")),
+    *(
+        Seam(
+            "train.tuner",
+            f"run_{stage}",
+            ("model_args", "data_args", "training_args", "finetuning_args", "callbacks"),
+        )
+        for stage in STAGES
+    ),
     Seam("data.parser", "get_dataset_list", ("dataset_names", "dataset_dir")),
     Seam("data", "get_template_and_fix_tokenizer", ("tokenizer", "data_args")),
-    Seam("model", "load_model", ("tokenizer", "model_args", "finetuning_args", "is_trainable")),
+    Seam("model", "load_model", ("tokenizer", "model_args", "finetuning_args", "is_trainable", "add_valuehead")),
     Seam("model", "load_tokenizer", ("model_args",)),
     Seam("model", "load_config", ("model_args",)),
     Seam("hparams", "read_args", ("args",)),
@@ -103,7 +121,9 @@ def _route_messages() -> None:
 def _problem(seam: Seam) -> str | None:
     name = f"{HOST}.{seam.module}.{seam.attribute}"
     try:
-        found = getattr(importlib.import_module(f"{HOST}.{seam.module}"), seam.attribute)
+        found = importlib.import_module(f"{HOST}.{seam.module}")
+        for part in seam.attribute.split("."):
+            found = getattr(inspect.unwrap(found), part)  # ours, once they are applied, stand in front of the host's
     except (ImportError, AttributeError):
         return name
     if not seam.parameters:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
+from ..stages.batching import is_tokens
 from ..training.collator import KEY_COLUMN, SOURCE_COLUMN
 from . import proxy
 from .settings import Settings
@@ -24,16 +25,23 @@ class TokenisedSamples:
         self.tokenizer = tokenizer
         self.keys: list[str] = list(dataset[KEY_COLUMN])
         self.sources: list[str] = list(dataset[SOURCE_COLUMN])
+        self._views = [column for column in dataset.column_names if is_tokens(column)]
 
     def text(self, index: int) -> str:
         """A sample's text, cut to a readable length."""
-        text = " ".join(self.tokenizer.decode(self.dataset[index]["input_ids"], skip_special_tokens=True).split())
+        tokens = self.dataset[index][self._views[0]]
+        text = " ".join(self.tokenizer.decode(tokens, skip_special_tokens=True).split())
         return text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + " …"
 
     def lengths(self) -> list[int]:
-        """Tokens of each sample, without making Python lists of the tokens."""
-        batches = self.dataset.with_format("arrow").iter(batch_size=10_000)
-        return [n for batch in batches for n in pc.list_value_length(batch["input_ids"]).to_pylist()]
+        """As `num_tokens` of each sample, without making Python lists of the tokens."""
+        batches = self.dataset.with_format("arrow").select_columns(self._views).iter(batch_size=10_000)
+        longest = [
+            n
+            for batch in batches
+            for n in pc.max_element_wise(*(pc.list_value_length(batch[view]) for view in self._views)).to_pylist()
+        ]
+        return [n * len(self._views) for n in longest]
 
     def digest(self) -> str:
         """Changes with any sample, or their order."""

@@ -22,6 +22,17 @@ def length_batches(lengths: Sequence[int], max_samples: int, max_tokens: int) ->
     return batches
 
 
+def num_tokens(row: Mapping[str, Any]) -> int:
+    """Tokens that a sample takes in a batch: of its longest view, once for each view that it has (a pair has two)."""
+    views = [len(value) for key, value in row.items() if is_tokens(key)]
+    return max(views) * len(views)
+
+
+def is_tokens(column: str) -> bool:
+    """Whether a column holds the tokens of a view of the sample: `input_ids`, `chosen_input_ids`, `kl_input_ids`."""
+    return column.endswith("input_ids")
+
+
 def pad_collate(pad_id: int) -> Collate:
     """A collator for `input_ids` and `labels` (all tokens are labelled where there are none)."""
 

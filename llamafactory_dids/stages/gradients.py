@@ -16,6 +16,7 @@ from ..core.selection import keep_largest
 from .batching import Collate, length_batches, to_device
 from .filling import Block
 from .layers import TrackedLayers
+from .losses import Objective
 from .per_sample import GradientEngine, sample_gradients
 
 MAX_BATCH_TOKENS = 16_384
@@ -24,7 +25,7 @@ MEMORY_SHARE = 0.25  # of the free memory of the device, for a batch's gradients
 
 @dataclass(frozen=True)
 class Samples:
-    """Tokenised samples: `rows[i]` is a mapping with `input_ids` (and `labels`), `lengths[i]` its tokens."""
+    """Tokenised samples: `collate` makes a batch of `rows`, `lengths[i]` are the tokens that row i takes in it."""
 
     rows: Sequence[Mapping[str, Any]]
     lengths: Sequence[int]
@@ -34,20 +35,28 @@ class Samples:
 class SampleProjector:
     """Batch in, one projected gradient a sample out."""
 
-    def __init__(self, model: torch.nn.Module, tracked: TrackedLayers, topk_ratio: float, dim: int, seed: int) -> None:
-        self.engine = GradientEngine(model, tracked)
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        tracked: TrackedLayers,
+        objective: Objective,
+        topk_ratio: float,
+        dim: int,
+        seed: int,
+    ) -> None:
+        self.engine = GradientEngine(model, tracked, objective)
         self.device = next(model.parameters()).device
         self.topk_ratio = topk_ratio
         self.projection = Projection(tracked.num_entries(), dim, seed)
 
     def project(self, batch: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """Projected gradients (N, K) in fp32, and which samples have one (N, bool)."""
-        _, tokens_N, pairs = self.engine.run(to_device(batch, self.device))
+        _, counts_N, pairs = self.engine.run(to_device(batch, self.device))
         gradients_NP = torch.cat([sample_gradients(x, y).flatten(1) for x, y in pairs], dim=1)
         del pairs
         projected_NK = self.projection.project_sparse(*keep_largest(gradients_NP, self.topk_ratio))
         norm_N = projected_NK.norm(dim=1)
-        return projected_NK, (tokens_N > 0) & torch.isfinite(norm_N) & (norm_N > 0)
+        return projected_NK, (counts_N > 0) & torch.isfinite(norm_N) & (norm_N > 0)
 
 
 class GradientFeatures:

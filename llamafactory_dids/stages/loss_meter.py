@@ -1,4 +1,4 @@
-"""Losses by forward passes alone: of tasks, and how far each token's is above what another model's was.
+"""Losses by forward passes alone: of tasks, and how far each term's is above what another model's was.
 
 Ranks share the batches and add up, so that all of them hold the same numbers.
 """
@@ -11,34 +11,35 @@ import torch
 from torch import Tensor, nn
 
 from . import ranks
-from .batching import Collate, length_batches, to_device
-from .losses import causal_lm_token_losses
+from .batching import Collate, length_batches, num_tokens, to_device
+from .losses import Objective
 from .per_sample import evaluating
 
 
 class TokenLosses(NamedTuple):
-    """Losses of the labelled tokens of N samples, a sample's in its row's first `counts_N` places, zeros behind."""
+    """Losses of the terms (labelled tokens) of N samples, a sample's in its row's first `counts_N` places, then 0."""
 
     losses_NS: Tensor
     counts_N: Tensor
 
     def mean(self) -> float:
-        """Mean over the samples that have labelled tokens of their mean loss; NaN without any."""
+        """Mean over the samples that have terms of their mean loss; NaN without any."""
         labelled_N = self.counts_N > 0
         return float((self.losses_NS[labelled_N].sum(dim=1) / self.counts_N[labelled_N]).mean())
 
     def excess_over(self, reference: "TokenLosses") -> float:
-        """max(loss - reference, 0), averaged over all labelled tokens (DoReMi, Algorithm 1); NaN without any."""
+        """max(loss - reference, 0), averaged over all terms (DoReMi, Algorithm 1); NaN without any."""
         over_NS = (self.losses_NS - reference.losses_NS).clamp(min=0)
         return float(over_NS.sum() / self.counts_N.sum())
 
 
 class LossMeter:
-    """Runs samples through a model in eval mode. `collate` and `precision` as for `Meter`."""
+    """Runs samples through a model in eval mode. `objective`, `collate` and `precision` as for `Meter`."""
 
     def __init__(
         self,
         model: nn.Module,
+        objective: Objective,
         collate: Collate,
         *,
         batch_size: int = 8,
@@ -46,6 +47,7 @@ class LossMeter:
         precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         self.model = model
+        self.objective = objective
         self.collate = collate
         self.batch_size = batch_size
         self.max_tokens = max_tokens
@@ -53,9 +55,9 @@ class LossMeter:
 
     @torch.no_grad()
     def token_losses(self, rows: Sequence[Mapping[str, Any]]) -> TokenLosses:
-        """The loss of each labelled token of each sample, in float64 on the CPU."""
+        """The loss of each term of each sample, in float64 on the CPU."""
         device = next(self.model.parameters()).device
-        lengths = [len(row["input_ids"]) for row in rows]
+        lengths = [num_tokens(row) for row in rows]
         losses_NS = torch.zeros(len(rows), max(lengths, default=0), dtype=torch.float64, device=device)
         counts_N = torch.zeros(len(rows), dtype=torch.int64, device=device)
         rank, num_ranks = ranks.world()
@@ -63,7 +65,7 @@ class LossMeter:
             for batch in length_batches(lengths, self.batch_size, self.max_tokens)[rank::num_ranks]:
                 inputs = to_device(self.collate([dict(rows[i]) for i in batch]), device)
                 with self.precision():
-                    losses_J, samples_J = causal_lm_token_losses(self.model, inputs)
+                    losses_J, samples_J = self.objective.terms(self.model, inputs)
                 for place, row in enumerate(batch):
                     mine = losses_J[samples_J == place]
                     losses_NS[row, : len(mine)] = mine.double()

@@ -1,8 +1,15 @@
-"""Loss of each sample: the mean next-token loss over its labelled tokens, prompt masked as the stage masks it."""
+"""What a training minimises, sample by sample: the stage's own loss, as a mean over terms.
+
+A term is what the stage's training loss weighs the same: a labelled token of a language model, a pair of answers
+(preference, reward model), an answer with its label. All that follows (gradients, Fisher, task and domain losses)
+asks an `Objective` and knows no stage. A sample may be several rows of the model's batch, stacked view by view: with
+N samples, row r is of sample r mod N. Language modelling is here; `integration/objectives.py` has the stages whose
+losses are the host's.
+"""
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -11,45 +18,80 @@ from torch import Tensor, nn
 IGNORE_INDEX = -100
 
 
-def causal_lm_losses(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    """Mean loss of each sample (N, fp32) and its number of labelled tokens (N, int64)."""
-    losses_J, samples_J = causal_lm_token_losses(model, batch)
-    count = len(batch["labels"])
-    tokens_N = torch.bincount(samples_J, minlength=count)
-    sums_N = torch.zeros(count, device=losses_J.device).index_add(0, samples_J, losses_J)
-    return sums_N / tokens_N.clamp(min=1), tokens_N
+class Objective(Protocol):
+    """The loss of each of N samples of a batch; what a batch holds is between the stage's collator and this."""
+
+    def counts(self, batch: Mapping[str, Any]) -> Tensor:
+        """The terms of each sample (N, int64), told by the batch alone."""
+        ...
+
+    def terms(self, model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """The loss of each of J terms (fp32), and the sample that each is of (J).
+
+        The gradient, if any is wanted, is that of one forward pass of `model`; what else the loss needs (a reference
+        model) runs without one.
+        """
+        ...
+
+    def training_losses(self, outputs: Any, batch: Mapping[str, Any]) -> Tensor | None:
+        """Loss of each sample (N, fp32) of the training batch that just went forward, without another pass.
+
+        `outputs` are those of the host's `compute_loss`; None where they do not tell.
+        """
+        ...
 
 
-def causal_lm_token_losses(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    """The loss of each of J labelled tokens (fp32), sample by sample, and the sample that each is of.
+def sample_losses(objective: Objective, model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """Mean loss of each sample over its terms (N, fp32), 0 where it has none, and how many it has (N)."""
+    counts_N = objective.counts(batch)
+    losses_J, samples_J = objective.terms(model, batch)
+    sums_N = torch.zeros(len(counts_N), device=losses_J.device).index_add(0, samples_J, losses_J)
+    return sums_N / counts_N.clamp(min=1), counts_N
 
-    `batch` is what the collator makes: `labels` (N, S) with -100 where nothing is learned, and the model's
-    inputs. Logits are computed only at positions where some sample of the batch has a label.
+
+class LanguageModelling:
+    """Next-token loss over the labelled tokens, the prompt masked as the stage masks it.
+
+    A batch has `labels` (N, S) with -100 where nothing is learned, and the model's inputs.
     """
-    labels_NS = batch["labels"]
-    targets_NS = F.pad(labels_NS[:, 1:], (0, 1), value=IGNORE_INDEX)
-    positions_Q = (targets_NS != IGNORE_INDEX).any(dim=0).nonzero().squeeze(1)
-    if len(positions_Q) == 0:
-        positions_Q = positions_Q.new_zeros(1)
-    inputs = {key: value for key, value in batch.items() if key != "labels"}
-    if takes_argument(model, "logits_to_keep"):
-        logits_NQV = model(**inputs, logits_to_keep=positions_Q, use_cache=False).logits
-    else:
-        logits_NQV = model(**inputs, use_cache=False).logits[:, positions_Q]
-    targets_NQ = targets_NS[:, positions_Q]
-    mask_NQ = targets_NQ != IGNORE_INDEX
-    losses_J = F.cross_entropy(logits_NQV[mask_NQ].float(), targets_NQ[mask_NQ], reduction="none")
-    return losses_J, mask_NQ.nonzero()[:, 0]
+
+    def counts(self, batch: Mapping[str, Any]) -> Tensor:
+        """Labelled tokens of each sample."""
+        return (batch["labels"][:, 1:] != IGNORE_INDEX).sum(dim=1)
+
+    def terms(self, model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """The loss of each labelled token, sample by sample.
+
+        Logits are computed only at positions where some sample of the batch has a label.
+        """
+        targets_NS = _targets(batch)
+        positions_Q = (targets_NS != IGNORE_INDEX).any(dim=0).nonzero().squeeze(1)
+        if len(positions_Q) == 0:
+            positions_Q = positions_Q.new_zeros(1)
+        inputs = {key: value for key, value in batch.items() if key != "labels"}
+        if takes_argument(model, "logits_to_keep"):
+            logits_NQV = model(**inputs, logits_to_keep=positions_Q, use_cache=False).logits
+        else:
+            logits_NQV = model(**inputs, use_cache=False).logits[:, positions_Q]
+        targets_NQ = targets_NS[:, positions_Q]
+        mask_NQ = targets_NQ != IGNORE_INDEX
+        losses_J = F.cross_entropy(logits_NQV[mask_NQ].float(), targets_NQ[mask_NQ], reduction="none")
+        return losses_J, mask_NQ.nonzero()[:, 0]
+
+    @torch.no_grad()
+    def training_losses(self, outputs: Any, batch: Mapping[str, Any]) -> Tensor | None:
+        """From the logits that are there already; None where the model gives none (enable_liger_kernel)."""
+        logits_NSV = outputs.get("logits") if isinstance(outputs, dict) else getattr(outputs, "logits", None)
+        if logits_NSV is None:
+            return None
+        # sample by sample, since a batch's logits in fp32 can be larger than the model
+        pairs = zip(logits_NSV, _targets(batch), strict=True)
+        sums = [F.cross_entropy(x.float(), y, reduction="sum") for x, y in pairs]
+        return torch.stack(sums) / self.counts(batch).clamp(min=1)
 
 
-@torch.no_grad()
-def training_losses(logits_NSV: Tensor, labels_NS: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean loss of each sample (N, fp32) of a batch whose logits are there already, and its labelled tokens (N)."""
-    targets_NS = F.pad(labels_NS[:, 1:], (0, 1), value=IGNORE_INDEX)
-    tokens_N = (targets_NS != IGNORE_INDEX).sum(dim=1)
-    # sample by sample, since a batch's logits in fp32 can be larger than the model
-    sums = [F.cross_entropy(x.float(), y, reduction="sum") for x, y in zip(logits_NSV, targets_NS, strict=True)]
-    return torch.stack(sums) / tokens_N.clamp(min=1), tokens_N
+def _targets(batch: Mapping[str, Any]) -> Tensor:
+    return F.pad(batch["labels"][:, 1:], (0, 1), value=IGNORE_INDEX)
 
 
 def takes_argument(model: nn.Module, name: str) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..core.fisher import impact
 from ..mixers.base import Needs
 from . import ranks
-from .batching import Collate, length_batches, to_device
+from .batching import Collate, length_batches, num_tokens, to_device
 from .entries import TrackedEntries
 from .per_sample import GradientEngine
 
@@ -56,15 +56,15 @@ class Meter:
         self.precision = precision
 
     def tasks(self, tasks: Sequence[Rows]) -> TaskMeasurement:
-        """Measure every task; each of its samples that has labelled tokens counts the same."""
+        """Measure every task; each of its samples that has terms counts the same."""
         device = next(self.engine.model.parameters()).device
         sums_TP = torch.zeros(len(tasks), self.entries.size, device=device)
         squares_TP = torch.zeros_like(sums_TP)
         losses_T, counts_T = torch.zeros(2, len(tasks), dtype=torch.float64, device=device)
         for task, rows in enumerate(tasks):
-            for losses_N, tokens_N, gradients_NP in self._measure(rows):
+            for losses_N, counts_N, gradients_NP in self._measure(rows):
                 losses_T[task] += losses_N.double().sum()
-                counts_T[task] += (tokens_N > 0).sum()
+                counts_T[task] += (counts_N > 0).sum()
                 sums_TP[task] += gradients_NP.sum(dim=0)
                 squares_TP[task] += gradients_NP.square().sum(dim=0)
         ranks.sum_over_ranks(losses_T, counts_T, sums_TP, squares_TP)
@@ -72,18 +72,18 @@ class Meter:
         return TaskMeasurement((losses_T / counts_T).cpu().numpy(), sums_TP / scale_T1, squares_TP / scale_T1)
 
     def domain(self, rows: Rows) -> Tensor:
-        """The mean gradient of samples of a domain, weighted by tokens as the training loss is, shape P."""
+        """The mean gradient of samples of a domain, weighted by terms as the training loss is, shape P."""
         device = next(self.engine.model.parameters()).device
         sum_P = torch.zeros(self.entries.size, device=device)
         count = torch.zeros((), device=device)
-        for _, tokens_N, gradients_NP in self._measure(rows):
-            sum_P += (gradients_NP * tokens_N[:, None]).sum(dim=0)
-            count += tokens_N.sum()
+        for _, counts_N, gradients_NP in self._measure(rows):
+            sum_P += (gradients_NP * counts_N[:, None]).sum(dim=0)
+            count += counts_N.sum()
         ranks.sum_over_ranks(sum_P, count)
         return sum_P / count.clamp(min=1)
 
     def _measure(self, rows: Rows) -> Any:
-        lengths = [len(row["input_ids"]) for row in rows]
+        lengths = [num_tokens(row) for row in rows]
         rank, num_ranks = ranks.world()
         for batch in length_batches(lengths, self.batch_size, self.max_tokens)[rank::num_ranks]:
             yield self._batch([dict(rows[i]) for i in batch])
@@ -91,9 +91,9 @@ class Meter:
     def _batch(self, samples: list[dict[str, Any]]) -> tuple[Tensor, Tensor, Tensor]:
         device = next(self.engine.model.parameters()).device
         with self.precision():
-            losses_N, tokens_N, pairs = self.engine.run(to_device(self.collate(samples), device))
+            losses_N, counts_N, pairs = self.engine.run(to_device(self.collate(samples), device))
         blocks = [self.entries.gradients(i, self.entries.inputs(i, x), y) for i, (x, y) in enumerate(pairs)]
-        return losses_N, tokens_N, torch.cat(blocks, dim=1)
+        return losses_N, counts_N, torch.cat(blocks, dim=1)
 
 
 def impact_matrix(needs: Needs, domain_gradients_DP: Tensor, tasks: TaskMeasurement) -> Any:

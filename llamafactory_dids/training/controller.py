@@ -22,6 +22,7 @@ from ..artifacts.run_state import load_state, save_state
 from ..errors import DidsError
 from ..stages import ranks
 from ..stages.batching import Collate
+from ..stages.losses import Objective
 from .observer import Observer
 from .plan import MixingPlan
 from .sampler import MixtureSampler
@@ -40,6 +41,7 @@ class MixtureController:
         model: nn.Module,
         collate: Collate,
         train_rows: Sequence[Any],
+        objective: Objective,
         *,
         samples_per_step: int,
         batch_size: int,
@@ -60,7 +62,9 @@ class MixtureController:
             epoch_size=-(-len(plan.domains_N) // samples_per_step) * samples_per_step,
             exhausted=self.config.dids_exhausted,
         )
-        self.observer = Observer(plan, model, collate, train_rows, batch_size=batch_size, precision=precision)
+        self.observer = Observer(
+            plan, model, collate, train_rows, objective, batch_size=batch_size, precision=precision
+        )
         self._check_window()
 
     @property

@@ -9,19 +9,19 @@ from ..stages import ranks
 
 
 class DomainLosses:
-    """Sums over the samples of D domains that have labelled tokens; float64 on the CPU."""
+    """Sums over the samples of D domains that have terms; float64 on the CPU."""
 
     def __init__(self, num_domains: int) -> None:
         self.sums_D = torch.zeros(num_domains, dtype=torch.float64)
         self.counts_D = torch.zeros(num_domains, dtype=torch.float64)
 
-    def add(self, domains: list[int], losses_N: Tensor, tokens_N: Tensor) -> None:
-        """A training batch; a loss that is not finite, and a sample without labelled tokens, do not count."""
+    def add(self, domains: list[int], losses_N: Tensor, counts_N: Tensor) -> None:
+        """A training batch; a loss that is not finite, and a sample without terms, do not count."""
         losses_N = losses_N.detach().double().cpu()
-        counts_N = (losses_N.isfinite() & (tokens_N.cpu() > 0)).double()
+        usable_N = (losses_N.isfinite() & (counts_N.cpu() > 0)).double()
         domains_N = torch.tensor(domains)
-        self.sums_D.index_add_(0, domains_N, torch.where(counts_N > 0, losses_N, 0))
-        self.counts_D.index_add_(0, domains_N, counts_N)
+        self.sums_D.index_add_(0, domains_N, torch.where(usable_N > 0, losses_N, 0))
+        self.counts_D.index_add_(0, domains_N, usable_N)
 
     def close_window(self) -> NDArray[np.float64]:
         """Mean loss of each domain over all ranks, shape D, NaN where none was drawn; a new window begins."""

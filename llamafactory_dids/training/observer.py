@@ -5,7 +5,7 @@ batch has shown, are measured by passes of their own. All ranks hold the same me
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from ..stages.batching import Collate
 from ..stages.entries import TrackedEntries
 from ..stages.layers import track_layers
 from ..stages.loss_meter import LossMeter, TokenLosses
-from ..stages.losses import training_losses
+from ..stages.losses import Objective
 from ..stages.per_sample import GradientEngine
 from ..stages.signals import Meter, TaskMeasurement, impact_matrix
 from .collator import COLUMNS
@@ -44,6 +44,7 @@ class Observer:
         model: nn.Module,
         collate: Collate,
         train_rows: Sequence[Any],
+        objective: Objective,
         *,
         batch_size: int,
         precision: Callable[[], Any],
@@ -51,16 +52,17 @@ class Observer:
         self.plan = plan
         self.needs = plan.mixer.needs
         self.train_rows = train_rows
+        self.objective = objective
         self.losses: list[Floats] = []
         self.meter: Meter | None = None
         self.running: RunningGradients | None = None
         self.domain_losses: DomainLosses | None = None
         how: dict[str, Any] = {"batch_size": batch_size, "precision": precision}
-        self._loss_meter = LossMeter(model, _untagged(collate), **how)
+        self._loss_meter = LossMeter(model, objective, _untagged(collate), **how)
         if self.needs.impact is not None:
             tracked = track_layers(model, plan.config.dids_gradient_layers, trainable_only=True)
             entries = TrackedEntries(tracked, plan.config.dids_tracked_entries, plan.seed)
-            self.meter = Meter(GradientEngine(model, tracked), entries, _untagged(collate), **how)
+            self.meter = Meter(GradientEngine(model, tracked, objective), entries, _untagged(collate), **how)
             if plan.config.dids_domain_gradients == "running":
                 self.running = RunningGradients(len(plan.domain_names), tracked, entries)
         if self.needs.domain_losses:
@@ -69,26 +71,26 @@ class Observer:
 
     # --- while training ------------------------------------------------------------------------------------
 
-    def watch(self, domains: list[int], tokens_N: Tensor, token_weight: Any) -> None:
+    def watch(self, domains: list[int], counts_N: Tensor, term_weight: Any, num_rows: int) -> None:
         """A training batch is about to be computed."""
         if self.running is not None:
-            self.running.watch(domains, tokens_N, token_weight)
+            self.running.watch(domains, counts_N, term_weight, num_rows)
 
     def watch_loss(self, loss: Tensor) -> None:
         """The loss of that batch, before the backward pass."""
         if self.running is not None:
             self.running.watch_loss(loss)
 
-    def watch_outputs(self, domains: list[int], outputs: Any, labels_NS: Tensor) -> None:
-        """The model's outputs for a training batch, where `domain_losses` are needed."""
+    def watch_outputs(self, domains: list[int], outputs: Any, batch: Mapping[str, Any]) -> None:
+        """What the host's loss gave for a training batch, where `domain_losses` are needed."""
         assert self.domain_losses is not None
-        logits_NSV = outputs.get("logits") if isinstance(outputs, dict) else getattr(outputs, "logits", None)
-        if logits_NSV is None:
+        losses_N = self.objective.training_losses(outputs, batch)
+        if losses_N is None:
             raise DidsError(
                 f"mix_strategy: {self.plan.strategy} needs the logits of each training batch, which this model does "
                 "not give (enable_liger_kernel?); allowed: a model that does"
             )
-        self.domain_losses.add(domains, *training_losses(logits_NSV, labels_NS))
+        self.domain_losses.add(domains, losses_N, self.objective.counts(batch))
 
     # --- at an update --------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """What the trainer is given: everything about the mixture that was settled before the model was loaded."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..artifacts.domain_map import DomainMap
 from ..config import MixingConfig
 from ..mixers.base import Mixer
+from ..stages.losses import LanguageModelling, Objective
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class MixingPlan:
     tasks: Mapping[str, Sequence[Mapping[str, Any]]]
     folder: Path
     seed: int
+    make_objective: Callable[[Any], Objective] = lambda _trainer: LanguageModelling()  # what a trainer minimises
     reference: Path | None = None  # the folder of the run whose kept losses the mixer's excess losses are against
 
     @property

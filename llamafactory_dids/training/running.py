@@ -2,7 +2,7 @@
 
 Hooks on the tracked layers see each micro-batch's activations and output gradients. What they yield is the
 gradient of the loss that is being trained, so the scale that gradient accumulation, mixed precision or the
-number of ranks put on it is divided out again: the mean over a window is weighted by tokens, as training is.
+number of ranks put on it is divided out again: the mean over a window is weighted by terms, as training is.
 A domain without a sample in the window keeps its last estimate.
 """
 
@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from ..stages import ranks
 from ..stages.entries import TrackedEntries
 from ..stages.layers import TrackedLayers
+from ..stages.per_sample import by_sample
 
 
 @dataclass
 class _MicroBatch:
     domains_N: Tensor
+    num_rows: int
     scale: Tensor | None = None  # of the backward pass below the loss, known once it starts
 
 
@@ -38,17 +40,22 @@ class RunningGradients:
         self._micro_batch: _MicroBatch | None = None
         self._handles = [layer.register_forward_hook(self._hook(i)) for i, layer in enumerate(tracked.layers)]
 
-    def watch(self, domains: list[int], tokens_N: Tensor, token_weight: Tensor | float) -> None:
-        """The next forward pass is a training batch of these domains; each token weighs `token_weight` in its loss."""
+    def watch(
+        self, domains: list[int], counts_N: Tensor, term_weight: Tensor | float, num_rows: int | None = None
+    ) -> None:
+        """The next forward pass is a training batch of samples of these domains, in `num_rows` rows (N unless told).
+
+        Each of a sample's terms (`counts_N`) weighs `term_weight` in the loss.
+        """
         for domain in set(domains):
             if not self.touched_D[domain]:
                 self.sums_DP[domain] = 0
                 self.weights_D[domain] = 0
                 self.touched_D[domain] = True
         domains_N = torch.tensor(domains, device=self.sums_DP.device)
-        weights_N = (tokens_N * token_weight).to(self.weights_D)
+        weights_N = (counts_N * term_weight).to(self.weights_D)
         self.weights_D.index_add_(0, domains_N, weights_N)
-        self._micro_batch = _MicroBatch(domains_N)
+        self._micro_batch = _MicroBatch(domains_N, num_rows or len(domains))
 
     def watch_loss(self, loss: Tensor) -> None:
         """Learn from the loss's own gradient how the backward pass is scaled."""
@@ -70,14 +77,15 @@ class RunningGradients:
             micro_batch = self._micro_batch
             if micro_batch is None or not output.requires_grad:
                 return
-            inputs_NSC = self.entries.inputs(layer, args[0].detach())
-            output.register_hook(lambda gradient: self._add(layer, inputs_NSC, gradient, micro_batch))
+            inputs = self.entries.inputs(layer, args[0].detach())
+            output.register_hook(lambda gradient: self._add(layer, inputs, gradient, micro_batch))
 
         return hook
 
     @torch.no_grad()
-    def _add(self, layer: int, inputs_NSC: Tensor, gradient_NSO: Tensor, micro_batch: _MicroBatch) -> None:
-        gradients_NB = self.entries.gradients(layer, inputs_NSC, gradient_NSO)
+    def _add(self, layer: int, inputs: Tensor, gradient: Tensor, micro_batch: _MicroBatch) -> None:
+        x_NSC, y_NSO = (by_sample(v, micro_batch.num_rows, len(micro_batch.domains_N)) for v in (inputs, gradient))
+        gradients_NB = self.entries.gradients(layer, x_NSC, y_NSO)
         if micro_batch.scale is not None:
             gradients_NB = gradients_NB / micro_batch.scale
         # an overflow of a scaled fp16 loss, which the optimizer skips, must not spoil the window

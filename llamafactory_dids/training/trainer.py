@@ -26,6 +26,7 @@ class MixingTrainerMixin:
             self.model,  # type: ignore[attr-defined]
             collate,
             self.train_dataset,  # type: ignore[attr-defined]
+            mixing.make_objective(self),
             samples_per_step=per_step,
             batch_size=arguments.train_batch_size,
             precision=self.accelerator.autocast,  # type: ignore[attr-defined]
@@ -48,24 +49,24 @@ class MixingTrainerMixin:
         domains = inputs.pop(DOMAIN_COLUMN, None)
         if domains is None or not model.training:
             return super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
-        tokens_N = (inputs["labels"][:, 1:] != -100).sum(dim=1)
-        token_weight = self._token_weight(tokens_N, kwargs.get("num_items_in_batch"))
         observer = self.mixture.observer
-        observer.watch(domains, tokens_N, token_weight)
+        counts_N = observer.objective.counts(inputs)
+        term_weight = self._term_weight(counts_N, kwargs.get("num_items_in_batch"))
+        observer.watch(domains, counts_N, term_weight, len(inputs["input_ids"]))
         if observer.domain_losses is None:
             loss = super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
         else:
-            labels_NS = inputs["labels"]  # a smoothed loss takes them away
+            batch = dict(inputs)  # the host may take the labels away
             kwargs["return_outputs"] = True
             loss, outputs = super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
-            observer.watch_outputs(domains, outputs, labels_NS)
+            observer.watch_outputs(domains, outputs, batch)
         observer.watch_loss(loss[0] if isinstance(loss, tuple) else loss)
         return loss
 
-    def _token_weight(self, tokens_N: torch.Tensor, num_items: Any) -> Any:
-        """What a labelled token weighs in the loss that `compute_loss` returns."""
+    def _term_weight(self, counts_N: torch.Tensor, num_items: Any) -> Any:
+        """What a term (a labelled token, a pair) weighs in the loss that `compute_loss` returns."""
         counts_items = self.model_accepts_loss_kwargs or self.compute_loss_func is not None  # type: ignore[attr-defined]
         if num_items is None or not counts_items:
-            return 1.0 / tokens_N.sum().clamp(min=1)
+            return 1.0 / counts_N.sum().clamp(min=1)
         scale = self.args.world_size if self.args.average_tokens_across_devices else 1  # type: ignore[has-type]
         return scale / num_items

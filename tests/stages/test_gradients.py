@@ -11,7 +11,7 @@ from llamafactory_dids.stages import gradients
 from llamafactory_dids.stages.filling import fill_store
 from llamafactory_dids.stages.gradients import GradientFeatures, SampleProjector, Samples
 from llamafactory_dids.stages.layers import track_layers
-from tests.helpers import collate, samples, tiny_model, unlabelled
+from tests.helpers import NEXT_TOKENS, collate, samples, tiny_model, unlabelled
 from tests.reference.gradients import keep_largest_by_sorting, sample_gradient
 from tests.reference.projection import explicit_matrix
 
@@ -25,7 +25,7 @@ def model():
 
 
 def make_projector(model) -> SampleProjector:
-    return SampleProjector(model, track_layers(model, 0.3), RATIO, K, SEED)
+    return SampleProjector(model, track_layers(model, 0.3), NEXT_TOKENS, RATIO, K, SEED)
 
 
 def fill(folder, projector, rows=ROWS):
@@ -89,7 +89,7 @@ class Broken(SampleProjector):
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("out of memory")], ids=["killed", "failed"])
 @pytest.mark.parametrize("batches", [0, 2])
 def test_a_store_killed_half_way_and_continued_is_the_one_made_at_once(model, whole, tmp_path, batches, error):
-    broken = Broken(model, track_layers(model, 0.3), RATIO, K, SEED).fail_at(batches, error)
+    broken = Broken(model, track_layers(model, 0.3), NEXT_TOKENS, RATIO, K, SEED).fail_at(batches, error)
     with pytest.raises(type(error)):
         fill(tmp_path, broken)
     store = open_store(tmp_path, {"made": "by a test"}, len(ROWS), K, PART_ROWS)
@@ -98,13 +98,15 @@ def test_a_store_killed_half_way_and_continued_is_the_one_made_at_once(model, wh
 
 
 def test_parts_that_are_there_are_not_computed_again(model, whole):
-    fill(whole.folder, Broken(model, track_layers(model, 0.3), RATIO, K, SEED).fail_at(0, AssertionError()))
+    fill(
+        whole.folder, Broken(model, track_layers(model, 0.3), NEXT_TOKENS, RATIO, K, SEED).fail_at(0, AssertionError())
+    )
 
 
 def test_a_lost_part_alone_is_computed_again(model, whole, tmp_path):
     store = fill(tmp_path, make_projector(model))
     (tmp_path / "part-00001.npy").unlink()
-    counting = Broken(model, track_layers(model, 0.3), RATIO, K, SEED).fail_at(99, AssertionError())
+    counting = Broken(model, track_layers(model, 0.3), NEXT_TOKENS, RATIO, K, SEED).fail_at(99, AssertionError())
     fill(tmp_path, counting)
     assert counting.left == 98
     assert contents(store) == contents(whole)
@@ -133,7 +135,7 @@ def test_a_gradient_without_a_finite_length_is_not_written_and_its_neighbours_ar
 def test_little_memory_makes_small_batches_and_the_same_rows(model, whole, tmp_path, monkeypatch):
     num_entries = track_layers(model, 0.3).num_entries()
     monkeypatch.setattr(gradients, "_free_bytes", lambda device: int(16 * num_entries / gradients.MEMORY_SHARE))
-    counting = Broken(model, track_layers(model, 0.3), RATIO, K, SEED).fail_at(len(ROWS), AssertionError())
+    counting = Broken(model, track_layers(model, 0.3), NEXT_TOKENS, RATIO, K, SEED).fail_at(len(ROWS), AssertionError())
     store = fill(tmp_path, counting)
     assert counting.left == 0  # one sample a batch
     np.testing.assert_allclose(read(store)[0], read(whole)[0], atol=1e-3)

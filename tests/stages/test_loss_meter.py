@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from llamafactory_dids.stages.loss_meter import LossMeter, TokenLosses
-from llamafactory_dids.stages.losses import training_losses
-from tests.helpers import collate, num_labelled, samples, tiny_model, unlabelled
+from tests.helpers import NEXT_TOKENS, collate, num_labelled, samples, tiny_model, unlabelled
 from tests.reference.gradients import mean_loss, token_losses
 
 ROWS = [*samples(7, seed=1), unlabelled()]
@@ -25,7 +24,7 @@ def other():
 
 @pytest.mark.parametrize("options", [{}, {"batch_size": 1}, {"max_tokens": 20}])
 def test_each_labelled_token_has_its_loss_in_its_samples_row(model, options):
-    found = LossMeter(model, collate, **options).token_losses(ROWS)
+    found = LossMeter(model, NEXT_TOKENS, collate, **options).token_losses(ROWS)
     assert found.counts_N.tolist() == num_labelled(ROWS).tolist()
     for row, losses_S, count in zip(ROWS, found.losses_NS, found.counts_N, strict=True):
         expected = torch.tensor([float(loss) for loss in token_losses(model, row)], dtype=torch.float64)
@@ -35,12 +34,12 @@ def test_each_labelled_token_has_its_loss_in_its_samples_row(model, options):
 
 def test_the_mean_is_over_the_samples_that_have_labels(model):
     expected = sum(float(mean_loss(model, row)) for row in ROWS[:-1]) / (len(ROWS) - 1)
-    assert LossMeter(model, collate).token_losses(ROWS).mean() == pytest.approx(expected, rel=1e-5)
+    assert LossMeter(model, NEXT_TOKENS, collate).token_losses(ROWS).mean() == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_excess_is_clipped_at_each_token_and_averaged_over_tokens(model, other):
-    found = LossMeter(model, collate).token_losses(ROWS)
-    reference = LossMeter(other, collate).token_losses(ROWS)
+    found = LossMeter(model, NEXT_TOKENS, collate).token_losses(ROWS)
+    reference = LossMeter(other, NEXT_TOKENS, collate).token_losses(ROWS)
     over = []
     for row in ROWS:
         pairs = zip(token_losses(model, row), token_losses(other, row), strict=True)
@@ -56,15 +55,15 @@ def test_nothing_labelled_has_neither_a_mean_nor_an_excess():
 
 def test_a_training_model_is_given_back_in_training_mode(model):
     model.train()
-    LossMeter(model, collate).token_losses(ROWS)
+    LossMeter(model, NEXT_TOKENS, collate).token_losses(ROWS)
     assert model.training
     model.eval()
 
 
 def test_losses_from_the_logits_of_a_batch_are_those_of_its_samples(model):
     batch = collate(ROWS)
-    logits_NSV = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-    losses_N, tokens_N = training_losses(logits_NSV, batch["labels"])
-    assert tokens_N.tolist() == num_labelled(ROWS).tolist()
+    outputs = model(batch["input_ids"], attention_mask=batch["attention_mask"])
+    losses_N = NEXT_TOKENS.training_losses(outputs, batch)
+    assert NEXT_TOKENS.counts(batch).tolist() == num_labelled(ROWS).tolist()
     expected = [float(mean_loss(model, row)) for row in ROWS[:-1]]
     assert losses_N.tolist() == pytest.approx([*expected, 0.0], rel=1e-4)

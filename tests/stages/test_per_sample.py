@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from llamafactory_dids.stages.layers import track_layers
-from llamafactory_dids.stages.per_sample import GradientEngine, sample_gradients
-from tests.helpers import collate, cosine, samples, tiny_model, unlabelled, with_lora
+from llamafactory_dids.stages.per_sample import GradientEngine, by_sample, sample_gradients
+from tests.helpers import NEXT_TOKENS, collate, cosine, samples, tiny_model, unlabelled, with_lora
 from tests.reference.gradients import mean_loss, sample_gradient
 
 FAMILIES = ["llama", "gpt2", "qwen2", "mistral"]
 
 
 def engine_gradients(model, tracked, rows) -> torch.Tensor:
-    _, _, pairs = GradientEngine(model, tracked).run(collate(rows))
+    _, _, pairs = GradientEngine(model, tracked, NEXT_TOKENS).run(collate(rows))
     return torch.cat([sample_gradients(x, y).flatten(1) for x, y in pairs], dim=1)
 
 
@@ -61,7 +61,7 @@ def test_the_batch_that_a_sample_came_in_does_not_change_its_gradient(model):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_losses_are_the_models_own_of_each_sample(family):
     model, rows = tiny_model(family), samples(5)
-    losses_N, tokens_N, _ = GradientEngine(model, track_layers(model, 0.25)).run(collate(rows))
+    losses_N, tokens_N, _ = GradientEngine(model, track_layers(model, 0.25), NEXT_TOKENS).run(collate(rows))
     for row, loss, tokens in zip(rows, losses_N, tokens_N, strict=True):
         own = model(input_ids=torch.tensor([row["input_ids"]]), labels=torch.tensor([row["labels"]])).loss
         assert loss.item() == pytest.approx(own.item(), rel=1e-5)
@@ -72,7 +72,7 @@ def test_losses_are_the_models_own_of_each_sample(family):
 def test_a_sample_without_labels_has_no_loss_and_no_gradient_and_leaves_its_neighbours_alone(model):
     rows, tracked = samples(2), track_layers(model, 0.5)
     mixed = [rows[0], unlabelled(), rows[1]]
-    losses_N, tokens_N, _ = GradientEngine(model, tracked).run(collate(mixed))
+    losses_N, tokens_N, _ = GradientEngine(model, tracked, NEXT_TOKENS).run(collate(mixed))
     gradients_NP = engine_gradients(model, tracked, mixed)
     assert losses_N[1] == 0 and tokens_N[1] == 0 and not gradients_NP[1].any()
     assert_same(gradients_NP[[0, 2]], reference_gradients(model, tracked, rows))
@@ -80,7 +80,7 @@ def test_a_sample_without_labels_has_no_loss_and_no_gradient_and_leaves_its_neig
 
 def test_a_batch_without_any_label_has_gradients_of_zero(model):
     tracked = track_layers(model, 0.5)
-    losses_N, tokens_N, _ = GradientEngine(model, tracked).run(collate([unlabelled(4), unlabelled(6)]))
+    losses_N, tokens_N, _ = GradientEngine(model, tracked, NEXT_TOKENS).run(collate([unlabelled(4), unlabelled(6)]))
     assert losses_N.tolist() == [0, 0] and tokens_N.tolist() == [0, 0]
     assert not engine_gradients(model, tracked, [unlabelled(4), unlabelled(6)]).any()
 
@@ -96,7 +96,7 @@ def test_no_parameter_gets_a_gradient_and_one_that_has_keeps_it(model):
     model = copy.deepcopy(model)
     kept = model.model.layers[-1].mlp.down_proj.weight
     kept.grad = torch.full_like(kept, 3.0)
-    GradientEngine(model, track_layers(model, 1.0)).run(collate(samples(2)))
+    GradientEngine(model, track_layers(model, 1.0), NEXT_TOKENS).run(collate(samples(2)))
     assert [weight is kept for weight in model.parameters() if weight.grad is not None] == [True]
     assert (kept.grad == 3.0).all()
 
@@ -105,7 +105,7 @@ def test_each_module_is_in_the_mode_that_it_was_in_even_after_an_error(model):
     model = copy.deepcopy(model).train()
     model.model.layers[0].eval()
     before = [module.training for module in model.modules()]
-    engine = GradientEngine(model, track_layers(model, 0.5))
+    engine = GradientEngine(model, track_layers(model, 0.5), NEXT_TOKENS)
     engine.run(collate(samples(2)))
     assert [module.training for module in model.modules()] == before
     with pytest.raises((IndexError, RuntimeError)):
@@ -125,7 +125,7 @@ def test_it_measures_without_dropout(model):
 
 
 def test_gradients_stay_on_or_off_as_they_were(model):
-    engine = GradientEngine(model, track_layers(model, 0.5))
+    engine = GradientEngine(model, track_layers(model, 0.5), NEXT_TOKENS)
     for enabled in (True, False):
         with torch.set_grad_enabled(enabled):
             engine.run(collate(samples(1)))
@@ -149,6 +149,16 @@ def test_half_precision_activations_give_gradients_in_fp32():
         assert torch.allclose(found_NOI[n], expected_OI, atol=1e-6)
 
 
-def test_an_input_without_a_sample_dimension_is_refused_with_its_shape():
-    with pytest.raises(ValueError, match=r"\(3, 4\)"):
-        sample_gradients(torch.ones(3, 4), torch.ones(3, 5))
+def test_rows_of_a_sample_and_flattened_tokens_come_together_by_sample():
+    values = torch.randn(6, 3, 4)  # of two samples, three views each
+    found = by_sample(values, num_rows=6, num_samples=2)
+    for n in range(2):
+        assert torch.equal(found[n], torch.cat([values[n], values[n + 2], values[n + 4]]))
+    assert torch.equal(by_sample(values.flatten(0, 1), 6, 2), found)
+    assert by_sample(values, 6, 6) is values
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (2, 3, 4, 5), (3, 4, 5)])
+def test_a_shape_that_does_not_tell_samples_apart_is_refused(shape):
+    with pytest.raises(ValueError, match=str(shape).replace("(", r"\(").replace(")", r"\)")):
+        by_sample(torch.ones(shape), num_rows=2, num_samples=2)

@@ -10,7 +10,7 @@ from llamafactory_dids.stages.entries import TrackedEntries
 from llamafactory_dids.stages.layers import track_layers
 from llamafactory_dids.stages.per_sample import GradientEngine
 from llamafactory_dids.stages.signals import Meter, TaskMeasurement, impact_matrix
-from tests.helpers import collate, num_labelled, samples, tiny_model, unlabelled
+from tests.helpers import NEXT_TOKENS, collate, num_labelled, samples, tiny_model, unlabelled
 from tests.reference.gradients import mean_loss, on_block, token_losses, weight_gradients
 
 TASKS = [samples(7, seed=1), samples(4, seed=2), samples(1, seed=3)]
@@ -23,7 +23,9 @@ def model():
 
 def make_meter(model, budget=900, **options) -> Meter:
     tracked = track_layers(model, 0.3)
-    return Meter(GradientEngine(model, tracked), TrackedEntries(tracked, budget, seed=5), collate, **options)
+    return Meter(
+        GradientEngine(model, tracked, NEXT_TOKENS), TrackedEntries(tracked, budget, seed=5), collate, **options
+    )
 
 
 def block_gradient(model, meter, loss) -> torch.Tensor:

@@ -16,7 +16,7 @@ from llamafactory_dids.training import controller as module
 from llamafactory_dids.training.collator import DOMAIN_COLUMN, DomainCollator
 from llamafactory_dids.training.controller import MixtureController
 from llamafactory_dids.training.plan import MixingPlan
-from tests.helpers import collate, num_labelled, samples, tiny_model, unlabelled
+from tests.helpers import NEXT_TOKENS, collate, num_labelled, samples, tiny_model, unlabelled
 
 NAMES = ("math", "code", "chat")
 DOMAINS_N = np.array([0, 1, 2, 1, 0, 2, 2, 1, 0, 2, 2, 2])
@@ -44,6 +44,7 @@ class Run:
             self.model,
             collate,
             ROWS,
+            NEXT_TOKENS,
             samples_per_step=PER_STEP,
             batch_size=2,
             precision=torch.no_grad,  # any context will do
@@ -75,7 +76,7 @@ class Run:
 
     def train_on(self, rows) -> None:
         batch, tokens_N = DomainCollator(collate)(rows), num_labelled(rows)
-        self.controller.observer.watch(batch.pop(DOMAIN_COLUMN), tokens_N, 1 / tokens_N.sum())
+        self.controller.observer.watch(batch.pop(DOMAIN_COLUMN), tokens_N, 1 / tokens_N.sum(), len(rows))
         loss = self.model(**batch, use_cache=False).loss
         self.controller.observer.watch_loss(loss)
         loss.backward()

@@ -1,0 +1,242 @@
+"""What each stage of the host minimises, in the host's own formulas.
+
+A preference or reward stage's loss is of a whole answer, so a sample has one term (`stages/losses.py`). The formulas
+are methods of the host's trainers, called on instances that have their settings and nothing else: a trainer would want
+data and an output folder, and none exists when domains are made.
+
+The reference of a training is the trainer's. Where domains are made it is the proxy itself, so that each log-ratio is
+zero and the gradient is that of the first step of such a training.
+"""
+
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from llamafactory.data import KTODataCollatorWithPadding, PairwiseDataCollatorWithPadding
+from llamafactory.train.dpo.trainer import CustomDPOTrainer
+from llamafactory.train.kto.trainer import CustomKTOTrainer
+from llamafactory.train.rm.trainer import PairwiseTrainer
+from torch import Tensor, nn
+
+from ..stages.batching import Collate, pad_collate
+from ..stages.losses import LanguageModelling, Objective
+
+Batch = Mapping[str, Any]
+
+
+class Preference:
+    """`stage: dpo`: the loss of a pair of answers, by any `pref_loss`; a batch has all chosen rows, then all others.
+
+    The reference is that of `trainer`; without one, the model where it stands.
+    """
+
+    def __init__(self, finetuning_args: Any, device: torch.device, trainer: Any = None) -> None:
+        self.formulas = _instance(
+            CustomDPOTrainer,
+            device,
+            finetuning_args=finetuning_args,
+            beta=finetuning_args.pref_beta,
+            loss_type=finetuning_args.pref_loss,
+            label_smoothing=finetuning_args.dpo_label_smoothing,
+            simpo_gamma=finetuning_args.simpo_gamma,
+            ftx_gamma=finetuning_args.pref_ftx,
+            ld_alpha=finetuning_args.ld_alpha,
+            bco_gemma=0.0,  # refused, since its baseline runs over batches
+            f_divergence_type="reverse_kl",
+            reference_free=False,
+        )
+        self.trainer = trainer
+        self._kept = _keep_losses(trainer, "compute_preference_loss") if trainer is not None else {}
+
+    def counts(self, batch: Batch) -> Tensor:
+        """One for each pair."""
+        return _ones(len(batch["input_ids"]) // 2, batch)
+
+    def terms(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss of each pair, `pref_ftx` included."""
+        policy = self.formulas.concatenated_forward(model, dict(batch))
+        chosen_N, rejected_N = policy["chosen_logps"], policy["rejected_logps"]
+        reference = (
+            (chosen_N.detach(), rejected_N.detach())
+            if self.trainer is None
+            else self.trainer.compute_reference_log_probs(model, dict(batch))
+        )
+        losses_N, _, _ = self.formulas.compute_preference_loss(chosen_N, rejected_N, *reference)
+        losses_N = losses_N - self.formulas.ftx_gamma * policy["chosen_logps_avg"]
+        return losses_N.float(), _every(losses_N)
+
+    def training_losses(self, _outputs: Any, _batch: Batch) -> Tensor:
+        """As the trainer just computed them."""
+        return self._kept["losses"]  # the host adds pref_ftx in place
+
+
+class Feedback:
+    """`stage: kto`: the loss of an answer that is wanted or not.
+
+    Its baseline, the divergence from the reference, is estimated on the batch at hand, in training and in a measurement
+    alike; it has no gradient. Where domains are made it is zero, as the policy is the reference.
+    """
+
+    def __init__(self, finetuning_args: Any, device: torch.device, trainer: Any = None) -> None:
+        self.formulas = _instance(
+            CustomKTOTrainer,
+            device,
+            beta=finetuning_args.pref_beta,
+            desirable_weight=finetuning_args.kto_chosen_weight,
+            undesirable_weight=finetuning_args.kto_rejected_weight,
+            loss_type="kto",
+            calculate_KL=True,
+        )
+        self.trainer = trainer
+        self._kept = _keep_losses(trainer, "kto_loss") if trainer is not None else {}
+
+    def counts(self, batch: Batch) -> Tensor:
+        """One for each answer."""
+        return _ones(len(batch["input_ids"]), batch)
+
+    def terms(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss of each answer, weighted by `kto_chosen_weight` or `kto_rejected_weight`."""
+        tags_N = batch["kto_tags"]
+        if self.trainer is None:
+            _, logps_N, _ = self.formulas.forward(model, batch)
+            chosen, rejected, divergence = logps_N[tags_N], logps_N[~tags_N], logps_N.detach()
+            reference = (chosen.detach(), rejected.detach(), divergence)
+        else:
+            chosen, rejected, _, _, divergence, _ = self.formulas.concatenated_forward(model, batch)
+            reference = self.trainer.compute_reference_log_probs(model, batch)
+        losses_N, _, _, _ = self.formulas.kto_loss(chosen, rejected, divergence, *reference)
+        return _in_batch_order(losses_N, tags_N).float(), _every(losses_N)
+
+    def training_losses(self, _outputs: Any, batch: Batch) -> Tensor:
+        """As the trainer just computed them."""
+        return _in_batch_order(self._kept["losses"], batch["kto_tags"])
+
+
+class Reward:
+    """`stage: rm`: how far the value head puts the chosen answer above the other; all chosen rows first."""
+
+    def __init__(self, finetuning_args: Any, device: torch.device, trainer: Any = None) -> None:
+        self.formulas = _instance(PairwiseTrainer, device)
+
+    def counts(self, batch: Batch) -> Tensor:
+        """One for each pair."""
+        return _ones(len(batch["input_ids"]) // 2, batch)
+
+    def terms(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss of each pair."""
+        inputs = {key: value for key, value in batch.items() if key != "labels"}  # the model would add its own loss
+        _, outputs = self.formulas.compute_loss(model, inputs, return_outputs=True)
+        losses_N = self._losses(outputs)
+        return losses_N, _every(losses_N)
+
+    def training_losses(self, outputs: Any, _batch: Batch) -> Tensor:
+        """From the scores that are there already."""
+        return self._losses(outputs).detach()
+
+    def _losses(self, outputs: Any) -> Tensor:
+        _, chosen_N, rejected_N = outputs
+        return -F.logsigmoid(chosen_N.float() - rejected_N.float()).reshape(-1)
+
+
+def _instance(trainer_class: type, device: torch.device, **settings: Any) -> Any:
+    """An instance for its formulas alone; a mean over the ranks is of the one that asks, since ranks measure apart."""
+    made = object.__new__(trainer_class)
+    accelerator = SimpleNamespace(device=device, gather_for_metrics=lambda value: value)
+    vars(made).update(settings, accelerator=accelerator)
+    return made
+
+
+def _keep_losses(trainer: Any, formula: str) -> dict[str, Tensor]:
+    """Where the losses of the trainer's last batch are, as its `formula`, which gives them first, returned them."""
+    host, kept = getattr(trainer, formula), {}
+
+    def keeping(*args: Any, **kwargs: Any) -> Any:
+        result = host(*args, **kwargs)
+        kept["losses"] = result[0].detach()
+        return result
+
+    setattr(trainer, formula, keeping)
+    return kept
+
+
+def _in_batch_order(losses_N: Tensor, tags_N: Tensor) -> Tensor:
+    """From all wanted answers first to the order of the batch."""
+    order_N = torch.cat([tags_N.nonzero(), (~tags_N).nonzero()]).squeeze(1)
+    return torch.zeros_like(losses_N).index_put((order_N,), losses_N)
+
+
+def _ones(count: int, batch: Batch) -> Tensor:
+    return torch.ones(count, dtype=torch.int64, device=batch["input_ids"].device)
+
+
+def _every(losses_N: Tensor) -> Tensor:
+    return torch.arange(len(losses_N), device=losses_N.device)
+
+
+# --- by stage ----------------------------------------------------------------------------------------------
+
+
+class Stage(NamedTuple):
+    """What a stage minimises (None: next tokens), its collator, and the keys of its loss.
+
+    `refused` are keys that must be zero: they make a sample's loss depend on the batch that it came in.
+    """
+
+    objective: Callable[..., Objective] | None = None
+    collator: Any = None
+    keys: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+    value_head: bool = False
+
+
+STAGES = {
+    "pt": Stage(),
+    "sft": Stage(),
+    "dpo": Stage(
+        Preference,
+        PairwiseDataCollatorWithPadding,
+        ("pref_loss", "pref_beta", "pref_ftx", "dpo_label_smoothing", "simpo_gamma", "ld_alpha"),
+        refused=("pref_bco_weight",),
+    ),
+    "kto": Stage(
+        Feedback,
+        KTODataCollatorWithPadding,
+        ("pref_beta", "kto_chosen_weight", "kto_rejected_weight"),
+        refused=("pref_ftx",),
+    ),
+    "rm": Stage(Reward, PairwiseDataCollatorWithPadding, value_head=True),
+}
+
+
+def stage_of(finetuning_args: Any) -> Stage:
+    """The run's stage, whose name the checks have let pass."""
+    return STAGES[finetuning_args.stage]
+
+
+def objective(finetuning_args: Any, device: torch.device, trainer: Any = None) -> Objective:
+    """What the run minimises; `trainer` has the reference, where there is one."""
+    make = stage_of(finetuning_args).objective
+    return make(finetuning_args, device, trainer) if make else LanguageModelling()
+
+
+def of_trainer(trainer: Any) -> Objective:
+    """What a trainer of the host minimises."""
+    return objective(trainer.finetuning_args, trainer.accelerator.device, trainer)
+
+
+def collate(finetuning_args: Any, template: Any, tokenizer: Any, processor: Any) -> Collate:
+    """A batch of tokenised samples, for a model that is not in a trainer's hands."""
+    collator = stage_of(finetuning_args).collator
+    if collator is None:
+        return pad_collate(tokenizer.pad_token_id)
+    return collator(template=template, model=None, tokenizer=tokenizer, processor=processor)  # type: ignore[no-any-return]
+
+
+def identity(finetuning_args: Any) -> dict[str, Any]:
+    """What decides a gradient besides model and data; nothing where the data's own stage says all."""
+    stage = stage_of(finetuning_args)
+    if stage.objective is None:
+        return {}
+    return {"objective": finetuning_args.stage, **{key: getattr(finetuning_args, key) for key in stage.keys}}

@@ -1,0 +1,200 @@
+"""Stages whose loss is of whole answers: what is measured of a sample is the host's own loss of it."""
+
+import itertools
+import json
+import shutil
+
+import pytest
+import torch
+
+from llamafactory_dids.integration import objectives
+from llamafactory_dids.stages.entries import TrackedEntries
+from llamafactory_dids.stages.loss_meter import LossMeter
+from llamafactory_dids.stages.per_sample import GradientEngine, sample_gradients
+from llamafactory_dids.training.collator import COLUMNS
+from llamafactory_dids.training.sampler import MixtureSampler
+from tests.integration.preferences import make_preferences, preference_arguments
+from tests.integration.support import SOURCES, World, module_of, refusal, train
+from tests.reference.gradients import weight_gradients
+
+pytestmark = pytest.mark.integration
+
+LORA = {"finetuning_type": "lora", "lora_rank": 4, "learning_rate": 5e-2}
+WAYS = {
+    "dpo": {"pref_ftx": 0.3, "dpo_label_smoothing": 0.1},
+    "dpo-ipo": {"pref_loss": "ipo", "pref_beta": 0.5},
+    "dpo-orpo": {"pref_loss": "orpo"},
+    "dpo-simpo": {"pref_loss": "simpo", "finetuning_type": "freeze", "freeze_trainable_layers": 1},
+    "dpo-lora": LORA,
+    "kto": {"kto_rejected_weight": 0.7},
+    "kto-lora": LORA,
+    "rm": {},
+    "rm-lora": LORA,
+}
+STAGES = ["dpo", "kto", "rm"]
+
+
+@pytest.fixture(scope="module")
+def preferences(world, tmp_path_factory):
+    return make_preferences(world, tmp_path_factory.mktemp("preferences") / "data")
+
+
+@pytest.fixture(scope="module")
+def still_world(world, tmp_path_factory):
+    """A world whose model's value head has no dropout, so that a batch has the same loss in training."""
+    copied = World(tmp_path_factory.mktemp("still") / "world")
+    shutil.copytree(world.folder, copied.folder)
+    path = copied.model / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"summary_dropout_prob": 0.0}))
+    return copied
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def run(request, still_world, preferences, tmp_path_factory):
+    stage, folder = request.param.split("-")[0], tmp_path_factory.mktemp(request.param)
+    return train(preference_arguments(still_world, preferences, folder, stage, **WAYS[request.param]))
+
+
+def still_run(world, data, folder, stage, **changes):
+    """A run of a model that does not move, without an update; and the samples that it trained on."""
+    still = {"learning_rate": 0.0, "dids_update_samples": 1000, "dids_domains": "source", "max_steps": 6}
+    ran = train(preference_arguments(world, data, folder, stage, **{**still, **changes}))
+    plan, history = ran.trainer.mixture.plan, ran.trainer.mixture.sampler.history
+    again = MixtureSampler(plan.domains_N, plan.mixer.init().probabilities_D, seed=plan.seed, epoch_size=1000)
+    again.history = history
+    return ran, list(itertools.islice(iter(again), 24))
+
+
+def rows_by_domain(ran, drawn):
+    rows, domains_N = ran.trainer.train_dataset, ran.trainer.mixture.plan.domains_N
+    names = range(len(ran.trainer.mixture.plan.domain_names))
+    return {d: [rows[i] for i in drawn if domains_N[i] == d] for d in names}
+
+
+def batch_of(ran, count=5):
+    """The first rows of each data set, as the host's collator makes a batch of them, and the same one by one."""
+    rows = [ran.trainer.train_dataset[i] for i in range(0, 60, 60 // count)]
+    bare = [{key: value for key, value in row.items() if key not in COLUMNS} for row in rows]
+    collate = ran.trainer.data_collator.inner
+    return collate([dict(row) for row in bare]), [collate([dict(row)]) for row in bare]
+
+
+def test_it_trains_and_its_mixture_moves(run):
+    assert [line["step"] for line in run.lines] == [0, 2, 4, 6, 8]
+    assert run.probabilities[0] != run.probabilities[-1]
+    assert all(loss == loss for line in run.lines for loss in line["task_loss"].values())
+
+
+def own_losses(trainer, batch, alone):
+    """The host's loss of each sample, with its graph."""
+    model = trainer.model
+    if hasattr(trainer, "kto_loss"):  # its baseline is of the whole batch
+        policy = trainer.concatenated_forward(model, batch)
+        reference = trainer.compute_reference_log_probs(model, batch)
+        losses = iter(trainer.kto_loss(policy[0], policy[1], policy[4], *reference)[0])
+        order = sorted(range(len(alone)), key=lambda n: not batch["kto_tags"][n])
+        return [loss for _, loss in sorted(zip(order, losses, strict=True), key=lambda pair: pair[0])]
+    if hasattr(trainer, "dpo_loss"):
+        return [trainer.get_batch_loss_metrics(model, dict(one))[0] for one in alone]
+    model.eval()
+    return [trainer.compute_loss(model, dict(one)) for one in alone]
+
+
+def test_gradients_and_losses_of_samples_are_autograds_of_the_hosts_loss_of_each(run):
+    trainer, observer = run.trainer, run.trainer.mixture.observer
+    trainer.model.eval()
+    engine, (batch, alone) = observer.meter.engine, batch_of(run)
+    losses_N, counts_N, pairs = engine.run(batch)
+    found_NP = torch.cat([sample_gradients(x, y).flatten(1) for x, y in pairs], dim=1)
+    assert counts_N.tolist() == [1] * len(alone)
+    for n, loss in enumerate(own_losses(trainer, batch, alone)):
+        gradients = weight_gradients(trainer.model, engine.tracked.layers, loss)
+        expected_P = torch.cat([gradient.flatten() for gradient in gradients])
+        assert losses_N[n].item() == pytest.approx(loss.item(), rel=1e-4)
+        assert expected_P.norm() > 0
+        torch.testing.assert_close(found_NP[n], expected_P, rtol=1e-3, atol=1e-4 * float(expected_P.abs().max()))
+
+
+@pytest.mark.parametrize("way", ["dpo", "dpo-lora", "kto", "kto-lora", "rm", "rm-lora"])
+def test_running_domain_gradients_are_fresh_ones_of_the_same_samples_at_a_still_model(
+    way, still_world, preferences, tmp_path
+):
+    stage, _, lora = way.partition("-")
+    changes = {**(LORA if lora else {}), "learning_rate": 0.0, "gradient_accumulation_steps": 2, "max_steps": 3}
+    ran, drawn = still_run(still_world, preferences, tmp_path, stage, **changes)
+    observer = ran.trainer.mixture.observer
+    means_DP, known_D = observer.running.close_window()
+    for domain, rows in rows_by_domain(ran, drawn).items():
+        fresh_P = observer.meter.domain(rows)
+        assert known_D[domain] and fresh_P.norm() > 0
+        torch.testing.assert_close(means_DP[domain], fresh_P, rtol=1e-3, atol=1e-4 * float(fresh_P.abs().max()))
+
+
+@pytest.mark.parametrize("way", ["dpo", "kto", "rm"])
+def test_losses_of_training_batches_are_those_of_their_samples(way, still_world, preferences, tmp_path):
+    changes = {"mix_strategy": "odm", "dids_tasks": None, **({"pref_ftx": 0.5} if way == "dpo" else {})}
+    ran, drawn = still_run(still_world, preferences, tmp_path, way, **changes)
+    observer = ran.trainer.mixture.observer
+    means_D = observer.domain_losses.close_window()
+    meter = LossMeter(ran.trainer.model, observer.objective, observer._loss_meter.collate)
+    for domain, rows in rows_by_domain(ran, drawn).items():
+        assert means_D[domain] == pytest.approx(meter.token_losses(rows).mean(), rel=1e-4)
+
+
+@pytest.mark.parametrize("stage", ["dpo", "kto"])
+def test_domains_are_made_of_the_gradient_that_a_training_starts_with(stage, still_world, preferences, tmp_path):
+    ran, _ = still_run(still_world, preferences, tmp_path, stage)
+    engine, (batch, _) = ran.trainer.mixture.observer.meter.engine, batch_of(ran)
+    alone = objectives.objective(ran.trainer.finetuning_args, torch.device("cpu"))
+    entries = TrackedEntries(engine.tracked, 10**6, 0)
+
+    def gradients(objective):
+        _, _, pairs = GradientEngine(ran.trainer.model, engine.tracked, objective).run(batch)
+        return torch.cat([entries.gradients(i, x, y) for i, (x, y) in enumerate(pairs)], dim=1)
+
+    expected_NP = gradients(engine.objective)
+    assert expected_NP.norm() > 0
+    torch.testing.assert_close(gradients(alone), expected_NP, rtol=1e-3, atol=1e-4 * float(expected_NP.abs().max()))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_offline_strategys_proxy_runs_are_of_the_same_stage(stage, still_world, preferences, tmp_path):
+    changes = {"mix_strategy": "doremi", "dids_domains": "source"}
+    ran = train(preference_arguments(still_world, preferences, tmp_path, stage, **changes))
+    assert {path.stem for path in (ran.dids / "proxy_runs").iterdir()} == {"reference", "proxy"}
+    assert len(set(ran.probabilities[0].values())) > 1
+
+
+def test_kto_keeps_the_answers_that_its_baseline_is_estimated_on_and_knows_rows_that_stay(
+    still_world, preferences, tmp_path
+):
+    path = preferences / "pairs_judged.json"
+    before = path.read_text()
+    rows = json.loads(before)
+    unjudged = [{**row, "wanted": None} if i % 7 == 2 else row for i, row in enumerate(rows)]  # the host drops these
+    path.write_text(json.dumps(unjudged))
+    try:
+        ours = preference_arguments(still_world, preferences, tmp_path, "kto", dids_domains="source")
+        theirs = {k: v for k, v in ours.items() if not k.startswith("dids_")} | {"mix_strategy": "concat"}
+        found, host = (module_of(values)[0]["train_dataset"] for values in (ours, theirs))
+    finally:
+        path.write_text(before)
+    columns = ["input_ids", "labels", "kl_input_ids", "kl_labels", "kto_tags"]
+    assert found.select_columns(columns).to_list() == host.select_columns(columns).to_list()
+    assert len(found) == sum(SOURCES.values()) - sum(row["wanted"] is None for row in unjudged)
+    assert all(kl != own for kl, own in zip(found["kl_labels"][:20], found["labels"][:20], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes", "told"),
+    [
+        ("ppo", {"reward_model": "somewhere", "finetuning_type": "lora"}, "stage: got 'ppo', allowed with "),
+        ("dpo", {"pref_bco_weight": 0.5}, "pref_bco_weight: got 0.5, allowed with stage dpo"),
+        ("kto", {"pref_ftx": 0.5}, "pref_ftx: got 0.5, allowed with stage kto"),
+        ("rm", {"packing": True}, "packing: got True, allowed with stage rm: false"),
+    ],
+)
+def test_a_loss_that_is_not_of_one_sample_is_refused_before_anything_loads(
+    stage, changes, told, still_world, preferences, tmp_path
+):
+    assert refusal(preference_arguments(still_world, preferences, tmp_path, stage, **changes)).startswith(told)
