@@ -13,7 +13,7 @@ from ..artifacts.gradient_store import GradientStore
 from ..config import MixingConfig
 from ..errors import DidsError
 from ..stages import ranks
-from ..stages.cluster import central_samples, cluster_domains, domain_shares, read_features
+from ..stages.cluster import StoredFeatures, central_samples, cluster_domains, domain_shares
 from .features import feature_source, feature_store
 from .samples import TokenisedSamples
 from .settings import Settings, cache_folder
@@ -106,13 +106,14 @@ def _cluster(
     group_N, groups = _groups(config, samples)
     index = {group: i for i, group in enumerate(groups)}
     groups_N = np.array([index[group] for group in group_N], dtype=np.int64)
-    features_NK, written_N = read_features(store, config.dids_normalize)
+    features = StoredFeatures(store, config.dids_normalize)
+    written_N = features.written_N
     if lost := int((~written_N).sum()):
         logger.warning(
             "%d of %d samples have no features and join their dataset's largest domain", lost, len(written_N)
         )
     domains_N = cluster_domains(
-        features_NK, written_N, groups_N, shares, min_size=config.dids_min_domain_size, seed=seed
+        features, written_N, groups_N, shares, min_size=config.dids_min_domain_size, seed=seed
     )
     names = _names(domains_N, groups_N, groups)
     if len(names) < config.dids_num_domains:
@@ -122,7 +123,7 @@ def _cluster(
             config.dids_num_domains,
             config.dids_min_domain_size,
         )
-    central = central_samples(features_NK, written_N, domains_N, TYPICAL_TEXTS)
+    central = central_samples(features, written_N, domains_N, TYPICAL_TEXTS)
     texts = {name: [samples.text(i) for i in rows] for name, rows in zip(names, central, strict=True)}
     return DomainMap(names, samples.keys, samples.sources, domains_N, texts, inputs)
 

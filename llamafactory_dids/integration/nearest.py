@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..artifacts.domain_map import DomainMap
 from ..errors import DidsError
-from ..stages.cluster import nearest_domain_counts, read_features
+from ..stages.cluster import StoredFeatures, nearest_domain_counts
 from .features import feature_source, feature_store
 from .lookup import UNKNOWN, MapLookup
 from .randomness import undisturbed
@@ -36,19 +36,20 @@ def nearest_task_samples(
     if not settings.tasks:
         raise DidsError("dids_tasks: got none, allowed: at least one dataset name (or eval_dataset)")
     samples = proxy_samples(settings, source)
-    features_NK, written_N = _features(settings, source, samples)
+    features = _features(settings, source, samples)
     domains_N = np.array(MapLookup(domain_map).domains(samples.sources, samples.keys), dtype=np.int64)
-    written_N &= domains_N != UNKNOWN  # of a domain that no training row is left of
+    kept_N = features.written_N & (domains_N != UNKNOWN)  # the others are of a domain that no training row is left of
     observed = copy.copy(source)
     observed.aligned = {}
-    others_MK, found_M = _features(settings, observed, _task_samples(settings, observed, choose))
-    return nearest_domain_counts(features_NK, written_N, domains_N, len(domain_map.names), others_MK[found_M])
+    others = _features(settings, observed, _task_samples(settings, observed, choose))
+    others_MK = others(np.flatnonzero(others.written_N))
+    return nearest_domain_counts(features, kept_N, domains_N, len(domain_map.names), others_MK)
 
 
-def _features(settings: Settings, source: "DataSource", samples: TokenisedSamples) -> Any:
+def _features(settings: Settings, source: "DataSource", samples: TokenisedSamples) -> StoredFeatures:
     features = feature_source(settings, source, samples)
     store = feature_store(settings, features, features.inputs(), len(samples.keys))
-    return read_features(store, settings.config.dids_normalize)
+    return StoredFeatures(store, settings.config.dids_normalize)
 
 
 def _task_samples(settings: Settings, source: "DataSource", choose: Callable[[Any], Any]) -> TokenisedSamples:

@@ -1,15 +1,28 @@
-"""Domains from gradients: k-means inside each source, or over all of them (section 4.1, method section 1.6)."""
+"""Domains from gradients: k-means inside each source, or over all of them (section 4.1, method section 1.6).
 
-from collections.abc import Sequence
-from typing import Any
+The features stay where they are and are read a block at a time: k-means is trained on a bounded sample of them, and the
+others are assigned in passing. So memory depends on the number of domains and not on that of the samples: at most
+`MAX_POINTS` rows a domain in fp32, 1.2 GB for 1,152 domains of 1,024 dims.
+
+Shapes: `N` samples, `M` of them, `K` dims, `C` clusters, `D` domains.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 
 from ..artifacts.gradient_store import GradientStore
 from ..errors import DidsError, refuse
 
-Features = NDArray[np.float32]
+Features: TypeAlias = NDArray[np.float32]
+Indices: TypeAlias = NDArray[np.int64]
+Read: TypeAlias = Callable[[Indices], Features]  # rows by ascending index; an array's `__getitem__` is one
+
+MAX_POINTS = 256  # rows a cluster that k-means is trained on; more change the centroids little
+_BLOCK = 1 << 15  # rows read at a time, 128 MiB at 1,024 dims
 
 
 def domain_shares(sizes_S: Sequence[int], num_domains: int, how: str) -> list[int]:
@@ -31,26 +44,37 @@ def domain_shares(sizes_S: Sequence[int], num_domains: int, how: str) -> list[in
     return [int(share) for share in shares]
 
 
-def read_features(store: GradientStore, normalize: bool) -> tuple[Features, NDArray[np.bool_]]:
-    """All rows (N, K) in fp32, of unit length or as long as they were, and which are written (N)."""
-    features_NK = np.zeros((store.num_rows, store.dim), dtype=np.float32)
-    written_N = np.zeros(store.num_rows, dtype=np.bool_)
-    for rows, unit_RK, norm_R, written_R in store.read_parts():
-        block = unit_RK.astype(np.float32)
-        features_NK[rows.start : rows.stop] = block if normalize else block * norm_R[:, None]
-        written_N[rows.start : rows.stop] = written_R
-    return features_NK, written_N
+class StoredFeatures:
+    """The rows of a store in fp32, of unit length or as long as they were; `written_N` says which have any."""
+
+    def __init__(self, store: GradientStore, normalize: bool) -> None:
+        self.store = store
+        parts = [(norm_R, written_R) for _, _, norm_R, written_R in store.read_parts()]
+        self.written_N = np.concatenate([written_R for _, written_R in parts])
+        self._norm_N = None if normalize else np.concatenate([norm_R for norm_R, _ in parts])
+
+    def __call__(self, indices_M: Indices) -> Features:
+        """Rows (M, K) by ascending index."""
+        features_MK = np.empty((len(indices_M), self.store.dim), dtype=np.float32)
+        parts_M = indices_M // self.store.part_rows
+        bounds = [*np.flatnonzero(np.diff(parts_M, prepend=-1)), len(indices_M)]
+        for start, stop in zip(bounds, bounds[1:], strict=False):
+            part = int(parts_M[start])
+            features_MK[start:stop] = self.store.read_part(part)[0][indices_M[start:stop] - part * self.store.part_rows]
+        if self._norm_N is not None:
+            features_MK *= self._norm_N[indices_M][:, None]
+        return features_MK
 
 
 def cluster_domains(
-    features_NK: Features,
+    read: Read,
     written_N: NDArray[np.bool_],
-    sources_N: NDArray[np.int64],
+    sources_N: Indices,
     shares: Sequence[int],
     *,
     min_size: int,
     seed: int,
-) -> NDArray[np.int64]:
+) -> Indices:
     """A domain for each sample, shape N: source after source, each source's domains from large to small.
 
     A sample without a gradient joins its source's largest domain.
@@ -63,101 +87,143 @@ def cluster_domains(
             raise DidsError(f"dataset number {source} has no training samples")
         usable = members[written_N[members]]
         labels_N[members] = first  # the largest comes first
-        labels_N[usable] = first + kmeans_labels(features_NK[usable], share, min_size=min_size, seed=seed + source)
+        labels_N[usable] = first + kmeans_labels(read, usable, share, min_size=min_size, seed=seed + source)
         first = int(labels_N[members].max()) + 1
     return labels_N
 
 
-def kmeans_labels(features_NK: Features, num_clusters: int, *, min_size: int, seed: int) -> NDArray[np.int64]:
-    """k-means labels, shape N, numbered from the largest cluster to the smallest, none below `min_size`.
+def kmeans_labels(read: Read, rows_M: Indices, num_clusters: int, *, min_size: int, seed: int) -> Indices:
+    """k-means labels of these rows, shape M, numbered from the largest cluster to the smallest, none below `min_size`.
 
     An empty cluster is dropped; one that is too small joins the nearest, the smallest first.
     """
-    if num_clusters == 1 or len(features_NK) <= min_size:
-        return np.zeros(len(features_NK), dtype=np.int64)
-    centroids_CK = _train(features_NK, min(num_clusters, len(features_NK)), seed)
-    labels_N = _nearest(features_NK, centroids_CK)
-    labels_N = _merge_small(features_NK, labels_N, len(centroids_CK), min_size)
-    sizes = np.bincount(labels_N)
+    if num_clusters == 1 or len(rows_M) <= min_size:
+        return np.zeros(len(rows_M), dtype=np.int64)
+    index = _index(_train(read, rows_M, min(num_clusters, len(rows_M)), seed))
+    labels_M = np.empty(len(rows_M), dtype=np.int64)
+    sums_CK = np.zeros((index.ntotal, index.d))
+    for block, features_BK in _blocks(read, rows_M):
+        labels_M[block] = _nearest(index, features_BK)
+        sums_CK += _sums(features_BK, labels_M[block], index.ntotal)
+    labels_M = _merge_small(labels_M, sums_CK, min_size)
+    sizes = np.bincount(labels_M)
     order = sorted(np.flatnonzero(sizes), key=lambda label: (-sizes[label], label))
     rank_of = np.zeros(len(sizes), dtype=np.int64)
     rank_of[order] = np.arange(len(order))
-    return rank_of[labels_N]
+    return rank_of[labels_M]
 
 
-def _train(features_NK: Features, num_clusters: int, seed: int) -> Features:
+def _train(read: Read, rows_M: Indices, num_clusters: int, seed: int) -> Features:
+    """The centroids (C, K) of one k-means from k-means++, which finds small groups that a random start can miss."""
+    if len(rows_M) > MAX_POINTS * num_clusters:
+        chosen = np.random.default_rng(seed).choice(len(rows_M), MAX_POINTS * num_clusters, replace=False)
+        rows_M = rows_M[np.sort(chosen)]
     faiss = _faiss()
-    gpu = bool(getattr(faiss, "get_num_gpus", lambda: 0)())
+    features_MK = np.ascontiguousarray(read(rows_M))
     trainer = faiss.Kmeans(
-        features_NK.shape[1],
+        features_MK.shape[1],
         num_clusters,
         niter=25,
-        nredo=3,
         seed=seed % 2**31,  # a C int
-        gpu=gpu,
+        gpu=bool(getattr(faiss, "get_num_gpus", lambda: 0)()),
+        init_method=faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS,
         min_points_per_centroid=1,
+        max_points_per_centroid=MAX_POINTS,
     )
-    trainer.train(np.ascontiguousarray(features_NK))
+    trainer.train(features_MK)
     return np.asarray(trainer.centroids, dtype=np.float32)
 
 
-def _nearest(features_NK: Features, centroids_CK: Features) -> NDArray[np.int64]:
-    index = _faiss().IndexFlatL2(features_NK.shape[1])
+def _index(centroids_CK: Features) -> Any:
+    index = _faiss().IndexFlatL2(centroids_CK.shape[1])
     index.add(np.ascontiguousarray(centroids_CK))
-    _, labels = index.search(np.ascontiguousarray(features_NK), 1)
+    return index
+
+
+def _nearest(index: Any, features_BK: Features) -> Indices:
+    _, labels = index.search(np.ascontiguousarray(features_BK), 1)
     return np.asarray(labels[:, 0], dtype=np.int64)
 
 
-def _merge_small(
-    features_NK: Features, labels_N: NDArray[np.int64], num_clusters: int, min_size: int
-) -> NDArray[np.int64]:
-    sizes = np.bincount(labels_N, minlength=num_clusters)
-    sums_CK = np.zeros((num_clusters, features_NK.shape[1]))
-    np.add.at(sums_CK, labels_N, features_NK)
+def _blocks(read: Read, rows_M: Indices) -> Iterator[tuple[slice, Features]]:
+    """The features of the rows, a bounded number of them at a time, and their places among `rows_M`."""
+    for start in range(0, len(rows_M), _BLOCK):
+        block = slice(start, min(start + _BLOCK, len(rows_M)))
+        yield block, read(rows_M[block])
+
+
+def _sums(features_BK: Features, labels_B: Indices, num_clusters: int) -> NDArray[np.float64]:
+    """The sum of the rows of each cluster, shape (C, K)."""
+    ones_CB = csr_matrix(
+        (np.ones(len(labels_B)), (labels_B, np.arange(len(labels_B)))), shape=(num_clusters, len(labels_B))
+    )
+    sums_CK: NDArray[np.float64] = ones_CB @ features_BK
+    return sums_CK
+
+
+def _merge_small(labels_M: Indices, sums_CK: NDArray[np.float64], min_size: int) -> Indices:
+    """The labels after each cluster that is too small has joined the one whose mean is nearest."""
+    sizes = np.bincount(labels_M, minlength=len(sums_CK))
+    joined = np.arange(len(sums_CK))
     while np.count_nonzero(sizes) > 1:
         small = min(np.flatnonzero(sizes), key=lambda c: (sizes[c], c))
         if sizes[small] >= min_size:
             break
-        others = np.flatnonzero((sizes > 0) & (np.arange(num_clusters) != small))
+        others = np.flatnonzero((sizes > 0) & (np.arange(len(sizes)) != small))
         means = sums_CK[others] / sizes[others, None]
         into = others[np.linalg.norm(means - sums_CK[small] / sizes[small], axis=1).argmin()]
-        labels_N = np.where(labels_N == small, into, labels_N)
+        joined[joined == small] = into
         sizes[into] += sizes[small]
         sums_CK[into] += sums_CK[small]
         sizes[small] = 0
-    return labels_N
+    return joined[labels_M]
 
 
-def central_samples(
-    features_NK: Features, written_N: NDArray[np.bool_], domains_N: NDArray[np.int64], count: int
-) -> list[list[int]]:
-    """For each domain the samples nearest its mean, nearest first."""
+def domain_means(
+    read: Read, written_N: NDArray[np.bool_], domains_N: Indices, num_domains: int
+) -> tuple[Features, NDArray[np.int64]]:
+    """The mean (D, K) of each domain's samples that have features, and how many those are (D)."""
+    rows_M = np.flatnonzero(written_N)
+    counts_D = np.bincount(domains_N[rows_M], minlength=num_domains)
+    sums_DK: Any = 0.0
+    for block, features_BK in _blocks(read, rows_M):
+        sums_DK = sums_DK + _sums(features_BK, domains_N[rows_M[block]], num_domains)
+    if not len(rows_M):
+        return np.zeros((num_domains, 1), dtype=np.float32), counts_D
+    return (sums_DK / np.maximum(counts_D, 1)[:, None]).astype(np.float32), counts_D
+
+
+def central_samples(read: Read, written_N: NDArray[np.bool_], domains_N: Indices, count: int) -> list[list[int]]:
+    """For each domain the samples nearest its mean, nearest first; one without any features has its first ones."""
+    num_domains = int(domains_N.max()) + 1
+    means_DK, counts_D = domain_means(read, written_N, domains_N, num_domains)
+    distance_N = np.where(written_N, 0.0, np.inf)
+    rows_M = np.flatnonzero(written_N)
+    for block, features_BK in _blocks(read, rows_M):
+        rows_B = rows_M[block]
+        distance_N[rows_B] = np.linalg.norm(features_BK - means_DK[domains_N[rows_B]], axis=1)
     central: list[list[int]] = []
-    for domain in range(int(domains_N.max()) + 1):
+    for domain in range(num_domains):
         members = np.flatnonzero(domains_N == domain)
-        usable = members[written_N[members]] if written_N[members].any() else members
-        distance = np.linalg.norm(features_NK[usable] - features_NK[usable].mean(axis=0), axis=1)
-        central.append([int(i) for i in usable[np.argsort(distance, kind="stable")[:count]]])
+        nearest = members[np.argsort(distance_N[members], kind="stable")]
+        central.append(nearest[: min(count, counts_D[domain] or count)].tolist())
     return central
 
 
 def nearest_domain_counts(
-    features_NK: Features,
+    read: Read,
     written_N: NDArray[np.bool_],
-    domains_N: NDArray[np.int64],
+    domains_N: Indices,
     num_domains: int,
     others_MK: Features,
 ) -> NDArray[np.int64]:
-    """How many of M other samples are nearest to each domain's centroid, shape D.
+    """How many of M other samples are nearest to each domain's mean, shape D.
 
-    A centroid is the mean of a domain's samples that have features; a domain without any is nearest to none.
+    A domain without any sample that has features is nearest to none.
     """
-    counts_D = np.bincount(domains_N[written_N], minlength=num_domains)
-    sums_DK = np.zeros((num_domains, features_NK.shape[1]))
-    np.add.at(sums_DK, domains_N[written_N], features_NK[written_N])
+    means_DK, counts_D = domain_means(read, written_N, domains_N, num_domains)
     present = np.flatnonzero(counts_D)
-    centroids_CK = (sums_DK[present] / counts_D[present, None]).astype(np.float32)
-    return np.bincount(present[_nearest(others_MK, centroids_CK)], minlength=num_domains)
+    return np.bincount(present[_nearest(_index(means_DK[present]), others_MK)], minlength=num_domains)
 
 
 def _faiss() -> Any:

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from llamafactory_dids.artifacts.gradient_store import open_store
-from llamafactory_dids.stages.cluster import read_features
+from llamafactory_dids.stages.cluster import StoredFeatures
 from tests.integration.support import arguments, module_of, our_log, refusal, tuner
 
 pytestmark = [
@@ -82,8 +82,9 @@ def test_each_row_is_the_encoders_embedding_of_prompt_and_response(made, world, 
     from sentence_transformers import SentenceTransformer
 
     values, plan = made
-    features_NK, written_N = read_features(store_of(values), normalize=False)
-    assert features_NK.shape == (270, DIM) and written_N.all()
+    features = StoredFeatures(store_of(values), normalize=False)
+    features_NK = features(np.arange(270))
+    assert features_NK.shape == (270, DIM) and features.written_N.all()
     texts = []
     for source in ("sums", "pairs", "noise"):
         for row in json.loads((world.data / f"{source}.json").read_text()):

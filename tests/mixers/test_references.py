@@ -89,7 +89,8 @@ def test_importance_is_the_histogram_of_the_nearest_centroids(rng):
     domains_N = np.arange(60) % D
     centroids = [features_NK[domains_N == domain].mean(axis=0).tolist() for domain in range(D)]
     expected = gradients.importance(task_samples_NK.tolist(), centroids)
-    counts_D = nearest_domain_counts(features_NK, np.ones(60, dtype=bool), domains_N, D, task_samples_NK)
+    read, written_N = features_NK.__getitem__, np.ones(60, dtype=bool)
+    counts_D = nearest_domain_counts(read, written_N, domains_N, D, task_samples_NK)
     assert create("importance", D, T, task_samples_D=counts_D).init().probabilities_D == pytest.approx(expected)
     floored_D = create("importance", D, T, task_samples_D=counts_D, floor=0.1).init().probabilities_D
     assert floored_D == pytest.approx([0.9 * p + 0.1 / D for p in expected])
