@@ -12,23 +12,37 @@ VOCAB = 48
 collate = pad_collate(0)
 NEXT_TOKENS = LanguageModelling()
 
+_EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24, "decoder_sparse_step": 1}
+FAMILIES = {
+    "llama": ("LlamaConfig", {}),
+    "mistral": ("MistralConfig", {"sliding_window": 5}),
+    "qwen2": ("Qwen2Config", {}),
+    "qwen3": ("Qwen3Config", {"head_dim": 8}),
+    "gemma2": ("Gemma2Config", {"head_dim": 8, "query_pre_attn_scalar": 8}),
+    "gemma3": ("Gemma3TextConfig", {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 5}),
+    "phi3": ("Phi3Config", {"bos_token_id": 1, "eos_token_id": 1}),
+    "mixtral": ("MixtralConfig", {"num_local_experts": 4, "num_experts_per_tok": 2}),
+    "qwen2_moe": ("Qwen2MoeConfig", {**_EXPERTS, "shared_expert_intermediate_size": 16}),
+    "qwen3_moe": ("Qwen3MoeConfig", {**_EXPERTS, "head_dim": 8}),
+}
+MIXTURES = ["mixtral", "qwen2_moe", "qwen3_moe"]
 _SIZES = {"hidden_size": 32, "intermediate_size": 40, "num_attention_heads": 4, "num_key_value_heads": 2}
 
 
-def tiny_model(family: str = "llama", num_blocks: int = 4, seed: int = 0) -> Any:
-    """A random model in fp32 and eval mode: llama, mistral and qwen2 (nn.Linear), or gpt2 (Conv1D)."""
+def tiny_model(family: str = "llama", num_blocks: int = 4, seed: int = 0, vocab_size: int = VOCAB) -> Any:
+    """A random model in fp32 and eval mode: gpt2 (Conv1D), or one of `FAMILIES` (nn.Linear)."""
     import transformers
 
-    common = {"vocab_size": VOCAB, "max_position_embeddings": 64, "pad_token_id": 0}
+    common = {"vocab_size": vocab_size, "max_position_embeddings": 64, "pad_token_id": 0}
     if family == "gpt2":
         sizes = {"n_positions": 64, "n_embd": 32, "n_head": 4, "n_layer": num_blocks}
         no_dropout = {"embd_pdrop": 0.0, "resid_pdrop": 0.0, "attn_pdrop": 0.0}
-        config = transformers.GPT2Config(vocab_size=VOCAB, bos_token_id=1, eos_token_id=1, **sizes, **no_dropout)
+        config = transformers.GPT2Config(vocab_size=vocab_size, bos_token_id=1, eos_token_id=1, **sizes, **no_dropout)
     else:
-        make = {"llama": "LlamaConfig", "mistral": "MistralConfig", "qwen2": "Qwen2Config"}[family]
-        config = getattr(transformers, make)(num_hidden_layers=num_blocks, **common, **_SIZES)
+        make, more = FAMILIES[family]
+        config = getattr(transformers, make)(num_hidden_layers=num_blocks, **common, **{**_SIZES, **more})
     torch.manual_seed(seed)
-    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    model = transformers.AutoModelForCausalLM.from_config(config).float().eval()
     for weight in model.parameters():
         weight.data.mul_(3)  # larger than usual, so that gradients are far from rounding
     return model

@@ -1,15 +1,19 @@
 """Which layers are tracked: the linear layers of the last decoder blocks (method section 1.1, paper section 5.4).
 
 Blocks are found by structure, not by name: the longest list of modules that hold linear layers. Embeddings,
-norms and the head are out; with short answers the head would cluster samples by answer token.
+norms and the head are out; with short answers the head would cluster samples by answer token. So are experts, lists of
+layers inside a block or weights of three dimensions: they get tokens without a word of whose they are.
 """
 
+import logging
 import math
 from dataclasses import dataclass
 
 from torch import nn
 
 from ..errors import DidsError, refuse
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,12 @@ def _linears(block: nn.Module) -> list[tuple[str, nn.Module]]:
     return [(name, module) for name, module in block.named_modules() if is_linear(module)]
 
 
+def _routed(block: nn.Module) -> set[nn.Module]:
+    """What is inside the lists that a block has: a token goes through one or a few of a list of experts."""
+    lists = [module for module in block.modules() if isinstance(module, nn.ModuleList)]
+    return {module for found in lists for module in found.modules()}
+
+
 def track_layers(model: nn.Module, share: float, *, trainable_only: bool = False) -> TrackedLayers:
     """The linear layers of the last `share` of the decoder blocks, rounded up, at least one block.
 
@@ -76,11 +86,13 @@ def track_layers(model: nn.Module, share: float, *, trainable_only: bool = False
     """
     blocks = decoder_blocks(model)
     first = len(blocks) - max(1, math.ceil(share * len(blocks) - 1e-9))
+    routed = set().union(*map(_routed, blocks[first:]))
     found = [
         (f"{i}.{name}", module, block)
         for i, block in enumerate(blocks[first:], first)
         for name, module in _linears(block)
-        if not trainable_only or any(weight.requires_grad for weight in module.parameters(recurse=False))
+        if module not in routed
+        and (not trainable_only or any(weight.requires_grad for weight in module.parameters(recurse=False)))
     ]
     if not found:
         raise DidsError(
@@ -88,4 +100,22 @@ def track_layers(model: nn.Module, share: float, *, trainable_only: bool = False
             "layer is trained; allowed: a share that reaches a trained block"
         )
     names, layers, owners = zip(*found, strict=True)
-    return TrackedLayers(owners[0], names, layers)
+    tracked = TrackedLayers(owners[0], names, layers)
+    _report(tracked, blocks[first:], trainable_only)
+    return tracked
+
+
+def _report(tracked: TrackedLayers, blocks: list[nn.Module], trainable_only: bool) -> None:
+    own = {id(weight) for layer in tracked.layers for weight in layer.parameters(recurse=False)}
+    others = [
+        weight
+        for block in blocks
+        for weight in block.parameters()
+        if weight.dim() > 1 and id(weight) not in own and (weight.requires_grad or not trainable_only)
+    ]
+    logger.info("tracking %d linear layers with %d weights", len(tracked.layers), tracked.num_entries())
+    if others:
+        logger.info(
+            "%d other weights of their blocks are not tracked (of experts and what routes tokens to them)",
+            sum(weight.numel() for weight in others),
+        )

@@ -12,7 +12,7 @@ answers is two rows, see `losses`), S positions, I inputs, O outputs.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -65,34 +65,47 @@ class GradientEngine:
         recording = _Recording(self.tracked)
         with evaluating(self.model), recording.of(self.model), torch.enable_grad():
             losses_N, counts_N = sample_losses(self.objective, self.model, batch)
-            ran = list(recording.seen)
-            outputs = [recording.seen[i][1] for i in ran]
-            gradients = dict(
-                zip(ran, torch.autograd.grad(losses_N.sum(), outputs, allow_unused=True), strict=True) if ran else ()
-            )
-        pairs = []
-        for i, (num_outputs, num_inputs) in enumerate(self.tracked.shapes()):
-            if gradients.get(i) is None:
-                zero = losses_N.new_zeros(len(losses_N), 0, 1)
-                pairs.append((zero.expand(-1, -1, num_inputs), zero.expand(-1, -1, num_outputs)))
-                continue
-            x, y = recording.seen[i][0], gradients[i]
-            if x.shape[:-1].numel() != recording.num_tokens:
-                raise DidsError(
-                    f"tracked layer {self.tracked.names[i]} got {x.shape[:-1].numel()} of a batch's "
-                    f"{recording.num_tokens} tokens, so that it cannot be told whose they are; allowed: models whose "
-                    "linear layers, outside of lists of experts, take every token"
-                )
-            pairs.append(tuple(by_sample(v, recording.num_rows, len(losses_N)) for v in (x, y)))
+            outputs = [call.output for call in recording.calls]
+            gradients = torch.autograd.grad(losses_N.sum(), outputs, allow_unused=True) if outputs else ()
+        found: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self.tracked.layers]
+        for call, gradient in zip(recording.calls, gradients, strict=True):
+            if gradient is not None:  # the loss depends on it
+                self._check_tokens(call, recording.num_tokens)
+                x_NSI = by_sample(call.inputs, recording.num_rows, len(losses_N))
+                found[call.layer].append((x_NSI, by_sample(gradient, recording.num_rows, len(losses_N))))
+        empty = losses_N.detach().new_zeros(len(losses_N), 0, 1)
+        pairs = [
+            # the calls of a layer side by side, whose gradients add up as those of tokens do
+            (torch.cat([x for x, _ in calls], dim=1), torch.cat([y for _, y in calls], dim=1))
+            if calls
+            else (empty.expand(-1, -1, num_inputs), empty.expand(-1, -1, num_outputs))
+            for calls, (num_outputs, num_inputs) in zip(found, self.tracked.shapes(), strict=True)
+        ]
         return losses_N.detach(), counts_N, pairs
+
+    def _check_tokens(self, call: "_Call", num_tokens: int) -> None:
+        if (count := call.inputs.shape[:-1].numel()) != num_tokens:
+            raise DidsError(
+                f"tracked layer {self.tracked.names[call.layer]} got {count} of a batch's {num_tokens} tokens, so that "
+                "it cannot be told whose they are; allowed: models whose linear layers take every token, but for lists "
+                "of experts"
+            )
+
+
+class _Call(NamedTuple):
+    """What a tracked layer took and gave."""
+
+    layer: int
+    inputs: Tensor
+    output: Tensor
 
 
 class _Recording:
-    """What the tracked layers took and gave in the one forward pass of a model that wants a gradient."""
+    """The calls of the tracked layers in the one forward pass of a model that wants a gradient."""
 
     def __init__(self, tracked: TrackedLayers) -> None:
         self.tracked = tracked
-        self.seen: dict[int, tuple[Tensor, Tensor]] = {}
+        self.calls: list[_Call] = []
         self.num_rows = self.num_tokens = 0
         self._wanted = False
 
@@ -124,7 +137,7 @@ class _Recording:
     def _keep(self, index: int) -> Any:
         def hook(_module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
             if self._wanted:
-                self.seen[index] = (args[0].detach(), output)
+                self.calls.append(_Call(index, args[0].detach(), output))
 
         return hook
 

@@ -3,7 +3,7 @@ from torch import nn
 
 from llamafactory_dids.errors import DidsError
 from llamafactory_dids.stages.layers import decoder_blocks, track_layers
-from tests.helpers import tiny_model, with_lora
+from tests.helpers import MIXTURES, tiny_model, with_lora
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,10 @@ def test_the_last_share_of_the_blocks_is_tracked_rounded_up_and_at_least_one(num
     assert layers.first_block is model.model.layers[num_blocks - tracked]
 
 
-@pytest.mark.parametrize(("family", "layers_a_block"), [("llama", 7), ("mistral", 7), ("qwen2", 7), ("gpt2", 4)])
+LAYERS_A_BLOCK = {"gpt2": 4, "phi3": 4} | dict.fromkeys(["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3"], 7)
+
+
+@pytest.mark.parametrize(("family", "layers_a_block"), LAYERS_A_BLOCK.items())
 def test_all_linear_layers_of_a_block_are_tracked_and_nothing_else(family, layers_a_block):
     model = tiny_model(family)
     tracked = track_layers(model, 0.5)
@@ -26,6 +29,23 @@ def test_all_linear_layers_of_a_block_are_tracked_and_nothing_else(family, layer
     assert model.lm_head not in tracked.layers
     assert all(type(layer).__name__ in ("Linear", "Conv1D") for layer in tracked.layers)
     assert tracked.num_entries() == sum(layer.weight.numel() for layer in tracked.layers)
+
+
+@pytest.mark.parametrize("family", MIXTURES)
+def test_of_a_mixture_of_experts_all_but_the_routed_weights_are_tracked_and_the_log_counts_those(family, caplog):
+    model = tiny_model(family)
+    with caplog.at_level("INFO", logger="llamafactory_dids"):
+        tracked = track_layers(model, 0.5)
+    blocks = model.model.layers[2:]
+    assert {name.split(".", 1)[1] for name in tracked.names} >= {f"self_attn.{part}_proj" for part in "qkvo"}
+    assert not any("experts." in name for name in tracked.names)
+    experts = [w for block in blocks for name, w in block.named_parameters() if ".experts." in name]
+    routers = [w for block in blocks for name, w in block.named_parameters() if name == "mlp.gate.weight"]
+    left = {id(w): w for w in (*experts, *routers)}
+    for layer in tracked.layers:  # a router that is a linear layer takes all tokens
+        left.pop(id(layer.weight), None)
+    assert f"{sum(w.numel() for w in left.values())} other weights" in caplog.text
+    assert experts and all(id(w) in left for w in experts)
 
 
 def test_shapes_are_outputs_by_inputs_for_conv1d_too():

@@ -1,16 +1,19 @@
 """The gradient engine against autograd on the weights themselves, one sample at a time."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
+from llamafactory_dids.errors import DidsError
 from llamafactory_dids.stages.layers import track_layers
 from llamafactory_dids.stages.per_sample import GradientEngine, by_sample, sample_gradients
-from tests.helpers import NEXT_TOKENS, collate, cosine, samples, tiny_model, unlabelled, with_lora
+from tests.helpers import FAMILIES, NEXT_TOKENS, VOCAB, collate, cosine, samples, tiny_model, unlabelled, with_lora
 from tests.reference.gradients import mean_loss, sample_gradient
 
-FAMILIES = ["llama", "gpt2", "qwen2", "mistral"]
+ALL_FAMILIES = ["gpt2", *FAMILIES]
 
 
 def engine_gradients(model, tracked, rows) -> torch.Tensor:
@@ -25,7 +28,7 @@ def reference_gradients(model, tracked, rows) -> torch.Tensor:
 def assert_same(found_NP, expected_NP):
     scale = expected_NP.abs().amax(dim=1, keepdim=True)
     error = ((found_NP - expected_NP) / scale).abs().max()
-    assert error < 1e-4, f"largest error, relative to the sample's largest entry: {error}"
+    assert error < 5e-4, f"largest error, relative to the sample's largest entry: {error}"
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +36,55 @@ def model():
     return tiny_model()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ALL_FAMILIES)
 @pytest.mark.parametrize("share", [0.25, 1.0])
 def test_gradients_of_a_padded_batch_are_autograds_of_each_sample_alone(family, share):
     model, rows = tiny_model(family), samples(5)
     tracked = track_layers(model, share)
     assert_same(engine_gradients(model, tracked, rows), reference_gradients(model, tracked, rows))
+
+
+class Routed(nn.Module):
+    """A model whose one block has layers of all uses: `always` twice, `flat` on flattened tokens, `idle` never."""
+
+    def __init__(self, rare: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.rare, self.embed, self.head = rare, nn.Embedding(VOCAB, 6), nn.Linear(6, VOCAB)
+        layers = {name: nn.Linear(6, 6) for name in ("always", "flat", "part", "idle")}
+        layers["experts"] = nn.ModuleList([nn.Linear(6, 6) for _ in range(3)])
+        self.blocks = nn.ModuleList([Block(layers)])
+
+    def forward(self, input_ids, attention_mask=None, use_cache=None):
+        return SimpleNamespace(logits=self.head(self.blocks[0](self.embed(input_ids), self.rare)))
+
+
+class Block(nn.ModuleDict):
+    def forward(self, hidden, rare):
+        hidden = torch.tanh(self["always"](hidden)) + self["always"](hidden)
+        tokens = hidden.flatten(0, 1)
+        tokens = tokens + torch.tanh(self["flat"](tokens))
+        chosen = (tokens[:, 0] > 0).nonzero().squeeze(1)  # the others go to no expert
+        tokens = tokens.index_add(0, chosen, torch.tanh(self["experts"][1](tokens[chosen])))
+        if rare:
+            tokens = tokens.index_add(0, chosen, self["part"](tokens[chosen]))
+        return tokens.view_as(hidden)
+
+
+def test_layers_are_right_that_run_twice_or_on_flattened_tokens_and_idle_ones_have_gradients_of_zero():
+    model, rows = Routed(), samples(4)
+    tracked = track_layers(model, 1.0)
+    assert tracked.names == ("0.always", "0.flat", "0.part", "0.idle")
+    used = SimpleNamespace(layers=tracked.layers[:2])
+    found_NP, expected_NP = engine_gradients(model, tracked, rows), reference_gradients(model, used, rows)
+    assert_same(found_NP[:, :72], expected_NP)
+    assert found_NP.shape == (4, 144) and not found_NP[:, 72:].any()
+
+
+def test_a_layer_that_gets_some_of_the_tokens_is_refused_by_name():
+    model = Routed(rare=True)
+    with pytest.raises(DidsError, match="tracked layer 0.part got .* tokens.*allowed: "):
+        engine_gradients(model, track_layers(model, 1.0), samples(4))
 
 
 def test_gradients_of_lora_adapters_are_autograds():
@@ -58,7 +104,7 @@ def test_the_batch_that_a_sample_came_in_does_not_change_its_gradient(model):
         assert_same(together_NP, alone_NP[batch])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ALL_FAMILIES)
 def test_losses_are_the_models_own_of_each_sample(family):
     model, rows = tiny_model(family), samples(5)
     losses_N, tokens_N, _ = GradientEngine(model, track_layers(model, 0.25), NEXT_TOKENS).run(collate(rows))

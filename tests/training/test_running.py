@@ -60,7 +60,7 @@ def assert_same(found_DP: torch.Tensor, expected_DP: torch.Tensor) -> None:
     assert error < 1e-4, f"largest error, relative to the largest entry: {error}"
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "qwen2_moe"])
 @pytest.mark.parametrize("token_weight", [None, 1 / 37], ids=["mean-of-the-micro-batch", "per-item-of-the-step"])
 @pytest.mark.parametrize("scale", [1.0, 1 / 4, 1024.0], ids=["plain", "accumulated", "loss-scaled"])
 def test_they_are_the_token_weighted_mean_however_the_loss_is_scaled(family, token_weight, scale):
