@@ -1,4 +1,5 @@
-"""For torchrun: trains one YAML file as the host does, and leaves what each rank's sampler and model came to.
+"""For torchrun: trains one YAML file as the host does, and leaves what each rank's sampler, model and running gradients
+came to.
 
 torchrun --nproc-per-node 2 tests/integration/rank_driver.py run.yaml FOLDER
 """
@@ -11,13 +12,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.integration.support import captured_trainers, tuner
+import torch
+
+from tests.integration.support import captured_trainers, tuner, watched_windows
 
 
 def main() -> None:
     folder = Path(sys.argv.pop())
     host = tuner()
-    with captured_trainers() as seen:
+    with captured_trainers() as seen, watched_windows() as windows:
         host.run_exp()
     sampler = seen[-1].mixture.sampler
     digest = hashlib.blake2b()
@@ -28,6 +31,7 @@ def main() -> None:
         "drawn": sampler.drawn().tolist(),
         "weights": digest.hexdigest(),
     }
+    torch.save(windows, folder / f"windows{os.environ['RANK']}.pt")
     (folder / f"rank{os.environ['RANK']}.json").write_text(json.dumps(found))
 
 

@@ -287,3 +287,19 @@ def finish_well(process: "subprocess.Popen[str]", timeout: int = 240) -> str:
     code, stdout, stderr = finish(process, timeout)
     assert code == 0, stderr[-3000:]
     return stdout
+
+
+@contextmanager
+def watched_windows() -> Iterator[list[tuple[torch.Tensor, Any]]]:
+    """What the running gradients within came to, window by window: gradients (D, P), and which are known (D)."""
+    from llamafactory_dids.training.running import RunningGradients
+
+    original, seen = RunningGradients.close_window, []
+
+    def spy(self: Any) -> Any:
+        gradients_DP, known_D = original(self)
+        seen.append((gradients_DP.clone(), known_D))
+        return gradients_DP, known_D
+
+    with mock.patch.object(RunningGradients, "close_window", spy):
+        yield seen
