@@ -6,9 +6,10 @@ the next. So the distribution installs a one-line `.pth` file, which imports thi
 every Python process of the environment.
 
 Most of these processes have nothing to do with LLaMA-Factory, so this module imports `sys` only and does
-one thing: it puts a finder on `sys.meta_path` that waits for a single module, `llamafactory.train.tuner`.
-Every way to train imports it, and it imports every module that the plugin rebinds. Right after it has been
-executed the plugin is registered, and the finder goes.
+one thing: it puts a finder on `sys.meta_path` that waits for two modules. Every way to train imports
+`llamafactory.train.tuner`, and the web page `llamafactory.webui.interface` (and not the tuner); each imports
+every module that the plugin rebinds for it. Right after one has been executed, what the plugin adds to it is
+registered; after both, the finder goes.
 
 `LLAMAFACTORY_DIDS=0` switches this off; `activate()` does the same on request, whatever the switch says.
 """
@@ -16,18 +17,24 @@ executed the plugin is registered, and the finder goes.
 import sys
 
 SWITCH = "LLAMAFACTORY_DIDS"
-TUNER = "llamafactory.train.tuner"
+TRIGGERS = {  # the module that is waited for: the function of integration/registration.py that it calls for
+    "llamafactory.train.tuner": "register",
+    "llamafactory.webui.interface": "register_page",
+}
 
 
-class TunerFinder:
-    """Finds the tuner through the other finders, and has the plugin registered once it is loaded.
+class HostFinder:
+    """Finds the modules of TRIGGERS through the other finders, and has the plugin registered once one is loaded.
 
-    It goes only after a registration that succeeded: when one failed, a second import of the tuner must
-    fail likewise and not go on without the plugin.
+    It stops waiting for a module only after a registration that succeeded: when one failed, a second import
+    must fail likewise and not go on without the plugin.
     """
 
+    def __init__(self, waiting):
+        self.waiting = set(waiting)
+
     def find_spec(self, fullname, path=None, target=None):
-        if fullname != TUNER:
+        if fullname not in self.waiting:
             return None
         spec = self._find_elsewhere(fullname, path, target)
         if spec is not None and spec.loader is not None:
@@ -42,8 +49,9 @@ class TunerFinder:
                 return spec
         return None
 
-    def leave(self):
-        if self in sys.meta_path:
+    def done(self, fullname):
+        self.waiting.discard(fullname)
+        if not self.waiting and self in sys.meta_path:
             sys.meta_path.remove(self)
 
 
@@ -64,39 +72,40 @@ class RegisteringLoader:
         # The module gets its own loader back first: whoever asks for it later should not meet this one.
         module.__loader__ = module.__spec__.loader = self._loader
         self._loader.exec_module(module)
-        register()
-        self._finder.leave()
+        register(module.__name__)
+        self._finder.done(module.__name__)
 
     def __getattr__(self, name):
         return getattr(self._loader, name)
 
 
-def register():
+def register(trigger):
     from llamafactory_dids.integration import registration
 
-    registration.register()
+    getattr(registration, TRIGGERS[trigger])()
 
 
 def is_ours(finder):
     """By name, not by class: a second import of this file makes another class of the same name."""
-    return (type(finder).__module__, type(finder).__name__) == (__name__, "TunerFinder")
+    return (type(finder).__module__, type(finder).__name__) == (__name__, "HostFinder")
 
 
 def activate():
-    """Register the plugin, now or as soon as the tuner has been imported; a second call changes nothing."""
+    """Register the plugin, now or as soon as a trigger has been imported; a second call changes nothing."""
     if any(map(is_ours, sys.meta_path)):
         return
-    if TUNER in sys.modules:
-        register()
-    else:
-        sys.meta_path.insert(0, TunerFinder())
+    loaded = [name for name in TRIGGERS if name in sys.modules]
+    for name in loaded:
+        register(name)
+    if len(loaded) < len(TRIGGERS):
+        sys.meta_path.insert(0, HostFinder(name for name in TRIGGERS if name not in loaded))
 
 
 def is_switched_on():
     """Whether the environment lets the plugin activate by itself.
 
     `os` is taken from `sys.modules`: `site`, which reads `.pth` files, has loaded it by then, and this
-    module has promised to load nothing. It is read now, not when the tuner is found, as "off" means no
+    module has promised to load nothing. It is read now, not when a module is found, as "off" means no
     finder at all.
     """
     return sys.modules["os"].environ.get(SWITCH) != "0"

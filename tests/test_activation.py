@@ -1,7 +1,7 @@
 """The finder of `llamafactory_dids_activate`, in processes of their own.
 
-Each process sees the real module and two artificial packages: a `llamafactory` with a `train.tuner`, and a
-`llamafactory_dids` whose registration reports what it meets.
+Each process sees the real module and two artificial packages: a `llamafactory` with a `train.tuner` and a
+`webui.interface`, and a `llamafactory_dids` whose registration reports what it meets.
 """
 
 import os
@@ -27,6 +27,13 @@ calls = []
 def register():
     from llamafactory.train import tuner
     calls.append(tuner.run_exp())
+def register_page():
+    from llamafactory.webui import interface
+    calls.append(interface.create_ui())
+"""
+
+PAGE = """
+def create_ui(): return "the page"
 """
 
 
@@ -35,6 +42,7 @@ def sandbox(tmp_path):
     """A folder to be put on PYTHONPATH."""
     shutil.copy(CHECKOUT / "llamafactory_dids_activate.py", tmp_path)
     write_module(tmp_path, "llamafactory/train/tuner.py", TUNER)
+    write_module(tmp_path, "llamafactory/webui/interface.py", PAGE)
     write_module(tmp_path, "llamafactory_dids/integration/registration.py", REGISTRATION)
     return tmp_path
 
@@ -65,10 +73,10 @@ def run(sandbox, code, **environment):
 # An environment with the plugin installed has its `.pth` file, which ran before: undo that first.
 PRELUDE = """
 import sys
-sys.meta_path[:] = [f for f in sys.meta_path if type(f).__name__ != "TunerFinder"]
+sys.meta_path[:] = [f for f in sys.meta_path if type(f).__name__ != "HostFinder"]
 for name in [n for n in sys.modules if n.startswith("llamafactory")]:
     del sys.modules[name]
-def num_finders(): return sum(type(f).__name__ == "TunerFinder" for f in sys.meta_path)
+def num_finders(): return sum(type(f).__name__ == "HostFinder" for f in sys.meta_path)
 """
 
 
@@ -104,14 +112,26 @@ def test_plugin_is_registered_after_the_tuner_has_been_executed(sandbox):
     from llamafactory_dids.integration import registration
     print(*registration.calls, num_finders())
     """
-    assert run(sandbox, code) == ["the", "host's", "0"]
+    assert run(sandbox, code) == ["the", "host's", "1"]
+
+
+def test_page_is_registered_without_the_tuner_and_the_finder_goes_after_both(sandbox):
+    code = """
+    import llamafactory_dids_activate
+    import llamafactory.webui.interface
+    from llamafactory_dids.integration import registration
+    print(*registration.calls, "llamafactory.train.tuner" in sys.modules, num_finders())
+    import llamafactory.train.tuner
+    print(len(registration.calls), num_finders())
+    """
+    assert run(sandbox, code) == ["the", "page", "False", "1", "2", "0"]
 
 
 def test_switched_off_leaves_the_import_system_untouched(sandbox):
     code = """
     before = list(sys.meta_path)
     import llamafactory_dids_activate
-    import llamafactory.train.tuner
+    import llamafactory.train.tuner, llamafactory.webui.interface
     print(sys.meta_path == before, any(n.startswith("llamafactory_dids.") for n in sys.modules))
     """
     assert run(sandbox, code, LLAMAFACTORY_DIDS="0") == ["True", "False"]
@@ -122,7 +142,7 @@ def test_explicit_activation_ignores_the_switch_and_the_order(sandbox, tuner_fir
     lines = ["import llamafactory_dids_activate as ours; ours.activate()", "import llamafactory.train.tuner"]
     code = "\n".join(reversed(lines) if tuner_first else lines)
     code += "\nfrom llamafactory_dids.integration.registration import calls\nprint(len(calls), num_finders())"
-    assert run(sandbox, code, LLAMAFACTORY_DIDS="0") == ["1", "0"]
+    assert run(sandbox, code, LLAMAFACTORY_DIDS="0") == ["1", "1"]
 
 
 def test_failed_registration_surfaces_each_time_and_leaves_no_tuner_behind(sandbox):
@@ -184,7 +204,7 @@ def test_loaded_tuner_keeps_its_own_loader_and_can_be_reloaded(sandbox):
     importlib.reload(tuner)
     print("def run_exp" in inspect.getsource(tuner), num_finders())
     """
-    assert run(sandbox, code) == ["SourceFileLoader"] * 3 + ["True", "0"]
+    assert run(sandbox, code) == ["SourceFileLoader"] * 3 + ["True", "1"]
 
 
 def test_pth_file_is_the_import_of_the_module():

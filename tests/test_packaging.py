@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 NAME = "llamafactory_dids"
-HAS_FINDER = "import sys; print([type(f).__name__ for f in sys.meta_path].count('TunerFinder'))"
+HAS_FINDER = "import sys; print([type(f).__name__ for f in sys.meta_path].count('HostFinder'))"
 IMPORT_TUNER = """
 import sys
 import llamafactory.train.tuner

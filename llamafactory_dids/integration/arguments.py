@@ -63,7 +63,7 @@ def checking(host: Callable[..., Any]) -> Callable[..., Any]:
     def get_train_args(args: Any = None) -> Any:
         args = read_args(args)
         values = as_dict(args)
-        _check_names(values)
+        check_names(values)
         if values.get("mix_strategy") not in mixers.names():
             return _host_only(host, args, values)
         config = make_config(values)  # so that a wrong type is told before the host looks
@@ -105,7 +105,8 @@ def _as_host_types(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _check_names(values: dict[str, Any]) -> None:
+def check_names(values: dict[str, Any]) -> None:
+    """Raise DidsError for a `dids_` key that there is not, with the nearest that there is."""
     for key in values:
         if key.startswith("dids_") and key not in FIELDS:
             raise DidsError(f"{key}: unknown key{_nearest(key, tuple(FIELDS))}; `--help` lists the dids_ keys")

@@ -27,11 +27,18 @@ def check(settings: Settings, model_args: Any, data_args: Any, training_args: An
     if not training_args.do_train:
         return
     _check_host_keys(data_args, training_args, finetuning_args, model_args)
-    _check_datasets(settings, data_args)
-    _check_mixer(settings)
+    check_entries(settings, data_args)
     _check_proxy_runs(settings, training_args)
     _check_window(settings, training_args)
-    _check_domains(settings, model_args)
+    _check_features(settings, model_args)
+
+
+def check_entries(settings: Settings, data_args: Any) -> None:
+    """Of these checks those that take no more of the host than `dataset` and `dataset_dir`, so that the web page can
+    make them before it starts a run."""
+    _check_datasets(settings, data_args)
+    _check_mixer(settings)
+    _check_domains(settings)
 
 
 def _check_host_keys(data_args: Any, training_args: Any, finetuning_args: Any, model_args: Any) -> None:
@@ -169,17 +176,20 @@ def _check_window(settings: Settings, training_args: Any) -> None:
         )
 
 
-def _check_domains(settings: Settings, model_args: Any) -> None:
+def _check_domains(settings: Settings) -> None:
     wanted = settings.config.dids_domains
     if wanted not in ("cluster", "source") and not Path(wanted).expanduser().exists():
         raise refuse("dids_domains", wanted, "cluster, source, or the path of a domain map")
-    makes_features = wanted == "cluster" or "task_samples_D" in mixers.options(settings.strategy)
+    if settings.config.dids_probs is not None:
+        check_probabilities(settings.config.dids_probs)
+
+
+def _check_features(settings: Settings, model_args: Any) -> None:
+    makes_features = settings.config.dids_domains == "cluster" or "task_samples_D" in mixers.options(settings.strategy)
     if makes_features and settings.config.dids_cluster_features == "semantic":
         encoder.check(settings, model_args)
     elif makes_features:
         _check_has_blocks(settings, model_args)
-    if settings.config.dids_probs is not None:
-        check_probabilities(settings.config.dids_probs)
 
 
 def _check_has_blocks(settings: Settings, model_args: Any) -> None:

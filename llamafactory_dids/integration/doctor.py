@@ -52,7 +52,7 @@ def _host() -> Finding:
         return Finding("llamafactory", False, one_line(error), "pip install llamafactory==0.9.5")
     if missing := registration.missing_seams():
         return Finding("llamafactory seams", False, f"missing: {', '.join(missing)}", "pip install llamafactory==0.9.5")
-    return Finding("llamafactory seams", True, f"{VERSION} has all {len(registration.SEAMS)}")
+    return Finding("llamafactory seams", True, f"{VERSION} has all {len(registration.SEAMS + registration.PAGE_SEAMS)}")
 
 
 def _activation() -> Finding:

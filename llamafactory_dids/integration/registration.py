@@ -1,9 +1,10 @@
-"""Every rebinding of LLaMA-Factory, with a check of each seam: all of them are applied, or none.
+"""Every rebinding of LLaMA-Factory, with a check of each seam: all those of training, or of the page, or none.
 
 Ours stand in front and call the host's; with a `mix_strategy` of the host's they only pass on. What is
 called without being rebound is checked too, so that a version of the host that moved it is told at once.
 """
 
+import functools
 import importlib
 import inspect
 import logging
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 from ..errors import DidsError
 from . import arguments, data, errors, trainers
 from .objectives import STAGES
+from .webui import page
 
 HOST = "llamafactory"
 
@@ -83,31 +85,62 @@ SEAMS = (
     Seam("hparams", "read_args", ("args",)),
 )
 
-_applied = False
+PAGE_SEAMS = (
+    Seam("webui.interface", "create_train_tab", ("engine",), page.with_section),
+    Seam("webui.engine", "LOCALES", wrap=page.with_our_texts),
+    Seam("webui.runner", "Runner._initialize", ("self", "data", "do_train", "from_preview"), page.refusing),
+    Seam("webui.runner", "Runner._parse_train_args", ("self", "data"), page.with_our_keys),
+    Seam("webui.runner", "Runner.monitor", ("self",), page.one_line_failures),
+    Seam("webui.runner", "get_trainer_info", ("lang", "output_path", "do_train"), page.with_domain_progress),
+    Seam("webui.common", "_clean_cmd", ("args",), page.keeping_switches),
+    Seam("webui.common", "get_save_dir"),
+    Seam("webui.control", "list_datasets", ("dataset_dir", "training_stage")),
+    Seam("webui.manager", "Manager.get_base_elems", ("self",)),
+    Seam("webui.manager", "Manager.get_elem_by_id", ("self", "elem_id")),
+)
+
+_applied: set[tuple[Seam, ...]] = set()
 
 
-def missing_seams() -> list[str]:
+def missing_seams(seams: tuple[Seam, ...] = SEAMS + PAGE_SEAMS) -> list[str]:
     """What this version of LLaMA-Factory lacks, as `module.attribute(parameter)`."""
-    return [problem for seam in SEAMS if (problem := _problem(seam))]
+    return [problem for seam in seams if (problem := _problem(seam))]
 
 
 def register() -> None:
-    """Apply all rebindings once. Raises DidsError, having applied none, if a seam is missing."""
-    global _applied
-    if _applied:
-        return
+    """Apply the rebindings of training once. Raises DidsError, having applied none, if a seam is missing."""
     errors.install_hook()
-    if missing := missing_seams():
+    if _apply(SEAMS):
+        _route_messages()
+
+
+def register_page() -> None:
+    """Apply those of the web page once. Raises DidsError, having applied none, if a seam is missing."""
+    errors.install_hook()
+    _apply(PAGE_SEAMS)
+
+
+def _apply(seams: tuple[Seam, ...]) -> bool:
+    """Whether they were applied now, and not before."""
+    if seams in _applied:
+        return False
+    if missing := missing_seams(seams):
         raise DidsError(
             f"this version of LLaMA-Factory lacks {', '.join(missing)}; allowed: llamafactory 0.9.5, or its main "
             "branch (LLAMAFACTORY_DIDS=0 runs it without this plugin)"
         )
-    for seam in SEAMS:
+    for seam in seams:
         if seam.wrap is not None:
-            module = importlib.import_module(f"{HOST}.{seam.module}")
-            setattr(module, seam.attribute, seam.wrap(getattr(module, seam.attribute)))
-    _route_messages()
-    _applied = True
+            owner, name = _place(seam)
+            setattr(owner, name, seam.wrap(getattr(owner, name)))
+    _applied.add(seams)
+    return True
+
+
+def _place(seam: Seam) -> tuple[Any, str]:
+    """What holds the attribute, a module or a class of it, and the attribute's own name."""
+    *owners, name = seam.attribute.split(".")
+    return functools.reduce(getattr, owners, importlib.import_module(f"{HOST}.{seam.module}")), name
 
 
 def _route_messages() -> None:

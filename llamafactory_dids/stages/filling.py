@@ -6,16 +6,17 @@ do not depend on how many ranks there are.
 
 import logging
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from ..artifacts.gradient_store import GradientStore
 from ..errors import DidsError
 from . import ranks
+from .progress import progress
 
 logger = logging.getLogger(__name__)
 
@@ -68,9 +69,7 @@ def fill_store(store: GradientStore, features: Features) -> None:
 
 def _fill_parts(store: GradientStore, features: Features, parts: list[int], show: bool) -> None:
     total = sum(len(store.rows(part)) for part in parts)
-    title = features.name.capitalize()
-    with tqdm(total=total, desc=title, unit="sample", disable=not show or not total) as bar:
-        amount = 0
+    with progress(features.name, total, features.unit) if show else nullcontext(_say_nothing) as advance:
         for part in parts:
             rows = store.rows(part)
             values_RK = np.zeros((len(rows), store.dim), dtype=np.float32)
@@ -78,10 +77,12 @@ def _fill_parts(store: GradientStore, features: Features, parts: list[int], show
             for block in features.blocks(rows):
                 values_RK[block.places] = block.values_NK.cpu().numpy()
                 written_R[block.places] = block.ok_N.cpu().numpy()
-                amount += block.amount
-                bar.update(len(block.places))
-                bar.set_postfix_str(f"{amount / max(bar.format_dict['elapsed'], 1e-9):,.0f} {features.unit}/s")
+                advance(len(block.places), block.amount)
             store.write_part(part, *_unit_rows(values_RK, written_R), written_R)
+
+
+def _say_nothing(count: int, more: int) -> None:
+    """The first rank speaks for all."""
 
 
 def _unit_rows(

@@ -1,0 +1,123 @@
+"""What stands in front of the host's functions of its web page."""
+
+import functools
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ...config import FIELDS
+from ...stages.progress import last_progress
+from . import fields, texts
+
+
+def with_section(host: Callable[..., Any]) -> Callable[..., Any]:
+    """The host's `create_train_tab`, with our components in the tab, and our fields among the inputs of its buttons."""
+
+    @functools.wraps(host)
+    def create_train_tab(engine: Any) -> dict[str, Any]:
+        from . import section
+
+        ours = section.make_fields()
+        with _also_inputs(engine.manager, {ours[key] for key in fields.FIRST}):
+            theirs = host(engine)
+        section.place_beside(ours["dids_tab"], theirs)
+        ours |= section.make_views(theirs)
+        section.connect(engine, theirs, ours)
+        return {**theirs, **ours}
+
+    return create_train_tab
+
+
+@contextmanager
+def _also_inputs(manager: Any, components: set[Any]) -> Iterator[None]:
+    """Within, the components that a tab starts its inputs from are more by these."""
+    host = manager.get_base_elems
+    manager.get_base_elems = lambda: host() | components
+    try:
+        yield
+    finally:
+        del manager.get_base_elems  # the class's again
+
+
+def with_our_texts(host: dict[str, Any]) -> dict[str, Any]:
+    """The host's texts by component and language, and ours."""
+    return {**host, **texts.locales()}
+
+
+def with_our_keys(host: Callable[..., Any]) -> Callable[..., Any]:
+    """The host's `Runner._parse_train_args`, with the keys chosen; one that the extra arguments set is theirs."""
+
+    @functools.wraps(host)
+    def _parse_train_args(self: Any, data: dict[Any, Any]) -> dict[str, Any]:
+        args = host(self, data)
+        values = {key: data[self.manager.get_elem_by_id(f"train.{key}")] for key in fields.FIRST}
+        return {**fields.chosen(values), **args}
+
+    return _parse_train_args
+
+
+def refusing(host: Callable[..., Any]) -> Callable[..., Any]:
+    """The host's `Runner._initialize`, which tells what is wrong: also what is wrong with our entries."""
+
+    @functools.wraps(host)
+    def _initialize(self: Any, data: dict[Any, Any], do_train: bool, from_preview: bool) -> str:
+        error: str = host(self, data, do_train, from_preview)
+        if error or not do_train:
+            return error
+        return fields.problem(self._parse_train_args(data))
+
+    return _initialize
+
+
+def keeping_switches(host: Callable[..., Any]) -> Callable[..., Any]:
+    """The host's `_clean_cmd`, which drops what is false: not ours, where false is not what a run does anyway."""
+
+    @functools.wraps(host)
+    def _clean_cmd(args: dict[str, Any]) -> dict[str, Any]:
+        return {**host(args), **{key: value for key, value in args.items() if key in FIELDS and value is False}}
+
+    return _clean_cmd
+
+
+def one_line_failures(host: Callable[..., Any]) -> Callable[..., Any]:
+    """The host's `Runner.monitor`: of a run that was refused, the one line that says why, and no more of its output."""
+
+    @functools.wraps(host)
+    def monitor(self: Any) -> Iterator[dict[Any, Any]]:
+        import gradio as gr
+
+        for update in host(self):
+            shown = {component: _only_the_reason(value) for component, value in update.items()}
+            for component, value in shown.items():
+                if value != update[component]:
+                    gr.Warning(value)
+            yield shown
+
+    return monitor
+
+
+def _only_the_reason(value: Any) -> Any:
+    """A failed run's stderr in a code block, cut down to our `error: …` where it has one; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    found = re.search(r"^error: (.+)$", value, flags=re.MULTILINE)
+    return found[1] if found else value
+
+
+def with_domain_progress(host: Callable[..., Any]) -> Callable[..., Any]:
+    """The host's `get_trainer_info`, whose progress bar shows the domain stage until there are training steps."""
+
+    @functools.wraps(host)
+    def get_trainer_info(lang: str, output_path: Any, do_train: bool) -> Any:
+        import gradio as gr
+
+        log, bar, info = host(lang, output_path, do_train)
+        progress = None if bar.visible else last_progress(log)
+        if progress is not None:
+            title = texts.say("progress", lang).format(name=progress.name)
+            label = f"{title} {progress.done}/{progress.total}: {progress.elapsed} < {progress.remaining}"
+            bar = gr.Slider(label=label, value=round(100 * progress.done / progress.total, 2), visible=True)
+        return log, bar, info
+
+    return get_trainer_info
