@@ -55,6 +55,7 @@ def _new() -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
+    figure.get_layout_engine().set(rect=(0, 0, 1, 0.9))  # the page writes the picture's name over its top
     FigureCanvasAgg(figure)
     return figure, figure.subplots()
 

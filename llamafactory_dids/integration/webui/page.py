@@ -4,7 +4,10 @@ import functools
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+from llamafactory.extras.constants import TRAINER_LOG
 
 from ...config import FIELDS
 from ...stages.progress import last_progress
@@ -21,8 +24,8 @@ def with_section(host: Callable[..., Any]) -> Callable[..., Any]:
         ours = section.make_fields()
         with _also_inputs(engine.manager, {ours[key] for key in fields.FIRST}):
             theirs = host(engine)
-        section.place_beside(ours["dids_tab"], theirs)
         ours |= section.make_views(theirs)
+        section.place(theirs, ours)
         section.connect(engine, theirs, ours)
         return {**theirs, **ours}
 
@@ -52,7 +55,7 @@ def with_our_keys(host: Callable[..., Any]) -> Callable[..., Any]:
     def _parse_train_args(self: Any, data: dict[Any, Any]) -> dict[str, Any]:
         args = host(self, data)
         values = {key: data[self.manager.get_elem_by_id(f"train.{key}")] for key in fields.FIRST}
-        return {**fields.chosen(values), **args}
+        return {**args, **{key: value for key, value in fields.chosen(values).items() if key not in args}}
 
     return _parse_train_args
 
@@ -113,11 +116,14 @@ def with_domain_progress(host: Callable[..., Any]) -> Callable[..., Any]:
         import gradio as gr
 
         log, bar, info = host(lang, output_path, do_train)
-        progress = None if bar.visible else last_progress(log)
-        if progress is not None:
+        if not _has_lines(Path(output_path) / TRAINER_LOG) and (progress := last_progress(log)):
             title = texts.say("progress", lang).format(name=progress.name)
             label = f"{title} {progress.done}/{progress.total}: {progress.elapsed} < {progress.remaining}"
             bar = gr.Slider(label=label, value=round(100 * progress.done / progress.total, 2), visible=True)
         return log, bar, info
 
     return get_trainer_info
+
+
+def _has_lines(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0

@@ -1,7 +1,8 @@
 """The components that are added to the Train tab, and what happens in them.
 
 The accordion of the keys is made before the host makes the tab, so that the host's buttons take its fields as inputs,
-and is then moved beside the host's accordions. What shows a run stands beside and below the host's.
+and is then moved beside the host's accordions. The pictures of a run stand below the host's loss curve; its report and
+its domains above the host's log, which may become long.
 """
 
 from typing import Any, Literal, get_args, get_origin
@@ -14,7 +15,7 @@ from . import fields, view
 from .texts import locales
 
 SECONDS_BETWEEN_LOOKS = 2  # as often as the host looks at its logs
-_BESIDE = "swanlab_tab"  # the host's last accordion
+_LAST_ACCORDION = "swanlab_tab"
 _ROWS = (
     (fields.STRATEGY, "dids_tasks", "dids_task_samples"),
     ("dids_domains", "dids_num_domains", "dids_proxy_model"),
@@ -63,7 +64,7 @@ def _choices(key: str) -> list[str]:
 
 
 def make_views(host: dict[str, Any]) -> dict[str, Any]:
-    """What shows a run: pictures below the host's loss curve; report and domains below all."""
+    """What shows a run: pictures below the host's loss curve; the report and the domains, folded."""
     import gradio as gr
 
     texts = locales()
@@ -89,11 +90,18 @@ def make_views(host: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def place_beside(tab: Any, host: dict[str, Any]) -> None:
-    """Move the accordion behind the host's last one."""
-    siblings = tab.parent.children
-    siblings.remove(tab)
-    siblings.insert(siblings.index(host[_BESIDE]) + 1, tab)
+def place(host: dict[str, Any], ours: dict[str, Any]) -> None:
+    """Move the accordions: of the keys behind the host's last one, of a run behind the row of the host's buttons."""
+    _move_behind(host[_LAST_ACCORDION], ours["dids_tab"])
+    _move_behind(host["start_btn"].parent, ours["dids_report_tab"], ours["dids_domains_tab"])
+
+
+def _move_behind(place: Any, *components: Any) -> None:
+    siblings = place.parent.children
+    for component in components:
+        siblings.remove(component)
+    index = siblings.index(place) + 1
+    siblings[index:index] = components
 
 
 def connect(engine: Any, host: dict[str, Any], ours: dict[str, Any]) -> None:
