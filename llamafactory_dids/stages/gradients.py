@@ -2,9 +2,12 @@
 
 For each part of the store: batches of like length go through the gradient engine; of each sample the top
 share by magnitude is kept and projected to K dims. Cost: a forward pass plus the backward pass of the tracked
-blocks; memory: one batch of gradients, whatever the size of the data set.
+blocks. Memory: the activations of a batch of at most `MAX_BATCH_TOKENS` tokens, and whole gradients of the few samples
+that fit into `MEMORY_SHARE` of what is free, whatever the size of the batch and of the data set. A batch for which
+memory runs out is halved, and so are those after it.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,14 +16,19 @@ import torch
 
 from ..core.projection import Projection
 from ..core.selection import keep_largest
+from ..errors import DidsError
 from .batching import Collate, length_batches, to_device
 from .filling import Block
 from .layers import TrackedLayers
 from .losses import Objective
 from .per_sample import GradientEngine, sample_gradients
 
+logger = logging.getLogger(__name__)
+
+MAX_BATCH_SAMPLES = 64
 MAX_BATCH_TOKENS = 16_384
-MEMORY_SHARE = 0.25  # of the free memory of the device, for a batch's gradients
+MEMORY_SHARE = 0.25  # of the free memory of a GPU, for whole gradients
+_COPIES = 3  # of a gradient at the peak: layer by layer, in one row, and its magnitudes
 
 
 @dataclass(frozen=True)
@@ -52,15 +60,26 @@ class SampleProjector:
     def project(self, batch: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """Projected gradients (N, K) in fp32, and which samples have one (N, bool)."""
         _, counts_N, pairs = self.engine.run(to_device(batch, self.device))
-        gradients_NP = torch.cat([sample_gradients(x, y).flatten(1) for x, y in pairs], dim=1)
-        del pairs
-        projected_NK = self.projection.project_sparse(*keep_largest(gradients_NP, self.topk_ratio))
+        at_once = self._samples_at_once()
+        groups = [slice(start, start + at_once) for start in range(0, len(counts_N), at_once)]
+        projected_NK = torch.cat([self._project([(x[group], y[group]) for x, y in pairs]) for group in groups])
         norm_N = projected_NK.norm(dim=1)
         return projected_NK, (counts_N > 0) & torch.isfinite(norm_N) & (norm_N > 0)
 
+    def _project(self, pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+        gradients_NP = torch.cat([sample_gradients(x, y).flatten(1) for x, y in pairs], dim=1)
+        return self.projection.project_sparse(*keep_largest(gradients_NP, self.topk_ratio))
+
+    def _samples_at_once(self) -> int:
+        """Whose gradients are whole at the same time: on a CPU one, which stays in its cache."""
+        if self.device.type != "cuda":
+            return 1
+        free = int(torch.cuda.mem_get_info(self.device)[0] * MEMORY_SHARE)
+        return max(1, free // (4 * _COPIES * self.projection.input_dim))
+
 
 class GradientFeatures:
-    """The projected gradients of the samples, in batches of like length that fit into memory."""
+    """The projected gradients of the samples, in batches of like length of at most `max_samples`."""
 
     name = "gradients"
     unit = "tokens"
@@ -68,20 +87,40 @@ class GradientFeatures:
     def __init__(self, samples: Samples, projector: SampleProjector) -> None:
         self.samples = samples
         self.projector = projector
+        self.max_samples = MAX_BATCH_SAMPLES
 
     def blocks(self, rows: range) -> Iterator[Block]:
-        """The gradients of these samples."""
+        """The gradients of these samples. Raises DidsError where memory does not even do for one."""
         samples = self.samples
-        for places in self._batches(rows):
-            values_NK, ok_N = self.projector.project(samples.collate([dict(samples.rows[rows[i]]) for i in places]))
-            yield Block(places, values_NK, ok_N, sum(samples.lengths[rows[i]] for i in places))
+        for batch in self.batches(rows):
+            waiting = [batch]
+            while waiting:
+                places = waiting.pop()
+                if len(places) > self.max_samples:
+                    waiting += [places[self.max_samples :], places[: self.max_samples]]
+                    continue
+                try:
+                    values_NK, ok_N = self.projector.project(
+                        samples.collate([dict(samples.rows[rows[i]]) for i in places])
+                    )
+                except torch.OutOfMemoryError as error:
+                    self._step_down(len(places), error)
+                    waiting.append(places)
+                    continue
+                yield Block(places, values_NK, ok_N, sum(samples.lengths[rows[i]] for i in places))
 
-    def _batches(self, rows: range) -> list[list[int]]:
-        num_entries = self.projector.projection.input_dim
-        # four arrays of P entries a sample at the peak: the gradient, its magnitudes, and the entries kept
-        max_samples = max(1, int(_free_bytes(self.projector.device) * MEMORY_SHARE) // (4 * 4 * num_entries))
-        return length_batches([self.samples.lengths[i] for i in rows], min(64, max_samples), MAX_BATCH_TOKENS)
+    def batches(self, rows: range) -> list[list[int]]:
+        """The places of the samples of each batch."""
+        return length_batches([self.samples.lengths[i] for i in rows], self.max_samples, MAX_BATCH_TOKENS)
 
-
-def _free_bytes(device: torch.device) -> int:
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 4 << 30
+    def _step_down(self, num_samples: int, error: torch.OutOfMemoryError) -> None:
+        if num_samples == 1:
+            raise DidsError(
+                "dids_proxy_model: the gradient of one sample does not fit into the GPU's memory; allowed: a smaller "
+                "proxy, cutoff_len or dids_gradient_layers"
+            ) from error
+        self.max_samples = num_samples // 2
+        torch.cuda.empty_cache()
+        logger.warning(
+            "gradients: %d samples at a time are too many for the memory, now %d", num_samples, self.max_samples
+        )

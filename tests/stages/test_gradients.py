@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from llamafactory_dids.artifacts.gradient_store import open_store
-from llamafactory_dids.stages import gradients
+from llamafactory_dids.errors import DidsError
 from llamafactory_dids.stages.filling import fill_store
 from llamafactory_dids.stages.gradients import GradientFeatures, SampleProjector, Samples
 from llamafactory_dids.stages.layers import track_layers
@@ -132,10 +132,36 @@ def test_a_gradient_without_a_finite_length_is_not_written_and_its_neighbours_ar
     assert np.array_equal(unit_NK[others], read(whole)[0][others])
 
 
-def test_little_memory_makes_small_batches_and_the_same_rows(model, whole, tmp_path, monkeypatch):
-    num_entries = track_layers(model, 0.3).num_entries()
-    monkeypatch.setattr(gradients, "_free_bytes", lambda device: int(16 * num_entries / gradients.MEMORY_SHARE))
-    counting = Broken(model, track_layers(model, 0.3), NEXT_TOKENS, RATIO, K, SEED).fail_at(len(ROWS), AssertionError())
-    store = fill(tmp_path, counting)
-    assert counting.left == 0  # one sample a batch
+class Small(SampleProjector):
+    """Has memory for so many samples at a time."""
+
+    def holding(self, num_samples: int) -> "Small":
+        self.num_samples, self.sizes = num_samples, []
+        return self
+
+    def project(self, batch):
+        self.sizes.append(len(batch["input_ids"]))
+        if self.sizes[-1] > self.num_samples:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().project(batch)
+
+
+@pytest.mark.parametrize("holds", [1, 2, 3])
+def test_a_batch_that_memory_is_too_small_for_is_halved_and_so_are_those_after_it(model, whole, tmp_path, holds):
+    projector = Small(model, track_layers(model, 0.3), NEXT_TOKENS, RATIO, K, SEED).holding(holds)
+    store = fill(tmp_path, projector)
     np.testing.assert_allclose(read(store)[0], read(whole)[0], atol=1e-3)
+    failed = [size for size in projector.sizes if size > holds]
+    assert failed == ([4, 2] if holds == 1 else [4]), "it is tried once"
+
+
+def test_a_sample_that_memory_is_too_small_for_is_refused_with_what_would_help(model, tmp_path):
+    projector = Small(model, track_layers(model, 0.3), NEXT_TOKENS, RATIO, K, SEED).holding(0)
+    with pytest.raises(DidsError, match="dids_proxy_model: the gradient of one sample does not fit .*allowed: a small"):
+        fill(tmp_path, projector)
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 99])
+def test_rows_are_the_same_however_many_gradients_are_whole_at_a_time(model, whole, tmp_path, monkeypatch, at_once):
+    monkeypatch.setattr(SampleProjector, "_samples_at_once", lambda self: at_once)
+    np.testing.assert_allclose(read(fill(tmp_path, make_projector(model)))[0], read(whole)[0], atol=1e-3)
