@@ -48,12 +48,21 @@ def tiny_model(family: str = "llama", num_blocks: int = 4, seed: int = 0, vocab_
     return model
 
 
-def with_lora(model: Any, seed: int = 0) -> Any:
-    """The model with LoRA adapters on two kinds of layers, B not zero."""
+LORA = {
+    "plain": {},
+    "dora": {"use_dora": True},
+    "rslora": {"use_rslora": True},
+    "pissa": {"init_lora_weights": "pissa"},
+    "whole_layers": {"modules_to_save": ["o_proj", "lm_head"]},
+}
+
+
+def with_lora(model: Any, seed: int = 0, **options: Any) -> Any:
+    """The model with LoRA adapters on two kinds of layers, B not zero; `options` are those of peft's `LoraConfig`."""
     import peft
 
     torch.manual_seed(seed)
-    adapted = peft.get_peft_model(model, peft.LoraConfig(r=4, target_modules=["q_proj", "down_proj"]))
+    adapted = peft.get_peft_model(model, peft.LoraConfig(r=4, target_modules=["q_proj", "down_proj"], **options))
     for name, weight in adapted.named_parameters():
         if "lora_B" in name:
             weight.data.normal_(0, 0.1)

@@ -136,7 +136,7 @@ class _Recording:
 
     def _keep(self, index: int) -> Any:
         def hook(_module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-            if self._wanted:
+            if self._wanted and output.requires_grad:
                 self.calls.append(_Call(index, args[0].detach(), output))
 
         return hook

@@ -1,6 +1,5 @@
 """Stages whose loss is of whole answers: what is measured of a sample is the host's own loss of it."""
 
-import itertools
 import json
 import shutil
 
@@ -12,8 +11,8 @@ from llamafactory_dids.stages.entries import TrackedEntries
 from llamafactory_dids.stages.loss_meter import LossMeter
 from llamafactory_dids.stages.per_sample import GradientEngine, sample_gradients
 from llamafactory_dids.training.collator import COLUMNS
-from llamafactory_dids.training.sampler import MixtureSampler
 from tests.integration.preferences import make_preferences, preference_arguments
+from tests.integration.still import still_run
 from tests.integration.support import SOURCES, World, module_of, refusal, train
 from tests.reference.gradients import weight_gradients
 
@@ -53,22 +52,6 @@ def still_world(world, tmp_path_factory):
 def run(request, still_world, preferences, tmp_path_factory):
     stage, folder = request.param.split("-")[0], tmp_path_factory.mktemp(request.param)
     return train(preference_arguments(still_world, preferences, folder, stage, **WAYS[request.param]))
-
-
-def still_run(world, data, folder, stage, **changes):
-    """A run of a model that does not move, without an update; and the samples that it trained on."""
-    still = {"learning_rate": 0.0, "dids_update_samples": 1000, "dids_domains": "source", "max_steps": 6}
-    ran = train(preference_arguments(world, data, folder, stage, **{**still, **changes}))
-    plan, history = ran.trainer.mixture.plan, ran.trainer.mixture.sampler.history
-    again = MixtureSampler(plan.domains_N, plan.mixer.init().probabilities_D, seed=plan.seed, epoch_size=1000)
-    again.history = history
-    return ran, list(itertools.islice(iter(again), 24))
-
-
-def rows_by_domain(ran, drawn):
-    rows, domains_N = ran.trainer.train_dataset, ran.trainer.mixture.plan.domains_N
-    names = range(len(ran.trainer.mixture.plan.domain_names))
-    return {d: [rows[i] for i in drawn if domains_N[i] == d] for d in names}
 
 
 def batch_of(ran, count=5):
@@ -120,11 +103,11 @@ def test_running_domain_gradients_are_fresh_ones_of_the_same_samples_at_a_still_
     way, still_world, preferences, tmp_path
 ):
     stage, _, lora = way.partition("-")
-    changes = {**(LORA if lora else {}), "learning_rate": 0.0, "gradient_accumulation_steps": 2, "max_steps": 3}
-    ran, drawn = still_run(still_world, preferences, tmp_path, stage, **changes)
+    changes = {**(LORA if lora else {}), "gradient_accumulation_steps": 2, "max_steps": 3}
+    ran, trained = still_run(preference_arguments(still_world, preferences, tmp_path, stage, **changes))
     observer = ran.trainer.mixture.observer
     means_DP, known_D = observer.running.close_window()
-    for domain, rows in rows_by_domain(ran, drawn).items():
+    for domain, rows in trained.items():
         fresh_P = observer.meter.domain(rows)
         assert known_D[domain] and fresh_P.norm() > 0
         torch.testing.assert_close(means_DP[domain], fresh_P, rtol=1e-3, atol=1e-4 * float(fresh_P.abs().max()))
@@ -133,17 +116,17 @@ def test_running_domain_gradients_are_fresh_ones_of_the_same_samples_at_a_still_
 @pytest.mark.parametrize("way", ["dpo", "kto", "rm"])
 def test_losses_of_training_batches_are_those_of_their_samples(way, still_world, preferences, tmp_path):
     changes = {"mix_strategy": "odm", "dids_tasks": None, **({"pref_ftx": 0.5} if way == "dpo" else {})}
-    ran, drawn = still_run(still_world, preferences, tmp_path, way, **changes)
+    ran, trained = still_run(preference_arguments(still_world, preferences, tmp_path, way, **changes))
     observer = ran.trainer.mixture.observer
     means_D = observer.domain_losses.close_window()
     meter = LossMeter(ran.trainer.model, observer.objective, observer._loss_meter.collate)
-    for domain, rows in rows_by_domain(ran, drawn).items():
+    for domain, rows in trained.items():
         assert means_D[domain] == pytest.approx(meter.token_losses(rows).mean(), rel=1e-4)
 
 
 @pytest.mark.parametrize("stage", ["dpo", "kto"])
 def test_domains_are_made_of_the_gradient_that_a_training_starts_with(stage, still_world, preferences, tmp_path):
-    ran, _ = still_run(still_world, preferences, tmp_path, stage)
+    ran, _ = still_run(preference_arguments(still_world, preferences, tmp_path, stage))
     engine, (batch, _) = ran.trainer.mixture.observer.meter.engine, batch_of(ran)
     alone = objectives.objective(ran.trainer.finetuning_args, torch.device("cpu"))
     entries = TrackedEntries(engine.tracked, 10**6, 0)

@@ -10,7 +10,18 @@ from torch import nn
 from llamafactory_dids.errors import DidsError
 from llamafactory_dids.stages.layers import track_layers
 from llamafactory_dids.stages.per_sample import GradientEngine, by_sample, sample_gradients
-from tests.helpers import FAMILIES, NEXT_TOKENS, VOCAB, collate, cosine, samples, tiny_model, unlabelled, with_lora
+from tests.helpers import (
+    FAMILIES,
+    LORA,
+    NEXT_TOKENS,
+    VOCAB,
+    collate,
+    cosine,
+    samples,
+    tiny_model,
+    unlabelled,
+    with_lora,
+)
 from tests.reference.gradients import mean_loss, sample_gradient
 
 ALL_FAMILIES = ["gpt2", *FAMILIES]
@@ -87,8 +98,9 @@ def test_a_layer_that_gets_some_of_the_tokens_is_refused_by_name():
         engine_gradients(model, track_layers(model, 1.0), samples(4))
 
 
-def test_gradients_of_lora_adapters_are_autograds():
-    model, rows = with_lora(tiny_model()), samples(4)
+@pytest.mark.parametrize("kind", LORA)
+def test_gradients_of_lora_adapters_are_autograds(kind):
+    model, rows = with_lora(tiny_model(), **LORA[kind]), samples(4)
     tracked = track_layers(model, 0.5, trainable_only=True)
     assert_same(engine_gradients(model, tracked, rows), reference_gradients(model, tracked, rows))
 
@@ -102,6 +114,17 @@ def test_the_batch_that_a_sample_came_in_does_not_change_its_gradient(model):
         for position, i in enumerate(batch):
             assert cosine(together_NP[position], alone_NP[i]) > 0.9999, (batch, i)
         assert_same(together_NP, alone_NP[batch])
+
+
+@pytest.mark.parametrize("kind", LORA)
+def test_a_frozen_model_with_adapters_has_the_gradients_of_all_its_layers(kind):
+    model, rows = with_lora(tiny_model(), **LORA[kind]), samples(3)
+    expected_NP = reference_gradients(model, used := track_layers(model, 0.25, trainable_only=True), rows)
+    model.requires_grad_(False)
+    tracked = track_layers(model, 0.25)
+    _, _, pairs = GradientEngine(model, tracked, NEXT_TOKENS).run(collate(rows))
+    mine = [sample_gradients(*pairs[tracked.names.index(name)]).flatten(1) for name in used.names]
+    assert_same(torch.cat(mine, dim=1), expected_NP)
 
 
 @pytest.mark.parametrize("family", ALL_FAMILIES)

@@ -6,7 +6,7 @@ import torch
 from llamafactory_dids.stages.entries import TrackedEntries
 from llamafactory_dids.stages.layers import track_layers
 from llamafactory_dids.training.running import RunningGradients
-from tests.helpers import collate, num_labelled, samples, tiny_model, unlabelled, with_lora
+from tests.helpers import LORA, collate, num_labelled, samples, tiny_model, unlabelled, with_lora
 from tests.reference.gradients import on_block, token_losses, weight_gradients
 
 NUM_DOMAINS = 4  # the last one is never drawn
@@ -18,9 +18,9 @@ MICRO_BATCHES = [[0, 1, 2], [3, 4], [5, 6], [7, 8]]
 class Trained:
     """A model in training mode whose running gradients are watched."""
 
-    def __init__(self, family: str = "llama", lora: bool = False, budget: int = 700) -> None:
+    def __init__(self, family: str = "llama", lora: str | None = None, budget: int = 700) -> None:
         model = tiny_model(family, num_blocks=3)
-        self.model = with_lora(model) if lora else model
+        self.model = model if lora is None else with_lora(model, **LORA[lora])
         self.tracked = track_layers(self.model, 0.6, trainable_only=True)
         self.entries = TrackedEntries(self.tracked, budget, seed=5)
         self.running = RunningGradients(NUM_DOMAINS, self.tracked, self.entries)
@@ -72,7 +72,7 @@ def test_they_are_the_token_weighted_mean_however_the_loss_is_scaled(family, tok
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
-@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("lora", [None, *LORA])
 def test_gradient_checkpointing_counts_each_batch_once(reentrant, lora):
     trained = Trained(lora=lora)
     trained.model.gradient_checkpointing_enable({"use_reentrant": reentrant})

@@ -1,0 +1,69 @@
+"""Running domain gradients against fresh ones of the same samples, for each way to train a model that stands still."""
+
+import importlib.util
+
+import pytest
+import torch
+
+from tests.helpers import cosine
+from tests.integration.still import still_run
+from tests.integration.support import arguments
+
+pytestmark = pytest.mark.integration
+
+LORA = {"finetuning_type": "lora", "lora_rank": 4}
+EXACT = {
+    "full": {},
+    "accumulated": {"per_device_train_batch_size": 6, "gradient_accumulation_steps": 4},
+    "without_checkpointing": {"disable_gradient_checkpointing": True},
+    "checkpointing_reentrant_or_not": {"use_reentrant_gc": False},
+    "packed": {"packing": True, "per_device_train_batch_size": 12},
+    "neat_packed": {"neat_packing": True, "per_device_train_batch_size": 12},
+    "pt": {"stage": "pt", "packing": False},
+    "pt_packed": {"stage": "pt", "per_device_train_batch_size": 12},
+    "freeze": {"finetuning_type": "freeze", "freeze_trainable_layers": 1},
+    "lora": LORA,
+    "dora": {**LORA, "use_dora": True},
+    "rslora": {**LORA, "use_rslora": True},
+    "pissa": {**LORA, "pissa_init": True},
+    "additional_target": {**LORA, "additional_target": "o_proj,lm_head"},
+    "lora_accumulated": {**LORA, "per_device_train_batch_size": 6, "gradient_accumulation_steps": 4},
+}
+
+
+def compare(world, folder, least_cosine, **changes):
+    one_step = {"max_steps": 1, "per_device_train_batch_size": 24, "dids_task_samples": 4}  # each token weighs the same
+    ran, rows = still_run(arguments(world, folder, **one_step | changes))
+    observer = ran.trainer.mixture.observer
+    means_DP, known_D = observer.running.close_window()
+    for domain, drawn in rows.items():
+        fresh_P = observer.meter.domain(drawn)
+        assert known_D[domain] and fresh_P.norm() > 0
+        assert cosine(means_DP[domain], fresh_P) > least_cosine
+        assert float(means_DP[domain].norm() / fresh_P.norm()) == pytest.approx(1, abs=(1 - least_cosine) * 20)
+    return ran
+
+
+@pytest.mark.parametrize("way", EXACT)
+def test_running_gradients_are_fresh_ones(way, world, tmp_path):
+    compare(world, tmp_path, 1 - 1e-5, **EXACT[way])
+
+
+@pytest.mark.parametrize("more", [{}, LORA], ids=["full", "lora"])
+def test_running_gradients_are_fresh_ones_but_for_rounding_in_bf16(more, world, tmp_path):
+    ran = compare(world, tmp_path, 0.999, bf16=True, **more)
+    assert ran.trainer.accelerator.mixed_precision == "bf16"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="fp16 needs a GPU: its loss is scaled there alone")
+def test_running_gradients_are_fresh_ones_but_for_rounding_in_fp16(world, tmp_path):
+    ran = compare(world, tmp_path, 0.999, fp16=True, use_cpu=None)
+    assert ran.trainer.accelerator.scaler is not None
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="QLoRA needs bitsandbytes")
+def test_running_gradients_are_fresh_ones_on_quantised_layers(world, tmp_path):
+    ran = compare(world, tmp_path, 0.999, **LORA, quantization_bit=4)
+    layers = ran.trainer.mixture.observer.meter.engine.tracked.names
+    assert layers and all("lora" in name for name in layers)
+    assert any(type(module).__name__ == "Linear4bit" for module in ran.trainer.model.modules())
