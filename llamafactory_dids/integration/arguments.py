@@ -88,11 +88,7 @@ def checking(host: Callable[..., Any]) -> Callable[..., Any]:
 
 def _host_only(host: Callable[..., Any], args: Any, values: dict[str, Any]) -> Any:
     strategy = values.get("mix_strategy", "concat")
-    if strategy not in HOST_STRATEGIES:
-        raise DidsError(
-            f"mix_strategy: got {strategy!r}, allowed: {', '.join(HOST_STRATEGIES + mixers.names())}"
-            f"{_nearest(str(strategy), mixers.names())}"
-        )
+    check_strategy(strategy)
     if idle := [key for key in values if key.startswith("dids_")]:
         logger.warning("%s: no effect with mix_strategy %s", ", ".join(idle), strategy)
     return host(args)
@@ -103,6 +99,15 @@ def _as_host_types(values: dict[str, Any]) -> dict[str, Any]:
     return {
         key: ",".join(map(str, value)) for key, value in values.items() if key in FIELDS and isinstance(value, list)
     }
+
+
+def check_strategy(strategy: Any) -> None:
+    """Raise DidsError for a `mix_strategy` that is neither the host's nor ours."""
+    if strategy not in HOST_STRATEGIES + mixers.names():
+        raise DidsError(
+            f"mix_strategy: got {strategy!r}, allowed: {', '.join(HOST_STRATEGIES + mixers.names())}"
+            f"{_nearest(str(strategy), mixers.names())}"
+        )
 
 
 def check_names(values: dict[str, Any]) -> None:

@@ -101,6 +101,7 @@ def problem(args: dict[str, Any]) -> str:
     strategy = args.get(STRATEGY, FIRST[STRATEGY])
     try:
         arguments.check_names(args)
+        arguments.check_strategy(strategy)
         if strategy in arguments.HOST_STRATEGIES:
             return ""
         config = make_config(args)

@@ -1,0 +1,197 @@
+"""The web page, clicked through in a real Chromium: from the choice of a strategy to the domains of a finished run."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from tests.integration.support import make_world, read_lines
+from tests.webui.board import CHROMIUM, Board, browser, server, wait_until
+
+pytest.importorskip("playwright", reason="playwright is not installed: pip install 'llamafactory-dids[test]'")
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path: apt-get install chromium"),
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """The folder that the page is started in, and its data and models."""
+    return SimpleNamespace(home=tmp_path_factory.mktemp("board"), world=make_world(tmp_path_factory.mktemp("world")))
+
+
+@pytest.fixture(scope="module")
+def board(place):
+    with server(place.world, place.home) as address, browser() as chromium:
+        board = Board(chromium.new_page(viewport={"width": 1400, "height": 1000}), address)
+        board.open()
+        yield board
+        assert board.errors == []
+
+
+@pytest.fixture(scope="module")
+def first_look(board):
+    """What the page shows before anything is chosen, the section unfolded."""
+    folded = board.shown("Strategy")
+    board.unfold("Data mixing configurations")
+    board.block("Strategy").wait_for()
+    return SimpleNamespace(
+        folded=not folded, strategy=board.value("Strategy"), tasks=board.shown("Tasks"), tau=board.shown(TAU)
+    )
+
+
+@pytest.fixture(scope="module")
+def filled(board, place, first_look):
+    """A small run of `dids`, filled in."""
+    board.fill_in(place.world, place.home)
+    return board
+
+
+@pytest.fixture(scope="module")
+def ran(filled, place):
+    """That run, started from the page and watched to its end."""
+    args = filled.preview()
+    filled.press("Start")
+    filled.page.get_by_text("Making domains, gradients").first.wait_for()
+    filled.page.get_by_text("Domain probabilities").first.wait_for()
+    during = filled.page.get_by_text("Finished.").count()
+    filled.says("Finished.")
+    return SimpleNamespace(args=args, folder=place.home / args["output_dir"], finished_at_first_picture=during > 0)
+
+
+TAU = "Samples between updates (τ)"
+
+
+def pictures(board):
+    """The sources of the plots that are shown, by their labels."""
+    shown = {}
+    for name in ("Domain probabilities", "Task losses"):
+        image = board.page.locator(f".block:has(label:has-text('{name}')) img:visible")
+        if image.count():
+            shown[name] = image.first.get_attribute("src")
+    return shown
+
+
+def domain_rows(board):
+    rows = board.page.locator("table.dids-domains tbody tr")
+    return [row.locator("td").all_inner_texts() for row in rows.all()]
+
+
+def test_section_is_folded_and_offers_the_strategy_alone_until_one_is_chosen(first_look):
+    assert first_look == SimpleNamespace(folded=True, strategy="concat", tasks=False, tau=False)
+
+
+def test_fields_that_do_not_apply_to_the_strategy_are_hidden(filled):
+    filled.choose("Strategy", "uniform")
+    wait_until(lambda: not filled.shown("Tasks"))
+    assert not filled.shown(TAU) and not filled.shown("Preset") and filled.shown("Number of domains")
+    filled.choose("Domains from", "source")
+    wait_until(lambda: not filled.shown("Number of domains"))
+    filled.choose("Domains from", "cluster")
+    filled.choose("Strategy", "dids")
+    wait_until(lambda: filled.shown("Tasks"))
+    assert filled.tokens("Tasks") == ["task_sums", "task_pairs"]  # what was entered is still there
+
+
+def test_preview_shows_what_was_chosen_and_nothing_else_of_ours(filled):
+    assert {key: value for key, value in filled.preview().items() if key.startswith(("mix_", "dids_"))} == {
+        "mix_strategy": "dids",
+        "dids_tasks": "task_sums,task_pairs",
+        "dids_task_samples": "12",
+        "dids_num_domains": "6",
+        "dids_update_samples": "32",
+        "dids_min_domain_size": "5",
+        "dids_projection_dim": "64",
+        "dids_cache_dir": filled.preview()["dids_cache_dir"],
+    }
+
+
+def test_wrong_entry_is_told_in_one_line_and_nothing_starts(filled, place):
+    for button, entry in (("Preview command", "much"), ("Start", "more")):
+        filled.fill("Smoothing (β)", entry)
+        filled.press(button)
+        filled.says(f"dids_ema_beta: got '{entry}', allowed: a number")
+        assert filled.page.get_by_text("Traceback").count() == 0
+    filled.fill("Smoothing (β)", "")
+    assert not (place.home / "saves").exists()
+
+
+def test_saved_arguments_come_back_when_they_are_loaded(filled, place):
+    filled.switch("Loss trajectory", False)
+    filled.press("Save arguments")
+    filled.says("saved")
+    (saved,) = (place.home / "llamaboard_config").glob("*.yaml")
+    assert yaml.safe_load(saved.read_text())["train.dids_tasks"] == ["task_sums", "task_pairs"]
+
+    filled.switch("Loss trajectory", True)
+    filled.choose("Strategy", "concat")
+    wait_until(lambda: not filled.shown("Tasks"))
+    filled.press("Load arguments")
+    wait_until(lambda: filled.shown("Tasks"))
+    assert (filled.value("Strategy"), filled.value("Number of domains")) == ("dids", "6")
+    assert filled.tokens("Tasks") == ["task_sums", "task_pairs"]
+    assert filled.preview()["dids_trajectory"] == "False"
+    filled.switch("Loss trajectory", True)
+
+
+def test_run_that_was_started_uses_what_was_chosen(ran):
+    written = yaml.safe_load((ran.folder / "training_args.yaml").read_text())
+    assert {key: str(value) for key, value in written.items() if key in ran.args} == ran.args
+    lines = read_lines(ran.folder / "dids" / "mixture.jsonl")
+    assert len(lines[0]["probabilities"]) == 6 and set(lines[0]["task_loss"]) == {"task_sums", "task_pairs"}
+    assert lines[1]["samples_seen"] == 32
+
+
+def test_pictures_are_there_while_it_trains_and_after(board, ran):
+    assert not ran.finished_at_first_picture
+    assert pictures(board).keys() == {"Domain probabilities", "Task losses"}
+
+
+def test_domains_view_says_what_the_map_holds(board, ran):
+    board.unfold("Domains")
+    board.page.locator("table.dids-domains").wait_for()
+    described = {d["name"]: d for d in json.loads((ran.folder / "dids" / "domains.json").read_text())["domains"]}
+    now = read_lines(ran.folder / "dids" / "mixture.jsonl")[-1]["probabilities"]
+    wait_until(lambda: domain_rows(board)[0][3] == f"{100 * max(now.values()):.2f}%")
+    rows = {row[0]: row[1:] for row in domain_rows(board)}
+    assert rows.keys() == described.keys()
+    for name, (size, sources, probability, _, texts) in rows.items():
+        assert size == str(described[name]["size"])
+        assert sources == f"{name.split('/')[0]} 100%"
+        assert probability == f"{100 * now[name]:.2f}%"
+        assert texts.split()[1] in described[name]["typical_texts"][0]
+
+
+def test_language_changes_what_the_section_and_the_domains_say(board, ran):
+    board.unfold("Data mixing configurations")
+    board.choose("Language", "zh")
+    board.says("数据混合参数设置")
+    board.block("目标任务").wait_for()
+    board.page.locator("table.dids-domains th:text-is('领域')").wait_for()
+    board.choose("语言", "en")
+    board.block("Tasks").wait_for()
+    board.page.locator("table.dids-domains th:text-is('Domain')").wait_for()
+
+
+def test_finished_run_can_be_opened_again_with_its_report(board, ran, place):
+    (ran.folder / "dids" / "report.html").write_text("<h1 id=verdict>What was fed more</h1>")
+    board.open()
+    assert pictures(board) == {}
+    board.type_choice("Output dir", ran.folder.name)
+    wait_until(lambda: len(pictures(board)) == 2)
+    board.unfold("Report")
+    assert board.page.frame_locator(".dids-report iframe").locator("#verdict").inner_text() == "What was fed more"
+    with board.page.expect_popup() as popup:
+        board.page.get_by_text("Open the report in a new tab").click()
+    assert popup.value.locator("#verdict").inner_text() == "What was fed more"
+    popup.value.close()
+
+
+def test_run_that_is_refused_says_why_in_one_line(board, place, ran):
+    board.open()
+    board.fill_in(place.world, place.home, max_steps=2, streaming=True)
+    board.press("Start")
+    board.says("streaming: got True")
+    assert board.page.get_by_text("Traceback").count() == 0
