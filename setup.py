@@ -57,6 +57,8 @@ TEST_REQUIRES = [
     *SEMANTIC_REQUIRES,
     "hypothesis",
     "mypy",
+    # tests/webui, in a Chromium that is there: it is skipped without.
+    "playwright",
     "pytest",
     "pytest-xdist",
     "ruff",

@@ -36,7 +36,7 @@ SMALL = {
 
 @contextmanager
 def server(world: World, home: Path, **changes: str) -> Iterator[str]:
-    """`llamafactory-cli webui` in the folder `home`, with the world's model chosen; its address."""
+    """`llamafactory-cli webui` in the folder `home`, the world's model chosen; its address, where it soon answers."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -54,16 +54,14 @@ def server(world: World, home: Path, **changes: str) -> Iterator[str]:
         ) as process,
     ):
         try:
-            wait_until(lambda: answers(port) or process.poll() is not None)
-            assert process.poll() is None, (home / "server.log").read_text()[-3000:]
             yield f"http://127.0.0.1:{port}/"
         finally:
             os.killpg(process.pid, signal.SIGKILL)  # with the training that it may have started
 
 
-def answers(port: int) -> bool:
+def answers(address: str) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5):
+        with urllib.request.urlopen(address, timeout=5):
             return True
     except OSError:
         return False
@@ -88,6 +86,7 @@ class Board:
         page.on("pageerror", lambda error: self.errors.append(str(error)))
 
     def open(self) -> None:
+        wait_until(lambda: answers(self.address))
         self.page.goto(self.address, wait_until="domcontentloaded")
         self.block("Output dir").locator("input").wait_for()
         wait_until(lambda: self.value("Output dir") != "" and self.value("Model path") != "")
@@ -134,6 +133,12 @@ class Board:
             button.click()
 
     def press(self, name: str) -> None:
+        """Click a button, and wait for its answer; "Start" is answered by a stream, which `start` leaves running."""
+        self.start(name)
+        self.page.wait_for_timeout(200)  # a click while one of the same button is being answered would be lost
+        self.page.locator(".wrap.full:not(.hide)").first.wait_for(state="detached")
+
+    def start(self, name: str = "Start") -> None:
         self.page.get_by_role("button", name=name, exact=True).click()
 
     def says(self, text: str) -> None:

@@ -24,7 +24,7 @@ LOG, REPORT, MAP = "mixture.jsonl", "report.html", "domains.json"
 LONGEST_TEXT = 600  # characters of a typical sample
 OPEN_REPORT = (
     "const page = this.closest('.dids-report').querySelector('iframe').srcdoc;"
-    "window.open(URL.createObjectURL(new Blob([page], {type: 'text/html'}))); return false"
+    "window.open(window.URL.createObjectURL(new Blob([page], {type: 'text/html'}))); return false"
 )
 
 
