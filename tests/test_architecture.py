@@ -22,7 +22,7 @@ BELOW = {
     "artifacts": {"core"},
     "stages": {"mixers", "artifacts", "core"},
     "training": {"stages", "mixers", "artifacts", "core"},
-    "report": {"artifacts"},
+    "report": {"artifacts", "core"},  # the fitted decay of a loss is drawn
     "integration": {"training", "stages", "mixers", "artifacts", "core", "report"},
     "__main__": {"integration"},
     "__init__": set(),

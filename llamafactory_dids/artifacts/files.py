@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any
 
@@ -67,6 +67,14 @@ def read_array(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray[Any
 def fingerprint(inputs: dict[str, Any]) -> str:
     """16 hex digits that change with any value of `inputs` (JSON types only)."""
     return hashlib.blake2b(json.dumps(inputs, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def samples_digest(sources_N: Iterable[str], keys_N: Iterable[str]) -> str:
+    """16 hex digits that change with any sample's source or content key, or with their order."""
+    digest = hashlib.blake2b(digest_size=8)
+    for source, key in zip(sources_N, keys_N, strict=True):
+        digest.update(f"{source}\0{key}\n".encode())
+    return digest.hexdigest()
 
 
 def check_same(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:

@@ -1,11 +1,11 @@
 """The training samples as what makes the domains sees them: their tokens, or their text."""
 
-import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
+from ..artifacts.files import samples_digest
 from ..stages.batching import is_tokens
 from ..training.collator import KEY_COLUMN, SOURCE_COLUMN
 from . import proxy
@@ -45,10 +45,7 @@ class TokenisedSamples:
 
     def digest(self) -> str:
         """Changes with any sample, or their order."""
-        digest = hashlib.blake2b(digest_size=8)
-        for source, key in zip(self.sources, self.keys, strict=True):
-            digest.update(f"{source}\0{key}\n".encode())
-        return digest.hexdigest()
+        return samples_digest(self.sources, self.keys)
 
 
 class SampleTexts:

@@ -26,13 +26,13 @@ def mixing_trainer(host: type) -> Callable[..., Any]:
 
 
 class PictureCallback(TrainerCallback):  # type: ignore[misc]
-    """Draws `mixture.png` when the training ends."""
+    """Draws the pictures when the training ends."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.is_world_process_zero:
-            from ..report.pictures import draw_mixture
+            from ..report.pictures import draw_pictures
 
-            draw_mixture(self.folder)
+            draw_pictures(self.folder)

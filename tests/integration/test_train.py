@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from llamafactory_dids.artifacts.domain_map import load_map
+from llamafactory_dids.report.pictures import FIGURES
 from llamafactory_dids.training.observer import Observer
 from llamafactory_dids.training.sampler import MixtureSampler
 from tests.integration.support import SOURCES, TASKS, arguments, our_log, same_domains, train, write_dataset
@@ -45,8 +46,8 @@ def run(request, world, tmp_path_factory):
 
 def test_run_leaves_every_artifact_behind(run):
     names = {path.name for path in run[0].dids.iterdir()}
-    assert names == {"mixture.jsonl", "domains.parquet", "domains.json", "config.yaml", "mixture.png"}
-    assert (run[0].dids / "mixture.png").read_bytes().startswith(b"\x89PNG")
+    assert names == {"mixture.jsonl", "domains.parquet", "domains.json", "config.yaml", *FIGURES}
+    assert all((run[0].dids / name).read_bytes().startswith(b"\x89PNG") for name in FIGURES)
 
 
 def test_log_starts_before_training_and_then_has_a_line_a_window(run):

@@ -1,0 +1,61 @@
+"""What all pictures share: a figure without a window, colours that colour-blind readers tell apart, short names."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..artifacts.files import write_atomically
+from ..errors import DidsError
+
+# Paul Tol's muted palette, safe for colour-blind readers, and repeated with hatching beyond its length
+COLOURS = ("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499")
+REST = "#DDDDDD"  # what has no colour of its own
+MARKERS = "os^Dv<>Ph"
+MAX_NAME = 28  # characters
+
+
+def new_figure(width: float, height: float) -> Any:
+    """A matplotlib figure of so many inches. Raises DidsError where matplotlib is not installed."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise DidsError("matplotlib is not installed; `pip install matplotlib` to draw pictures") from None
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Any, path: Path) -> Path:
+    """Write a PNG, all or nothing."""
+    write_atomically(path, lambda stream: figure.savefig(stream, format="png", dpi=130))
+    return path
+
+
+def colour(index: int) -> str:
+    """The colour of the index-th series."""
+    return COLOURS[index % len(COLOURS)]
+
+
+def short(name: str, limit: int = MAX_NAME) -> str:
+    """A name that fits beside an axis: its middle is left out. `$` is escaped, as it would begin a formula."""
+    if len(name) > limit:
+        end = limit // 2
+        name = name[: limit - end - 1] + "…" + name[-end:]
+    return name.replace("$", r"\$")
+
+
+def shorten_all(names: Sequence[str], limit: int = MAX_NAME) -> list[str]:
+    """`short` of each name."""
+    return [short(name, limit) for name in names]
+
+
+def hide_frame(axes: Any) -> None:
+    """No lines above and to the right of the data."""
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def count_samples(axes: Any) -> None:
+    """Samples on the x axis, in thousands where they are many."""
+    axes.set_xlabel("training samples seen")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value >= 10_000 else f"{value:g}")

@@ -1,0 +1,96 @@
+"""A run's folder, read: what all pictures and the report are made of.
+
+Shapes: `U` lines of the log (the start first), `D` domains, `T` tasks.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from ..artifacts.files import read_json
+from ..artifacts.mixture_log import MixtureLog, MixtureRecord
+from ..errors import DidsError
+
+Floats = NDArray[np.float64]
+FOLDER = "dids"  # in the folder that a run writes to
+
+
+@dataclass(frozen=True)
+class Run:
+    """The `dids/` folder of a run, finished or not: its log as arrays; other files where they are there."""
+
+    folder: Path
+    record: MixtureRecord
+    lines: list[dict[str, Any]]
+
+    @property
+    def name(self) -> str:
+        """What the run is called: the folder that it was told to write to."""
+        folder = self.folder.resolve()
+        return (folder.parent if folder.name == FOLDER else folder).name
+
+    @property
+    def seconds(self) -> float:
+        """From the start of the training to the last line."""
+        return float(self.lines[-1].get("seconds") or 0.0)
+
+    @cached_property
+    def impact_UDT(self) -> Floats:
+        """Impact of each domain on each task at each line; NaN where none was measured."""
+        names, tasks = self.record.domain_names, self.record.task_names
+        impact_UDT = np.full((len(self.lines), len(names), len(tasks)), np.nan)
+        for row_DT, line in zip(impact_UDT, self.lines, strict=True):
+            measured = line.get("impact") or {}
+            for i, name in enumerate(names):
+                for j, task in enumerate(tasks):
+                    value = measured.get(name, {}).get(task)
+                    row_DT[i, j] = np.nan if value is None else value
+        return impact_UDT
+
+    @cached_property
+    def domains(self) -> list[dict[str, Any]]:
+        """Name, size, sources and typical texts of each domain of the log, in its order; empty without domains.json."""
+        path = self.folder / "domains.json"
+        if not path.exists():
+            return []
+        content = read_json(path)
+        try:
+            known = {domain["name"]: domain for domain in content["domains"]}
+            return [{"size": 0, "sources": {}, "typical_texts": [], **known[name]} for name in self.record.domain_names]
+        except (KeyError, TypeError) as error:
+            raise DidsError(f"{path}: not the domain map of {self.folder / 'mixture.jsonl'} (lacks {error})") from None
+
+    @cached_property
+    def config_text(self) -> str:
+        """`config.yaml` as it stands, or nothing."""
+        path = self.folder / "config.yaml"
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The keys of `config.yaml`; empty where there is none, or it was spoilt."""
+        try:
+            values = yaml.safe_load(self.config_text)
+        except yaml.YAMLError:
+            return {}
+        return values if isinstance(values, dict) else {}
+
+
+def load_run(folder: Path) -> Run:
+    """Read a run's `dids/` folder. Raises DidsError, with the file's name, where there is no whole log."""
+    log = MixtureLog(folder / "mixture.jsonl")
+    lines = log.read()
+    if not lines:
+        raise DidsError(f"{log.path}: no updates to draw")
+    return Run(folder, log.record(), lines)
+
+
+def movers(shares_UD: Floats, count: int) -> list[int]:
+    """The `count` domains whose share changed most over the run, in their own order; all where they are few."""
+    moved_D = shares_UD.max(axis=0) - shares_UD.min(axis=0)
+    return sorted(int(i) for i in np.argsort(-moved_D, kind="stable")[:count])

@@ -1,0 +1,65 @@
+"""Made-up runs for the tests of the report: a log and a domain map of any size, by a seed."""
+
+from pathlib import Path
+
+import numpy as np
+
+from llamafactory_dids.artifacts.files import write_json
+from llamafactory_dids.artifacts.mixture_log import MixtureLog
+
+
+def write_run(
+    folder: Path,
+    num_domains: int,
+    num_lines: int = 26,
+    num_tasks: int = 3,
+    *,
+    num_sources: int = 5,
+    seed: int = 0,
+    text: str = "A typical sample.",
+    measured: bool = True,
+) -> dict[str, np.ndarray]:
+    """A run whose domains help or harm by chance: probabilities (U, D), impacts (U, D, T), losses (U, T)."""
+    rng = np.random.default_rng(seed)
+    sources = [f"source_{i}" for i in range(min(num_sources, num_domains))]
+    names = [f"{sources[i % len(sources)]}/{i // len(sources)}" for i in range(num_domains)]
+    tasks = [f"task_{j}_val" for j in range(num_tasks)]
+    truth_DT = rng.normal(0, 0.15, (num_domains, num_tasks))
+    impact_UDT = truth_DT + rng.normal(0, 0.05, (num_lines, num_domains, num_tasks))
+    logits_UD = np.vstack([np.zeros(num_domains), np.cumsum(impact_UDT[1:].mean(axis=2), axis=0)])
+    shares_UD = np.exp(logits_UD) / np.exp(logits_UD).sum(axis=1, keepdims=True)
+    times = np.arange(num_lines)[:, None]
+    losses_UT = 1 + np.arange(num_tasks) / 4 + 2 * np.exp(-0.15 * times) + rng.normal(0, 0.03, (num_lines, num_tasks))
+    log = MixtureLog(folder / "mixture.jsonl")
+    for u in range(num_lines):
+        first = u == 0 or not measured
+        log.append(
+            {
+                "step": 32 * u,
+                "samples_seen": 4000 * u,
+                "seconds": 61.5 * u,
+                "applies_from_sample": 4000 * u,
+                "probabilities": dict(zip(names, shares_UD[u].tolist(), strict=True)),
+                "impact": {}
+                if first
+                else {
+                    n: dict(zip(tasks, row, strict=True)) for n, row in zip(names, impact_UDT[u].tolist(), strict=True)
+                },
+                "task_loss": dict(zip(tasks, losses_UT[u].tolist(), strict=True)) if measured else {},
+                "task_potential": {} if first else dict.fromkeys(tasks, 0.05),
+                "samples_drawn": dict.fromkeys(names, 4000 * u // num_domains),
+            }
+        )
+    sizes_D = rng.integers(32, 3000, num_domains)
+    domains = [
+        {
+            "name": name,
+            "size": int(size),
+            "sources": {name.split("/")[0]: int(size)},
+            "typical_texts": [f"{text} {name} {k}" for k in range(3)],
+        }
+        for name, size in zip(names, sizes_D, strict=True)
+    ]
+    write_json(folder / "domains.json", {"schema": 1, "inputs": {}, "domains": domains})
+    (folder / "config.yaml").write_text("# seed: 1\nmix_strategy: dids\ndids_update_samples: 4000\n")
+    return {"probabilities": shares_UD, "impact": impact_UDT, "losses": losses_UT}
