@@ -40,6 +40,7 @@ INSTALL_REQUIRES = [
     f"faiss-gpu>=1.15,<1.16; {LINUX_X86}",
     f"faiss-cpu; {OTHER_PLATFORM}",
     # The versions of these are LLaMA-Factory's to choose.
+    "jinja2",
     "matplotlib",
     "numpy",
     "pyarrow",
@@ -139,7 +140,7 @@ setup(
     package_dir={"": "."},
     packages=find_packages(include=["llamafactory_dids*"]),
     py_modules=["llamafactory_dids_activate"],
-    package_data={"llamafactory_dids": ["py.typed"]},
+    package_data={"llamafactory_dids": ["py.typed", "report/templates/*"]},
     entry_points={
         "console_scripts": ["llamafactory-dids = llamafactory_dids.integration.cli:main"],
         "llamafactory_dids.mixers": ["odm = llamafactory_dids.mixers.odm:odm"],

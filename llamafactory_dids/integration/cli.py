@@ -1,4 +1,4 @@
-"""The `llamafactory-dids` command: train, cluster, inspect, doctor."""
+"""The `llamafactory-dids` command: train, cluster, report, inspect, doctor."""
 
 import argparse
 import contextlib
@@ -42,8 +42,11 @@ def _parser() -> argparse.ArgumentParser:
     cluster.add_argument("yaml", help="the host's YAML or JSON file; key=value words after it override it")
     inspect = add("inspect", _inspect, "Show the domains of a map.")
     inspect.add_argument("map", type=Path, help="a domain map, or a run's dids/ folder")
+    report = add("report", _report, "Write a run's report.html; compare several runs side by side.")
+    report.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run's output folder, or its dids/ folder")
+    report.add_argument("--output", type=Path, help="default: report.html in the run, or comparison.html here")
     doctor = add("doctor", _doctor, "Check versions, seams, GPU and faiss, and say what to do.")
-    for command in (cluster, inspect, doctor):
+    for command in (cluster, report, inspect, doctor):
         command.add_argument("--json", action="store_true", help="for a program to read")
     return parser
 
@@ -96,6 +99,21 @@ def _cluster(arguments: argparse.Namespace, overrides: list[str]) -> None:
 
 def _inspect(arguments: argparse.Namespace, _: list[str]) -> None:
     _show(load_map(arguments.map), arguments.map, arguments.json)
+
+
+def _report(arguments: argparse.Namespace, _: list[str]) -> None:
+    from ..report.html import find_run, write_comparison, write_report
+
+    folders = [find_run(path) for path in arguments.runs]
+    try:
+        if len(folders) == 1:
+            path, found = write_report(folders[0], arguments.output), {}
+        else:
+            path, comparison = write_comparison(folders, arguments.output or Path("comparison.html"))
+            found = comparison.as_dict()
+    except OSError as error:
+        raise DidsError(f"--output: {error}; allowed: a file in a folder that can be written to") from None
+    print(json.dumps({"path": str(path), **found}, ensure_ascii=False) if arguments.json else path)
 
 
 def _doctor(arguments: argparse.Namespace, _: list[str]) -> None:

@@ -1,6 +1,7 @@
 """Trainers of the host that mix where they are given a plan."""
 
 import functools
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,9 @@ from typing import Any
 from transformers import TrainerCallback
 
 from ..training.trainer import MixingTrainerMixin
+from .errors import one_line
+
+logger = logging.getLogger(__name__)
 
 
 def mixing_trainer(host: type) -> Callable[..., Any]:
@@ -19,20 +23,27 @@ def mixing_trainer(host: type) -> Callable[..., Any]:
         plan = kwargs.get("mixing")
         if plan is None:
             return host(*args, **kwargs)
-        kwargs["callbacks"] = [*(kwargs.get("callbacks") or []), PictureCallback(plan.folder)]
+        kwargs["callbacks"] = [*(kwargs.get("callbacks") or []), ReportCallback(plan.folder)]
         return mixed(*args, **kwargs)
 
     return make
 
 
-class PictureCallback(TrainerCallback):  # type: ignore[misc]
-    """Draws the pictures when the training ends."""
+class ReportCallback(TrainerCallback):  # type: ignore[misc]
+    """Writes the report and its pictures when the training ends."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.is_world_process_zero:
-            from ..report.pictures import draw_pictures
+            self._write()
 
-            draw_pictures(self.folder)
+    def _write(self) -> None:
+        """A report that cannot be written is no reason to lose a trained model, whatever the error."""
+        try:
+            from ..report.html import write_report
+
+            logger.info("report: %s", write_report(self.folder))
+        except Exception as error:
+            logger.warning("no report: %s (`llamafactory-dids report %s` tries again)", one_line(error), self.folder)

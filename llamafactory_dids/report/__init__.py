@@ -1,1 +1,1 @@
-"""Pictures of a run, from its artifacts alone."""
+"""Pictures and a report of a run, from its artifacts alone."""

@@ -1,10 +1,9 @@
 """What all pictures share: a figure without a window, colours that colour-blind readers tell apart, short names."""
 
+import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from ..artifacts.files import write_atomically
 from ..errors import DidsError
 
 # Paul Tol's muted palette, safe for colour-blind readers, and repeated with hatching beyond its length
@@ -12,6 +11,7 @@ COLOURS = ("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#C
 REST = "#DDDDDD"  # what has no colour of its own
 MARKERS = "os^Dv<>Ph"
 MAX_NAME = 28  # characters
+DPI = 130
 
 
 def new_figure(width: float, height: float) -> Any:
@@ -26,10 +26,11 @@ def new_figure(width: float, height: float) -> Any:
     return figure
 
 
-def save(figure: Any, path: Path) -> Path:
-    """Write a PNG, all or nothing."""
-    write_atomically(path, lambda stream: figure.savefig(stream, format="png", dpi=130))
-    return path
+def png(figure: Any) -> bytes:
+    """The figure as a PNG file."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=DPI)
+    return stream.getvalue()
 
 
 def colour(index: int) -> str:

@@ -1,8 +1,10 @@
 """The pictures of a run, drawn beside its log: `mixture.png`, `impact.png`, `losses.png`, `clusters.png`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from .canvas import save
+from ..artifacts.files import write_bytes
+from .canvas import png
 from .clusters import clusters_figure
 from .impact import impact_figure
 from .losses import losses_figure
@@ -22,16 +24,20 @@ def draw_pictures(folder: Path) -> list[Path]:
 
     Raises DidsError where there is no log, or matplotlib is not installed.
     """
-    return draw_run(load_run(folder), folder)
+    return save_pictures(render(load_run(folder)), folder)
 
 
-def draw_run(run: Run, folder: Path) -> list[Path]:
-    """Draw the pictures of a run that was read into a folder; what an earlier run left of them goes."""
-    drawn = []
-    for name, make in FIGURES.items():
-        figure = make(run)
-        if figure is None:
-            (folder / name).unlink(missing_ok=True)
+def render(run: Run) -> dict[str, bytes]:
+    """The PNGs of a run, by their file names."""
+    figures = {name: make(run) for name, make in FIGURES.items()}
+    return {name: png(figure) for name, figure in figures.items() if figure is not None}
+
+
+def save_pictures(pictures: Mapping[str, bytes], folder: Path) -> list[Path]:
+    """Write pictures into a folder; those that an earlier run left, and this one has none of, go."""
+    for name in FIGURES:
+        if name in pictures:
+            write_bytes(folder / name, pictures[name])
         else:
-            drawn.append(save(figure, folder / name))
-    return drawn
+            (folder / name).unlink(missing_ok=True)
+    return [folder / name for name in pictures]

@@ -39,6 +39,18 @@ class Run:
         """From the start of the training to the last line."""
         return float(self.lines[-1].get("seconds") or 0.0)
 
+    @property
+    def update_seconds(self) -> float | None:
+        """Of these, how many the measurements and updates took; None where no `cost.json` says."""
+        path = self.folder / "cost.json"
+        spent = read_json(path) if path.exists() else None
+        return float(spent["update_seconds"]) if isinstance(spent, dict) and "update_seconds" in spent else None
+
+    @property
+    def strategy(self) -> str:
+        """The run's `mix_strategy`, as far as `config.yaml` tells."""
+        return str(self.config.get("mix_strategy", "mixture"))
+
     @cached_property
     def impact_UDT(self) -> Floats:
         """Impact of each domain on each task at each line; NaN where none was measured."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..artifacts.domain_map import save_map
+from ..artifacts.files import write_json
 from ..artifacts.mixture_log import MixtureLog
 from ..artifacts.run_state import load_state, save_state
 from ..errors import DidsError
@@ -54,6 +55,7 @@ class MixtureController:
         self.state: Any = plan.mixer.init()
         self.num_updates = 0
         self.seconds_before = 0.0
+        self.update_seconds = 0.0  # of the run, spent on measuring and choosing
         self.started = time.monotonic()
         self.sampler = MixtureSampler(
             plan.domains_N,
@@ -90,8 +92,10 @@ class MixtureController:
         if ranks.world()[0] == 0:
             self.log.path.unlink(missing_ok=True)
             save_map(self.plan.domain_map, self.plan.folder)
+        began = time.monotonic()
         self.observer.begin()
         self._write_line(step=0, applies_from=0, impact_DT=None)
+        self._account(began)
 
     def after_step(self, step: int) -> None:
         """Update the mixture if this step completed a window."""
@@ -101,10 +105,12 @@ class MixtureController:
             self._update(step)
 
     def _update(self, step: int) -> None:
+        began = time.monotonic()
         signals = self.observer.measure(self.num_updates, step * self.samples_per_step)
         probabilities_D, self.state = self.plan.mixer.update(self.state, signals)
         applies_from = self.sampler.set_probabilities(probabilities_D)
         self._write_line(step=step, applies_from=applies_from, impact_DT=signals.impact_DT)
+        self._account(began)
 
     def finish(self) -> None:
         """After the last step."""
@@ -160,6 +166,15 @@ class MixtureController:
             }
         )
 
+    def _account(self, began: float) -> None:
+        """What the mixture cost so far, in a file of its own: the log is the same from run to run but for `seconds`."""
+        self.update_seconds += time.monotonic() - began
+        if ranks.world()[0] == 0:
+            write_json(
+                self.plan.folder / "cost.json",
+                {"seconds": round(self._seconds(), 3), "update_seconds": round(self.update_seconds, 3)},
+            )
+
     def _seconds(self) -> float:
         return self.seconds_before + time.monotonic() - self.started
 
@@ -173,6 +188,7 @@ class MixtureController:
             "step": step,
             "num_updates": self.num_updates,
             "seconds": self._seconds(),
+            "update_seconds": self.update_seconds,
             "history_starts": [start for start, _ in self.sampler.history],
         }
         if ranks.world()[0] == 0:
@@ -190,6 +206,7 @@ class MixtureController:
         self.state = type(self.state)(**{name: tensors[f"mixer_{name}"].numpy() for name in self.state._fields})
         self.num_updates = int(values["num_updates"])
         self.seconds_before = float(values["seconds"])
+        self.update_seconds = float(values["update_seconds"])
         self.sampler.history = list(zip(values["history_starts"], tensors["history"].numpy(), strict=True))
         # the host tells a sampler the epoch in a single process only
         self.sampler.set_epoch(int(values["step"]) * self.samples_per_step // self.sampler.epoch_size)

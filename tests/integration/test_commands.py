@@ -112,3 +112,33 @@ def test_help_of_the_hosts_command_lists_each_key_with_its_text(monkeypatch, cap
     assert [name for name in FIELDS if f"--{name}" not in text] == []
     assert [name for name, item in FIELDS.items() if " ".join(item.metadata["help"].split()) not in text] == []
     assert "By llamafactory-dids: dids, dga" in text
+
+
+def test_report_writes_the_runs_report_again_and_prints_its_path(finished, capsys, tmp_path):
+    output = tmp_path / "again.html"
+    assert command(capsys, "report", finished.folder, "--output", output).strip() == str(output)
+    text = output.read_text()
+    assert text.count("data:image/png;base64,") == 4 and "6 domains" in text
+
+
+def test_report_compares_runs_and_tells_a_program_the_same(finished, capsys, tmp_path):
+    output = tmp_path / "both.html"
+    found = json.loads(command(capsys, "report", "--json", finished.folder, finished.dids, "--output", output))
+    assert found["path"] == str(output) and output.exists()
+    assert [run["losses"] for run in found["runs"]] == [finished.lines[-1]["task_loss"]] * 2
+    last = {line["name"]: line["shares"][-1] for line in found["shares_percent"]}
+    assert last == pytest.approx({name: 100 * p for name, p in finished.probabilities[-1].items()})
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["{tmp}"], "{tmp}: no mixture log; allowed: a run's mixture.jsonl, or the folder of a run"),
+        (["{run}", "--output", "{tmp}"], "--output: .*; allowed: a file in a folder that can be written to"),
+    ],
+)
+def test_report_refuses_in_one_line(finished, tmp_path, words, message):
+    places = {"tmp": str(tmp_path), "run": str(finished.folder)}
+    with pytest.raises(SystemExit, match="error: " + message.format(**places)) as caught:
+        cli.main(["report", *(word.format(**places) for word in words)])
+    assert "\n" not in str(caught.value)

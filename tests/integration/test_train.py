@@ -46,7 +46,8 @@ def run(request, world, tmp_path_factory):
 
 def test_run_leaves_every_artifact_behind(run):
     names = {path.name for path in run[0].dids.iterdir()}
-    assert names == {"mixture.jsonl", "domains.parquet", "domains.json", "config.yaml", *FIGURES}
+    written = {"mixture.jsonl", "domains.parquet", "domains.json", "config.yaml", "cost.json"}
+    assert names == written | {"report.html", *FIGURES}
     assert all((run[0].dids / name).read_bytes().startswith(b"\x89PNG") for name in FIGURES)
 
 

@@ -1,0 +1,102 @@
+"use strict";
+// The table sorts and filters its own rows; the chart draws the curves of the rows that are ticked.
+(() => {
+  const body = document.querySelector("#domains tbody");
+  if (!body) return;
+  const rows = [...body.rows];
+  const count = document.getElementById("count");
+  document.getElementById("search").addEventListener("input", (event) => {
+    const words = event.target.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let shown = 0;
+    for (const row of rows) {
+      const text = row.textContent.toLowerCase();
+      row.hidden = !words.every((word) => text.includes(word));
+      shown += row.hidden ? 0 : 1;
+    }
+    count.textContent = `${shown} of ${rows.length}`;
+  });
+  const heads = [...document.querySelectorAll("#domains thead th")];
+  heads.forEach((head, column) => {
+    const button = head.querySelector("button");
+    if (!button) return;
+    button.addEventListener("click", () => {
+      const down = head.getAttribute("aria-sort") !== "descending";
+      heads.forEach((other) => other.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      const value = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent;
+      const numeric = head.dataset.kind === "number";
+      rows.sort((a, b) => {
+        const [x, y] = [value(a), value(b)];
+        const order = numeric ? (x === "" ? -Infinity : +x) - (y === "" ? -Infinity : +y) || 0 : x.localeCompare(y);
+        return down ? -order : order;
+      });
+      body.append(...rows);
+    });
+  });
+
+  const data = JSON.parse(document.getElementById("curves").textContent);
+  const chart = document.getElementById("chart"), readout = document.getElementById("readout");
+  const [width, height, left, bottom, top] = [1100, 300, 60, 34, 14];
+  const last = data.samples[data.samples.length - 1] || 1;
+  const x = (samples) => left + (width - left - 12) * samples / last;
+  const make = (name, attributes, text) => {
+    const node = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+    if (text !== undefined) node.textContent = text;
+    chart.append(node);
+    return node;
+  };
+  let chosen = [];
+  const percent = (value) => `${(100 * value / data.unit).toPrecision(3)}%`;
+  const style = (place) => ({ stroke: data.colours[place % data.colours.length],
+    "stroke-dasharray": place < data.colours.length ? "none" : "6 3" });
+  const draw = () => {
+    chart.replaceChildren();
+    chart.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    const peak = Math.max(1, ...chosen.flatMap((i) => data.values[i])) * 1.05;
+    const y = (value) => height - bottom - (height - bottom - top) * value / peak;
+    for (let k = 0; k <= 4; k++) {
+      const value = peak * k / 4;
+      make("line", { x1: left, x2: width - 12, y1: y(value), y2: y(value), stroke: "#e4e7ed" });
+      make("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, percent(value));
+      const samples = Math.round(last * k / 4);
+      make("text", { x: x(samples), y: height - 16, "text-anchor": k === 4 ? "end" : "middle" }, samples.toLocaleString("en"));
+    }
+    make("text", { x: (left + width) / 2, y: height - 2, "text-anchor": "middle" }, "training samples seen");
+    chosen.forEach((i, place) => {
+      let path = "";
+      data.values[i].forEach((value, u) => {
+        path += `${u ? `H${x(data.samples[u]).toFixed(1)}V` : `M${left},`}${y(value).toFixed(1)}`;
+      });
+      make("path", { d: path + `H${width - 12}`, fill: "none", "stroke-width": 2, ...style(place) });
+    });
+    describe(data.samples.length - 1);
+  };
+  const describe = (u) => {
+    readout.replaceChildren(`after ${data.samples[u].toLocaleString("en")} samples: `);
+    chosen.forEach((i, place) => {
+      const word = document.createElement("b");
+      word.style.color = style(place).stroke;
+      word.textContent = `${place < data.colours.length ? "━" : "╍"} ${data.names[i]} ${percent(data.values[i][u])}   `;
+      readout.append(word);
+    });
+  };
+  chart.addEventListener("mousemove", (event) => {
+    const box = chart.getBoundingClientRect();
+    const at = ((event.clientX - box.left) / box.width * width - left) / (width - left - 12) * last;
+    let u = 0;
+    while (u + 1 < data.samples.length && data.samples[u + 1] <= at) u++;
+    describe(u);
+  });
+  body.addEventListener("change", (event) => {
+    const i = +event.target.value;
+    chosen = chosen.filter((other) => other !== i);
+    if (event.target.checked) chosen.push(i);
+    draw();
+  });
+  for (const box of body.querySelectorAll("input")) {
+    box.checked = data.chosen.includes(+box.value);
+    if (box.checked) chosen.push(+box.value);
+  }
+  draw();
+})();
