@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from ...artifacts.mixture_log import MixtureRecord
-from ...report.pictures import COLOURS
+from ...report.canvas import COLOURS
 
 MAX_NAMED = 8  # domains, or tasks, with a line of their own: more could not be told apart at this size
 _WIDTH, _HEIGHT = 5.0, 4.2  # inches
