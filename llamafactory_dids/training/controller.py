@@ -26,6 +26,7 @@ from ..stages.batching import Collate
 from ..stages.losses import Objective
 from .observer import Observer
 from .plan import MixingPlan
+from .progress import Progress, tracker_series, update_table
 from .sampler import MixtureSampler
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class MixtureController:
         self.num_updates = 0
         self.seconds_before = 0.0
         self.update_seconds = 0.0  # of the run, spent on measuring and choosing
+        self.max_updates = 0
         self.started = time.monotonic()
         self.sampler = MixtureSampler(
             plan.domains_N,
@@ -83,12 +85,15 @@ class MixtureController:
 
     # --- the run -----------------------------------------------------------------------------------------
 
-    def start(self, step: int, max_steps: int) -> None:
-        """Before the first step: say what is planned, measure the tasks, write line one. A resumed run just says."""
+    def start(self, step: int, max_steps: int) -> dict[str, float]:
+        """Before the first step: say what is planned, measure the tasks, write line one. A resumed run just says.
+
+        Returns series for the trackers; none where there is nothing new.
+        """
         self.started = time.monotonic()
         self._announce(max_steps)
         if step > 0:
-            return
+            return {}
         if ranks.world()[0] == 0:
             self.log.path.unlink(missing_ok=True)
             save_map(self.plan.domain_map, self.plan.folder)
@@ -96,21 +101,46 @@ class MixtureController:
         self.observer.begin()
         self._write_line(step=0, applies_from=0, impact_DT=None)
         self._account(began)
+        return tracker_series(self._progress(self.state.probabilities_D, None))
 
-    def after_step(self, step: int) -> None:
-        """Update the mixture if this step completed a window."""
+    def after_step(self, step: int) -> dict[str, float]:
+        """Update the mixture if this step completed a window. Returns series for the trackers, none without an update."""
         due = step * self.samples_per_step // self.config.dids_update_samples
         if self.measures and due > self.num_updates:
             self.num_updates = due
-            self._update(step)
+            return self._update(step)
+        return {}
 
-    def _update(self, step: int) -> None:
+    def _update(self, step: int) -> dict[str, float]:
         began = time.monotonic()
         signals = self.observer.measure(self.num_updates, step * self.samples_per_step)
+        before_D = self.state.probabilities_D
         probabilities_D, self.state = self.plan.mixer.update(self.state, signals)
         applies_from = self.sampler.set_probabilities(probabilities_D)
         self._write_line(step=step, applies_from=applies_from, impact_DT=signals.impact_DT)
         self._account(began)
+        progress = self._progress(before_D, signals.impact_DT)
+        logger.info(
+            "%s: update %d of %d after %s samples, in %.1f s\n%s",
+            self.plan.strategy,
+            self.num_updates,
+            self.max_updates,
+            f"{step * self.samples_per_step:,}",
+            time.monotonic() - began,
+            update_table(progress),
+        )
+        return tracker_series(progress)
+
+    def _progress(self, before_D: NDArray[np.float64], impact_DT: NDArray[np.float64] | None) -> Progress:
+        return Progress(
+            self.plan.domain_names,
+            tuple(self.plan.tasks),
+            self.sampler.history[0][1],
+            before_D,
+            self.state.probabilities_D,
+            np.stack(self.observer.losses) if self.observer.losses else None,
+            impact_DT,
+        )
 
     def finish(self) -> None:
         """After the last step."""
@@ -123,7 +153,7 @@ class MixtureController:
         if not self.measures:
             logger.info("%s: a fixed mixture over %d domains", self.plan.strategy, len(self.plan.domain_names))
             return
-        num_updates = total // self.config.dids_update_samples
+        num_updates = self.max_updates = total // self.config.dids_update_samples
         logger.info(
             "%s: %d domains, %d tasks, %d updates: one every %d of %d training samples",
             self.plan.strategy,

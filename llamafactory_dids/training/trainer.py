@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from .callback import MixingCallback
@@ -31,10 +32,21 @@ class MixingTrainerMixin:
             batch_size=arguments.train_batch_size,
             precision=self.accelerator.autocast,  # type: ignore[attr-defined]
         )
-        self.add_callback(MixingCallback(self.mixture))  # type: ignore[attr-defined]
+        self.add_callback(MixingCallback(self.mixture, self.log_mixture))  # type: ignore[attr-defined]
 
     def _get_train_sampler(self, *_args: Any, **_kwargs: Any) -> Any:
         return self.mixture.sampler
+
+    def log_mixture(self, series: dict[str, float]) -> None:
+        """Log through the host, to every tracker but the terminal, where the update has its own table."""
+        handler, control = self.callback_handler, self.control  # type: ignore[attr-defined]
+        everyone, should_log = handler.callbacks, control.should_log
+        handler.callbacks = [one for one in everyone if not isinstance(one, PrinterCallback | ProgressCallback)]
+        try:
+            self.log(series)  # type: ignore[attr-defined]
+        finally:
+            handler.callbacks = everyone
+            control.should_log = should_log  # logging clears it, and the step's own loss has yet to be logged
 
     def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Train; a resumed run takes up the mixture where the checkpoint left it."""

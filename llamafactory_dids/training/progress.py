@@ -1,0 +1,123 @@
+"""An update as people see it while the model trains: series for the trackers, and a short table for the terminal.
+
+Shapes: `U` measurements so far, `D` domains, `T` tasks.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.trajectory import potential
+
+MAX_SERIES = 50  # domains that have a series each; a dashboard with more of them is of no use
+NUM_MOVERS = 10
+NUM_MOVES = 3  # up, and down, in the table
+NOTABLE = 0.01  # of a loss, over the next window, for it to be called falling
+
+Floats = NDArray[np.float64]
+
+
+class Progress(NamedTuple):
+    """What is known after an update: the probabilities at the start, before it and now; a row a measurement of the losses.
+
+    `impact_DT` is None where none was measured, and `losses_UT` where no task is observed.
+    """
+
+    domains: Sequence[str]
+    tasks: Sequence[str]
+    start_D: Floats
+    before_D: Floats
+    now_D: Floats
+    losses_UT: Floats | None
+    impact_DT: Floats | None
+
+
+def tracker_series(progress: Progress) -> dict[str, float]:
+    """`dids/p/DOMAIN`, `dids/loss/TASK`, `dids/impact/TASK/DOMAIN` and a summary, `dids/mixture/…`; finite values only.
+
+    Beyond 50 domains only the ten that are furthest from where they began have a series, and a task's impacts become
+    their mean and extremes.
+    """
+    p_D, names = progress.now_D, progress.domains
+    few = len(names) <= MAX_SERIES
+    shown = range(len(names)) if few else np.argsort(-np.abs(p_D - progress.start_D), kind="stable")[:NUM_MOVERS]
+    series = {f"dids/p/{names[i]}": float(p_D[i]) for i in shown}
+    if progress.losses_UT is not None:
+        series |= {
+            f"dids/loss/{task}": float(x) for task, x in zip(progress.tasks, progress.losses_UT[-1], strict=True)
+        }
+    if progress.impact_DT is not None:
+        for task, impact_D in zip(progress.tasks, progress.impact_DT.T, strict=True):
+            series |= _impacts(f"dids/impact/{task}", impact_D, names if few else None)
+    positive = p_D[p_D > 0]
+    entropy = float(-(positive * np.log(positive)).sum())
+    series |= {
+        "dids/mixture/entropy": entropy,  # in nats
+        "dids/mixture/effective_domains": float(np.exp(entropy)),
+        "dids/mixture/max": float(p_D.max()),
+        "dids/mixture/min": float(p_D.min()),
+    }
+    return {name: value for name, value in series.items() if np.isfinite(value)}
+
+
+def _impacts(group: str, impact_D: Floats, names: Sequence[str] | None) -> dict[str, float]:
+    if names is not None:
+        return {f"{group}/{name}": float(value) for name, value in zip(names, impact_D, strict=True)}
+    known = impact_D[np.isfinite(impact_D)]
+    if not len(known):
+        return {}
+    return {
+        f"{group}/mean": float(known.mean()),
+        f"{group}/max": float(known.max()),
+        f"{group}/min": float(known.min()),
+    }
+
+
+def update_table(progress: Progress) -> str:
+    """The largest moves of this update beside each task's loss and trend, a few lines."""
+    left, right = _moves(progress), _losses(progress)
+    blank_left, blank_right = ("",) * 3, ("",) * 4
+    lines = []
+    for i in range(max(len(left), len(right))):
+        name, before, now = left[i] if i < len(left) else blank_left
+        task, loss, change, trend = right[i] if i < len(right) else blank_right
+        line = f"  {_cut(name):<28} {before:>7} {now:>7}"
+        lines.append((f"{line}   {_cut(task):<28} {loss:>8} {change:>8}  {trend}" if right else line).rstrip())
+    return "\n".join(lines)
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= 28 else name[:13] + "…" + name[-14:]
+
+
+def _moves(progress: Progress) -> list[tuple[str, str, str]]:
+    change_D = progress.now_D - progress.before_D
+    order = np.argsort(-change_D, kind="stable")
+    up = [i for i in order[:NUM_MOVES] if change_D[i] > 0]
+    down = [i for i in order[-NUM_MOVES:] if change_D[i] < 0]
+    rows = [("domain", "before", "now")]
+    return rows + [
+        (progress.domains[i], f"{100 * progress.before_D[i]:.2f}%", f"{100 * progress.now_D[i]:.2f}%")
+        for i in [*up, *down]
+    ]
+
+
+def _losses(progress: Progress) -> list[tuple[str, str, str, str]]:
+    if progress.losses_UT is None:
+        return []
+    rows = [("task", "loss", "change", "trend")]
+    for task, losses_U in zip(progress.tasks, progress.losses_UT.T, strict=True):
+        change = losses_U[-1] - losses_U[-2] if len(losses_U) > 1 else np.nan
+        rows.append((task, f"{losses_U[-1]:.4f}", f"{change:+.4f}", _trend(losses_U)))
+    return rows
+
+
+def _trend(losses_U: Floats) -> str:
+    last = losses_U[-1]
+    if not np.isfinite(last):
+        return "not finite"
+    if last > np.nanmin(losses_U) * (1 + 2 * NOTABLE):
+        return "above its lowest"
+    return "falling" if potential(losses_U) > NOTABLE * last else "level"
