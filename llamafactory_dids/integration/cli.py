@@ -1,4 +1,4 @@
-"""The `llamafactory-dids` command: train, cluster, report, inspect, doctor."""
+"""The `llamafactory-dids` command: train, cluster, explain, report, inspect, doctor."""
 
 import argparse
 import contextlib
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..artifacts.domain_map import DomainMap, load_map
-from ..errors import DidsError
+from ..errors import DidsError, refuse
 from .errors import DEBUG, one_line
 
 
@@ -42,11 +42,14 @@ def _parser() -> argparse.ArgumentParser:
     cluster.add_argument("yaml", help="the host's YAML or JSON file; key=value words after it override it")
     inspect = add("inspect", _inspect, "Show the domains of a map.")
     inspect.add_argument("map", type=Path, help="a domain map, or a run's dids/ folder")
+    explain = add("explain", _explain, "Say what a run would do, and about what it would cost; loads no model.")
+    explain.add_argument("yaml", help="the host's YAML or JSON file; key=value words after it override it")
+    explain.add_argument("--processes", type=int, help="as if started on so many; default: one for each GPU here")
     report = add("report", _report, "Write a run's report.html; compare several runs side by side.")
     report.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run's output folder, or its dids/ folder")
     report.add_argument("--output", type=Path, help="default: report.html in the run, or comparison.html here")
     doctor = add("doctor", _doctor, "Check versions, seams, GPU and faiss, and say what to do.")
-    for command in (cluster, report, inspect, doctor):
+    for command in (cluster, explain, report, inspect, doctor):
         command.add_argument("--json", action="store_true", help="for a program to read")
     return parser
 
@@ -95,6 +98,20 @@ def _cluster(arguments: argparse.Namespace, overrides: list[str]) -> None:
         domain_map, folder = make_domains()
     if int(os.environ.get("RANK", 0)) == 0:
         _show(domain_map, folder, arguments.json)
+
+
+def _explain(arguments: argparse.Namespace, overrides: list[str]) -> None:
+    if arguments.processes is not None and arguments.processes < 1:
+        raise refuse("--processes", arguments.processes, "an integer >= 1")
+    _activate(arguments, overrides)
+    sys.argv.pop(1)
+    with contextlib.redirect_stdout(sys.stderr):  # where the host logs, from when it is imported
+        import llamafactory.train.tuner  # noqa: F401  as in a training: the host's modules, then ours
+
+        from .explain import explain, in_words
+
+        found = explain(arguments.processes)
+    print(json.dumps(found.as_dict(), ensure_ascii=False) if arguments.json else in_words(found))
 
 
 def _inspect(arguments: argparse.Namespace, _: list[str]) -> None:

@@ -104,7 +104,7 @@ class MixtureController:
         return tracker_series(self._progress(self.state.probabilities_D, None))
 
     def after_step(self, step: int) -> dict[str, float]:
-        """Update the mixture if this step completed a window. Returns series for the trackers, none without an update."""
+        """Update the mixture if this step completed a window; series for the trackers, none without an update."""
         due = step * self.samples_per_step // self.config.dids_update_samples
         if self.measures and due > self.num_updates:
             self.num_updates = due

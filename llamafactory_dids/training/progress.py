@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 
 
 class Progress(NamedTuple):
-    """What is known after an update: the probabilities at the start, before it and now; a row a measurement of the losses.
+    """What is known after an update: the probabilities at the start, before it and now; all losses so far.
 
     `impact_DT` is None where none was measured, and `losses_UT` where no task is observed.
     """

@@ -1,0 +1,114 @@
+"""`llamafactory-dids explain`: what it says is what the run then does."""
+
+import json
+
+import pytest
+
+from llamafactory_dids.integration import cli
+from tests.integration.support import SOURCES, TASKS, arguments, finish_well, same_domains, start, tuner, write_yaml
+
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("no_model")]
+
+
+@pytest.fixture
+def explained(world, tmp_path, capsys, monkeypatch):
+    """Explains a run with changes, as JSON or as text."""
+    tuner()
+
+    def explain(*words, text=False, **changes):
+        monkeypatch.setattr("sys.argv", [])
+        path = write_yaml(tmp_path / "run.yaml", arguments(world, tmp_path, **changes))
+        capsys.readouterr()
+        cli.main(["explain", str(path), *words, *([] if text else ["--json"])])
+        out = capsys.readouterr().out
+        return out if text else json.loads(out)
+
+    return explain
+
+
+def test_it_counts_what_the_run_then_has(explained, finished):
+    found = explained()
+    assert found["sources"] == SOURCES
+    assert found["tasks"] == dict.fromkeys(TASKS, 12)
+    assert (found["steps"], found["training_samples"]) == (24, 192)
+    assert found["num_updates"] == len(finished.lines) - 1
+    assert found["num_domains"] == len(finished.probabilities[0])
+    assert found["parameters"] == sum(weight.numel() for weight in finished.trainer.model.parameters())
+
+
+def test_the_figures_follow_from_each_other(explained):
+    found = explained()
+    share = 0.1  # of the blocks is tracked
+    samples, observed = sum(SOURCES.values()), 2 * 12
+    assert found["training_passes"] == 192 * 3
+    assert found["domain_passes"] == pytest.approx(samples * (1 + 2 * share))
+    assert found["update_passes"] == pytest.approx(6 * observed * (1 + 2 * share) + observed)
+    total = found["domain_passes"] + found["update_passes"]
+    assert found["overhead"] == pytest.approx(total / found["training_passes"])
+    assert found["disk_bytes"] == samples * (64 * 2 + 5 + 40)
+
+
+def test_words_and_processes_change_what_is_explained(explained):
+    found = explained("max_steps=48", "dids_update_samples=64", "--processes", "4")
+    assert (found["processes"], found["samples_per_step"], found["training_samples"]) == (4, 32, 1536)
+    assert found["num_updates"] == 24
+
+
+def test_epochs_are_counted_in_samples(explained):
+    found = explained(max_steps=None, num_train_epochs=2)
+    assert found["steps"] == 2 * 34 and found["training_samples"] == 2 * 34 * 8
+
+
+def test_domains_that_are_there_cost_nothing(explained, finished):
+    found = explained(**same_domains(finished))
+    assert found["num_domains"] == 6 and found["domain_passes"] == 0
+    assert explained(dids_domains="source", dids_num_domains=None, dids_min_domain_size=None)["num_domains"] == 3
+
+
+def test_a_fixed_mixture_has_no_updates_and_costs_nothing(explained):
+    options = {"mix_strategy": "uniform", "dids_domains": "source", "dids_num_domains": None}
+    found = explained(**options)
+    assert (found["num_updates"], found["overhead"], found["tasks"]) == (0, 0, {})
+    text = explained(text=True, **options)
+    assert "the mixture is fixed" in text and "as much computing as without mixing" in text
+
+
+def test_a_proxy_run_is_told_with_its_share(explained):
+    found = explained(mix_strategy="doge", dids_proxy_share=0.5)
+    assert found["proxy_run"] and found["proxy_run_passes"] == pytest.approx(0.5 * found["training_passes"])
+
+
+def test_it_says_so_in_words(explained, world):
+    text = explained(text=True)
+    assert "270 samples of 3 datasets: sums 120, pairs 90, noise 60" in text
+    assert f"up to 6: k-means inside each dataset, on gradients of {world.model}" in text
+    assert "observes 12 samples of task_sums, 12 samples of task_pairs" in text
+    assert "192 samples in 24 steps of 8, on 1 process" in text and "processs" not in text
+    assert "6, one every 32 samples" in text and "at least 6 are needed" not in text
+    assert "at least 6 are needed" in explained(text=True, dids_update_samples=64)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mix_strategy": "concat", "dids_tasks": None}, "mix_strategy: got 'concat', allowed: a training with"),
+        ({"dids_tasks": "nothing"}, "dids_tasks: got 'nothing', allowed: a name in"),
+        ({"stage": "pt", "predict_with_generate": True}, "LLaMA-Factory refuses these arguments: "),
+    ],
+)
+def test_what_would_be_refused_is_refused_in_one_line(explained, changes, message):
+    with pytest.raises(SystemExit) as caught:
+        explained(**changes)
+    assert str(caught.value).startswith(f"error: {message}") and "\n" not in str(caught.value)
+
+
+def test_a_number_of_processes_that_cannot_be_is_refused(explained):
+    with pytest.raises(SystemExit, match=r"error: --processes: got 0, allowed: an integer >= 1"):
+        explained("--processes", "0")
+
+
+def test_the_command_explains_in_a_process_of_its_own(world, tmp_path):
+    path = write_yaml(tmp_path / "run.yaml", arguments(world, tmp_path))
+    out = finish_well(start(["llamafactory-dids", "explain", str(path)]))
+    assert out.startswith("Strategy: dids\n") and "6, one every 32 samples" in out
+    assert not (tmp_path / "out").exists(), "nothing is written"
