@@ -18,6 +18,7 @@ from .objectives import STAGES
 from .probabilities import check_probabilities
 from .proxy import proxy_arguments
 from .settings import Settings
+from .sharding import fsdp_version, uses_deepspeed
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +60,8 @@ def _check_host_keys(data_args: Any, training_args: Any, finetuning_args: Any, m
     )
     need("group_by_length", True, not grouped, "false (the mixture decides the order)")
     need("auto_find_batch_size", True, not training_args.auto_find_batch_size, "false")
-    zero3 = bool(training_args.deepspeed) and _zero_stage(training_args) == 3
-    need("deepspeed", training_args.deepspeed, not zero3, "ZeRO stages 0 to 2")
-    need("fsdp", training_args.fsdp, not training_args.fsdp, "none (use DDP)")
+    version = fsdp_version(training_args)
+    need("fsdp", f"version {version}", version != 1, "version 2 (fsdp_version in fsdp_config)")
     for key in ("use_unsloth", "use_kt"):
         need(key, True, not getattr(model_args, key, False), "false")
     for key in ("use_mca", "use_hyper_parallel", "use_megatron_bridge"):
@@ -76,11 +76,6 @@ def _check_stage(data_args: Any, finetuning_args: Any) -> None:
             raise DidsError(f"{key}: got {value}, allowed with stage {name} and a mix_strategy of this plugin: 0")
     if data_args.packing and stage.objective is not None:
         raise DidsError(f"packing: got True, allowed with stage {name}: false (a pair or an answer has its own row)")
-
-
-def _zero_stage(training_args: Any) -> int:
-    config = getattr(getattr(training_args, "hf_deepspeed_config", None), "config", {})
-    return int(config.get("zero_optimization", {}).get("stage", 0))
 
 
 def _check_datasets(settings: Settings, data_args: Any) -> None:
@@ -122,11 +117,11 @@ def _check_mixer(settings: Settings) -> None:
 def _check_proxy_runs(settings: Settings, training_args: Any) -> None:
     if (run := trial_mixer(settings).needs.proxy_run) is None:
         return
-    for key in ("deepspeed", "fsdp"):
-        if value := getattr(training_args, key):
+    for key, sharded in (("deepspeed", uses_deepspeed(training_args)), ("fsdp", fsdp_version(training_args) > 0)):
+        if sharded:
             raise refuse(
                 key,
-                value,
+                getattr(training_args, key) or "accelerate's",
                 f"none, since mix_strategy {settings.strategy} trains a proxy model (the {run.name} run) in the same "
                 "processes (or run it without, and hand its mixture over: mix_strategy static with dids_probs)",
             )

@@ -13,6 +13,7 @@ from ..errors import DidsError, refuse
 from .errors import one_line
 from .proxy import add_file
 from .settings import Settings
+from .sharding import whole_models
 
 CONTENT = ("*.json", "*.txt", "*.model", "*.safetensors", "*.bin")  # of a model's folder, subfolders included
 MARKS = ("modules.json", "config.json")  # of a sentence-transformers model; of any other, whose tokens are averaged
@@ -46,6 +47,7 @@ def identity(settings: Settings, model_args: Any) -> dict[str, Any]:
     return {"name": folder.resolve().name, "digest": digest.hexdigest()}
 
 
+@whole_models()
 def load(settings: Settings, model_args: Any, device: str) -> Any:
     """The encoder on `device`. Raises DidsError where it cannot be loaded."""
     from sentence_transformers import SentenceTransformer

@@ -11,6 +11,7 @@ from llamafactory.model import load_config, load_model, load_tokenizer
 
 from .objectives import stage_of
 from .settings import Settings
+from .sharding import whole_models
 
 WEIGHT_FILES = ("*.safetensors", "*.bin")
 
@@ -47,11 +48,12 @@ def load_proxy_tokenizer(settings: Settings, model_args: Any, data_args: Any) ->
 
 
 def load_proxy(settings: Settings, model_args: Any, tokenizer: Any, device: torch.device) -> torch.nn.Module:
-    """The proxy model on `device`, frozen and in eval mode."""
+    """The proxy model on `device`, frozen, in eval mode, and whole on each rank: ranks take parts of their own."""
     arguments, finetuning_args = proxy_arguments(settings, model_args)
     torch.manual_seed(settings.seed)  # of a value head, which starts at random as the trained model's does
     value_head = stage_of(finetuning_args).value_head
-    model = load_model(tokenizer, arguments, finetuning_args, is_trainable=False, add_valuehead=value_head)
+    with whole_models():
+        model = load_model(tokenizer, arguments, finetuning_args, is_trainable=False, add_valuehead=value_head)
     return model if getattr(model, "is_quantized", False) else model.to(device)
 
 

@@ -34,7 +34,7 @@ class TokenLosses(NamedTuple):
 
 
 class LossMeter:
-    """Runs samples through a model in eval mode. `objective`, `collate` and `precision` as for `Meter`."""
+    """Runs samples through a model in eval mode. `objective`, `collate`, `precision` and `device` as for `Meter`."""
 
     def __init__(
         self,
@@ -45,6 +45,7 @@ class LossMeter:
         batch_size: int = 8,
         max_tokens: int = 16_384,
         precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.model = model
         self.objective = objective
@@ -52,21 +53,20 @@ class LossMeter:
         self.batch_size = batch_size
         self.max_tokens = max_tokens
         self.precision = precision
+        self.device = torch.device(device)
 
     @torch.no_grad()
     def token_losses(self, rows: Sequence[Mapping[str, Any]]) -> TokenLosses:
         """The loss of each term of each sample, in float64 on the CPU."""
-        device = next(self.model.parameters()).device
         lengths = [num_tokens(row) for row in rows]
-        losses_NS = torch.zeros(len(rows), max(lengths, default=0), dtype=torch.float64, device=device)
-        counts_N = torch.zeros(len(rows), dtype=torch.int64, device=device)
-        rank, num_ranks = ranks.world()
+        losses_NS = torch.zeros(len(rows), max(lengths, default=0), dtype=torch.float64, device=self.device)
+        counts_N = torch.zeros(len(rows), dtype=torch.int64, device=self.device)
         with evaluating(self.model):
-            for batch in length_batches(lengths, self.batch_size, self.max_tokens)[rank::num_ranks]:
-                inputs = to_device(self.collate([dict(rows[i]) for i in batch]), device)
+            for batch, counts in ranks.shared_out(length_batches(lengths, self.batch_size, self.max_tokens)):
+                inputs = to_device(self.collate([dict(rows[i]) for i in batch]), self.device)
                 with self.precision():
                     losses_J, samples_J = self.objective.terms(self.model, inputs)
-                for place, row in enumerate(batch):
+                for place, row in enumerate(batch if counts else ()):
                     mine = losses_J[samples_J == place]
                     losses_NS[row, : len(mine)] = mine.double()
                     counts_N[row] = len(mine)

@@ -1,8 +1,13 @@
 """The few things that processes of one run tell each other; all are no-ops in a single process."""
 
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 def world() -> tuple[int, int]:
@@ -10,6 +15,16 @@ def world() -> tuple[int, int]:
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
+
+
+def shared_out(items: Sequence[T]) -> Iterator[tuple[T, bool]]:
+    """This rank's items, and whether each counts: a rank that has none left does the last one again, for nothing.
+
+    So all ranks take as many passes through a model whose parameters they gather together (ZeRO-3, FSDP).
+    """
+    rank, num_ranks = world()
+    for first in range(0, len(items), num_ranks):
+        yield items[min(first + rank, len(items) - 1)], first + rank < len(items)
 
 
 def sum_over_ranks(*tensors: Tensor) -> None:

@@ -35,7 +35,8 @@ class TaskMeasurement:
 class Meter:
     """Measures samples through the gradient engine, on the tracked entries.
 
-    `collate` makes a batch of samples; `precision` is the context (autocast) that the training runs in.
+    `collate` makes a batch of samples; `precision` is the context (autocast) that the training runs in, `device` where
+    it computes (the model's parameters may wait elsewhere).
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Meter:
         batch_size: int = 8,
         max_tokens: int = 16_384,
         precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.engine = engine
         self.entries = entries
@@ -54,13 +56,13 @@ class Meter:
         self.batch_size = batch_size
         self.max_tokens = max_tokens
         self.precision = precision
+        self.device = torch.device(device)
 
     def tasks(self, tasks: Sequence[Rows]) -> TaskMeasurement:
         """Measure every task; each of its samples that has terms counts the same."""
-        device = next(self.engine.model.parameters()).device
-        sums_TP = torch.zeros(len(tasks), self.entries.size, device=device)
+        sums_TP = torch.zeros(len(tasks), self.entries.size, device=self.device)
         squares_TP = torch.zeros_like(sums_TP)
-        losses_T, counts_T = torch.zeros(2, len(tasks), dtype=torch.float64, device=device)
+        losses_T, counts_T = torch.zeros(2, len(tasks), dtype=torch.float64, device=self.device)
         for task, rows in enumerate(tasks):
             for losses_N, counts_N, gradients_NP in self._measure(rows):
                 losses_T[task] += losses_N.double().sum()
@@ -73,9 +75,8 @@ class Meter:
 
     def domain(self, rows: Rows) -> Tensor:
         """The mean gradient of samples of a domain, weighted by terms as the training loss is, shape P."""
-        device = next(self.engine.model.parameters()).device
-        sum_P = torch.zeros(self.entries.size, device=device)
-        count = torch.zeros((), device=device)
+        sum_P = torch.zeros(self.entries.size, device=self.device)
+        count = torch.zeros((), device=self.device)
         for _, counts_N, gradients_NP in self._measure(rows):
             sum_P += (gradients_NP * counts_N[:, None]).sum(dim=0)
             count += counts_N.sum()
@@ -84,14 +85,14 @@ class Meter:
 
     def _measure(self, rows: Rows) -> Any:
         lengths = [num_tokens(row) for row in rows]
-        rank, num_ranks = ranks.world()
-        for batch in length_batches(lengths, self.batch_size, self.max_tokens)[rank::num_ranks]:
-            yield self._batch([dict(rows[i]) for i in batch])
+        for batch, counts in ranks.shared_out(length_batches(lengths, self.batch_size, self.max_tokens)):
+            measured = self._batch([dict(rows[i]) for i in batch])
+            if counts:
+                yield measured
 
     def _batch(self, samples: list[dict[str, Any]]) -> tuple[Tensor, Tensor, Tensor]:
-        device = next(self.engine.model.parameters()).device
         with self.precision():
-            losses_N, counts_N, pairs = self.engine.run(to_device(self.collate(samples), device))
+            losses_N, counts_N, pairs = self.engine.run(to_device(self.collate(samples), self.device))
         blocks = [self.entries.gradients(i, self.entries.inputs(i, x), y) for i, (x, y) in enumerate(pairs)]
         return losses_N, counts_N, torch.cat(blocks, dim=1)
 

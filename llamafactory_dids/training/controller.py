@@ -48,6 +48,7 @@ class MixtureController:
         samples_per_step: int,
         batch_size: int,
         precision: Callable[[], Any],
+        device: torch.device,
     ) -> None:
         self.plan = plan
         self.config = plan.config
@@ -66,9 +67,8 @@ class MixtureController:
             epoch_size=-(-len(plan.domains_N) // samples_per_step) * samples_per_step,
             exhausted=self.config.dids_exhausted,
         )
-        self.observer = Observer(
-            plan, model, collate, train_rows, objective, batch_size=batch_size, precision=precision
-        )
+        how: dict[str, Any] = {"batch_size": batch_size, "precision": precision, "device": device}
+        self.observer = Observer(plan, model, collate, train_rows, objective, **how)
         self._check_window()
 
     @property

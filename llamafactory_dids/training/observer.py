@@ -48,6 +48,7 @@ class Observer:
         *,
         batch_size: int,
         precision: Callable[[], Any],
+        device: torch.device,
     ) -> None:
         self.plan = plan
         self.needs = plan.mixer.needs
@@ -57,14 +58,14 @@ class Observer:
         self.meter: Meter | None = None
         self.running: RunningGradients | None = None
         self.domain_losses: DomainLosses | None = None
-        how: dict[str, Any] = {"batch_size": batch_size, "precision": precision}
+        how: dict[str, Any] = {"batch_size": batch_size, "precision": precision, "device": device}
         self._loss_meter = LossMeter(model, objective, _untagged(collate), **how)
         if self.needs.impact is not None:
             tracked = track_layers(model, plan.config.dids_gradient_layers, trainable_only=True)
             entries = TrackedEntries(tracked, plan.config.dids_tracked_entries, plan.seed)
             self.meter = Meter(GradientEngine(model, tracked, objective), entries, _untagged(collate), **how)
             if plan.config.dids_domain_gradients == "running":
-                self.running = RunningGradients(len(plan.domain_names), tracked, entries)
+                self.running = RunningGradients(len(plan.domain_names), tracked, entries, device)
         if self.needs.domain_losses:
             self.domain_losses = DomainLosses(len(plan.domain_names))
         self._reference = self._load_reference() if self.needs.excess_losses else {}

@@ -28,11 +28,16 @@ class _MicroBatch:
 
 
 class RunningGradients:
-    """Sums of D domains' gradients over the P tracked entries; fp32, on the model's device."""
+    """Sums of D domains' gradients over the P tracked entries; fp32, on the device that the training computes on."""
 
-    def __init__(self, num_domains: int, tracked: TrackedLayers, entries: TrackedEntries) -> None:
+    def __init__(
+        self,
+        num_domains: int,
+        tracked: TrackedLayers,
+        entries: TrackedEntries,
+        device: torch.device | str = "cpu",
+    ) -> None:
         self.entries = entries
-        device = next(tracked.layers[0].parameters()).device
         self.sums_DP = torch.zeros(num_domains, entries.size, device=device)
         self.weights_D = torch.zeros(num_domains, device=device)
         self.touched_D = np.zeros(num_domains, dtype=np.bool_)  # drawn in this window

@@ -31,6 +31,7 @@ class MixingTrainerMixin:
             samples_per_step=per_step,
             batch_size=arguments.train_batch_size,
             precision=self.accelerator.autocast,  # type: ignore[attr-defined]
+            device=arguments.device,
         )
         self.add_callback(MixingCallback(self.mixture, self.log_mixture))  # type: ignore[attr-defined]
 

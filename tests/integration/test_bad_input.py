@@ -57,6 +57,7 @@ BEFORE_LOADING = {
     "group_by_length": ({"train_sampling_strategy": "group_by_length"}, ["group_by_length", "false"]),
     "disable_shuffling": ({"disable_shuffling": True}, ["disable_shuffling: got True", "false"]),
     "ppo": ({"stage": "ppo", "reward_model": "x", "reward_model_type": "full"}, ["'ppo'", "pt, sft, dpo, kto, rm"]),
+    "first_fsdp": ({"fsdp": "full_shard"}, ["fsdp: got 'version 1'", "version 2"]),
     "window_below_a_step": ({"dids_update_samples": 7}, ["dids_update_samples: got 7", "samples of a step, 8"]),
     "probs_without_static": ({"dids_probs": "0.5,0.5"}, ["dids_probs: got '0.5,0.5'", "mix_strategy is dids"]),
     "static_without_probs": (STATIC, ["dids_probs: got None", "a list or a log for static"]),

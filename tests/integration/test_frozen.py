@@ -1,6 +1,6 @@
 """The running gradients of a training whose model stands still, against fresh ones of the samples it drew.
 
-At a learning rate of zero the model after the run is the model of each of its steps. So what hooks summed up while batches
+At a learning rate of zero the model after the run is that of each of its steps. So what hooks summed up while batches
 were trained on can be computed anew: by the gradient engine, in other batches, in eval mode, from the rows alone.
 """
 
@@ -107,8 +107,8 @@ def test_running_gradients_of_two_ranks_are_the_fresh_ones_too(world, tmp_path):
 def test_running_gradients_estimate_those_of_whole_domains_as_well_as_their_number_of_samples_allows(world, tmp_path):
     """E |running - whole|^2 = V / n for n samples drawn, V the spread of a sample's share in the token-weighted mean.
 
-    Drawing without replacement makes it less, by at most the n / N that is drawn. So the ratio of the two, averaged over
-    windows and domains, is near 1 and not above 2; against another domain's gradient it is far above.
+    Drawing without replacement makes it less, by at most the n / N that is drawn. So the ratio of the two, averaged
+    over windows and domains, is near 1 and not above 2; against another domain's gradient it is far above.
     """
     with watched_windows() as windows:
         ran = train(arguments(world, tmp_path, **FROZEN | {"max_steps": 24, "dids_update_samples": 64}))

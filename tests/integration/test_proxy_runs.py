@@ -134,7 +134,7 @@ def test_from_the_command_line_and_with_words_that_override(world, finished, tmp
 
 @pytest.mark.parametrize("key", ["fsdp"])
 def test_sharded_training_is_refused_for_a_strategy_with_proxy_runs(world, tmp_path, key):
-    values = arguments(world, tmp_path, mix_strategy="doge", **{key: "full_shard"})
+    values = arguments(world, tmp_path, mix_strategy="doge", **{key: "full_shard"}, fsdp_config={"fsdp_version": 2})
     with pytest.raises(DidsError, match=f"{key}: got "):
         train(values)
 

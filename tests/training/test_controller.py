@@ -48,6 +48,7 @@ class Run:
             samples_per_step=PER_STEP,
             batch_size=2,
             precision=torch.no_grad,  # any context will do
+            device=torch.device("cpu"),
         )
         self.drawn: list[int] = []
         self.step = 0

@@ -1,0 +1,38 @@
+"""Whether a run shards its model over the ranks, and how to load one that is not."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from accelerate.utils import parse_flag_from_env
+from transformers.integrations import deepspeed
+
+FSDP_SWITCH = "ACCELERATE_USE_FSDP"  # set by `accelerate launch`, and by accelerate itself once it has an FSDP plugin
+
+
+def fsdp_version(training_args: Any) -> int:
+    """1 or 2, asked for by the YAML file or by `accelerate launch`; 0 without FSDP."""
+    if training_args.fsdp:
+        return int((training_args.fsdp_config or {}).get("version", 1))
+    return int(os.environ.get("FSDP_VERSION", "1")) if parse_flag_from_env(FSDP_SWITCH) else 0
+
+
+def uses_deepspeed(training_args: Any) -> bool:
+    """Asked for by the YAML file or by `accelerate launch`."""
+    return bool(training_args.deepspeed) or parse_flag_from_env("ACCELERATE_USE_DEEPSPEED")
+
+
+@contextmanager
+def whole_models() -> Iterator[None]:
+    """A model loaded within is whole on each rank, though the host's loader would shard it as it does the run's own."""
+    switch = os.environ.pop(FSDP_SWITCH, None)
+    config = deepspeed._hf_deepspeed_config_weak_ref and deepspeed._hf_deepspeed_config_weak_ref()
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        if switch is not None:
+            os.environ[FSDP_SWITCH] = switch
+        if config is not None:
+            deepspeed.set_hf_deepspeed_config(config)
