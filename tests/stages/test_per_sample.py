@@ -9,7 +9,7 @@ from torch import nn
 
 from llamafactory_dids.errors import DidsError
 from llamafactory_dids.stages.layers import track_layers
-from llamafactory_dids.stages.per_sample import GradientEngine, by_sample, sample_gradients
+from llamafactory_dids.stages.per_sample import GradientEngine, by_sample, evaluating, sample_gradients
 from tests.helpers import (
     FAMILIES,
     LORA,
@@ -231,3 +231,13 @@ def test_rows_of_a_sample_and_flattened_tokens_come_together_by_sample():
 def test_a_shape_that_does_not_tell_samples_apart_is_refused(shape):
     with pytest.raises(ValueError, match=str(shape).replace("(", r"\(").replace(")", r"\)")):
         by_sample(torch.ones(shape), num_rows=2, num_samples=2)
+
+
+def test_a_measurement_quiets_dropout_and_leaves_linear_layers_in_their_mode():
+    parts = {"linear": torch.nn.Linear(2, 2), "dropout": torch.nn.Dropout(), "idle": torch.nn.ReLU()}
+    layers = torch.nn.ModuleDict(parts)
+    layers["idle"].eval()
+    modes = {name: module.training for name, module in layers.named_modules()}
+    with evaluating(layers):
+        assert layers["linear"].training and not layers["dropout"].training and not layers["idle"].training
+    assert {name: module.training for name, module in layers.named_modules()} == modes
