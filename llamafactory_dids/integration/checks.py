@@ -18,7 +18,7 @@ from .objectives import STAGES
 from .probabilities import check_probabilities
 from .proxy import proxy_arguments
 from .settings import Settings
-from .sharding import fsdp_version, uses_deepspeed
+from .sharding import fsdp_version, uses_deepspeed, whole_models
 
 logger = logging.getLogger(__name__)
 
@@ -199,5 +199,5 @@ def _check_has_blocks(settings: Settings, model_args: Any) -> None:
         raise refuse(key, arguments.model_name_or_path, f"a model's folder or hub name ({error})") from None
     if type(config) not in AutoModelForCausalLM._model_mapping:
         return  # looked at again when it is loaded
-    with torch.device("meta"):
+    with whole_models(), torch.device("meta"):
         decoder_blocks(AutoModelForCausalLM.from_config(config, trust_remote_code=arguments.trust_remote_code))

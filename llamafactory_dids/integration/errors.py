@@ -24,5 +24,6 @@ def install_hook() -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's message without line breaks."""
+    """An error's message without line breaks; of one that Ray brings from a worker, the message that it had there."""
+    error = getattr(error, "cause", None) or error
     return " ".join(str(error).split()) or type(error).__name__

@@ -48,6 +48,17 @@ def test_misspelt_key_is_told_alike_by_every_command(failures):
     }
 
 
+def test_an_error_of_a_ray_worker_is_told_as_it_was_raised_there(monkeypatch, capsys):
+    class RayTaskError(DidsError):  # Ray makes such a class of the task's error and its own, whose text is a traceback
+        cause = DidsError("dids_eta: got -1")
+
+    monkeypatch.setattr(sys, "excepthook", lambda *error: None)
+    monkeypatch.delenv("LLAMAFACTORY_DIDS_DEBUG", raising=False)
+    errors.install_hook()
+    sys.excepthook(RayTaskError, RayTaskError("Traceback\n  of a worker"), None)
+    assert capsys.readouterr().err == "error: dids_eta: got -1\n"
+
+
 @pytest.mark.parametrize("debug", [False, True])
 def test_debugging_shows_the_traceback_of_a_host_command(debug, monkeypatch, capsys):
     shown = []
