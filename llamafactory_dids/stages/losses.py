@@ -74,9 +74,9 @@ class LanguageModelling:
         else:
             logits_NQV = model(**inputs, use_cache=False).logits[:, positions_Q]
         targets_NQ = targets_NS[:, positions_Q]
+        losses_NQ: Tensor = _CrossEntropy.apply(logits_NQV, targets_NQ)
         mask_NQ = targets_NQ != IGNORE_INDEX
-        losses_J = F.cross_entropy(logits_NQV[mask_NQ].float(), targets_NQ[mask_NQ], reduction="none")
-        return losses_J, mask_NQ.nonzero()[:, 0]
+        return losses_NQ[mask_NQ], mask_NQ.nonzero()[:, 0]
 
     @torch.no_grad()
     def training_losses(self, outputs: Any, batch: Mapping[str, Any]) -> Tensor | None:
@@ -88,6 +88,45 @@ class LanguageModelling:
         pairs = zip(logits_NSV, _targets(batch), strict=True)
         sums = [F.cross_entropy(x.float(), y, reduction="sum") for x, y in pairs]
         return torch.stack(sums) / self.counts(batch).clamp(min=1)
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """Next-token losses (N, Q, fp32) of logits (N, Q, V) and targets (N, Q), 0 where there is no target.
+
+    A sample at a time, and with its softmax made anew for the gradient: nothing of the logits' size is kept besides the
+    logits themselves and their gradient, of which autograd's own way has several, in fp32.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits_NQV: Tensor, targets_NQ: Tensor) -> Tensor:
+        losses_NQ = torch.zeros(targets_NQ.shape, device=logits_NQV.device)
+        for losses_Q, logits_QV, targets_Q in zip(losses_NQ, logits_NQV, targets_NQ, strict=True):
+            rows_L = (targets_Q != IGNORE_INDEX).nonzero().squeeze(1)
+            losses_Q[rows_L] = F.cross_entropy(_rows(logits_QV, rows_L), targets_Q[rows_L], reduction="none")
+        ctx.save_for_backward(logits_NQV, targets_NQ)
+        return losses_NQ
+
+    @staticmethod
+    def backward(ctx: Any, gradients_NQ: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        logits_NQV, targets_NQ = ctx.saved_tensors
+        result_NQV = torch.zeros_like(logits_NQV)
+        for result_QV, logits_QV, targets_Q, gradients_Q in zip(
+            result_NQV, logits_NQV, targets_NQ, gradients_NQ, strict=True
+        ):
+            rows_L = (targets_Q != IGNORE_INDEX).nonzero().squeeze(1)
+            gradients_L = gradients_Q[rows_L]
+            softmax_LV = _rows(logits_QV, rows_L).softmax(dim=1).mul_(gradients_L[:, None])
+            softmax_LV[torch.arange(len(rows_L), device=rows_L.device), targets_Q[rows_L]] -= gradients_L
+            if len(rows_L) == len(result_QV):
+                result_QV.copy_(softmax_LV)
+            else:
+                result_QV[rows_L] = softmax_LV.to(result_QV.dtype)
+        return result_NQV, None
+
+
+def _rows(logits_QV: Tensor, rows_L: Tensor) -> Tensor:
+    """These rows in fp32; a copy only where it is needed."""
+    return (logits_QV if len(rows_L) == len(logits_QV) else logits_QV[rows_L]).float()
 
 
 def _targets(batch: Mapping[str, Any]) -> Tensor:
