@@ -86,10 +86,9 @@ class MixtureLog:
             raise DidsError(f"{self.path}: not a mixture log: samples_seen must grow and probabilities be positive")
         return MixtureRecord(samples_U, names, probabilities_UD, tasks, task_losses_UT)
 
-    def keep_until(self, step: int) -> None:
-        """Drop what was logged after `step`: a resumed run writes it again."""
-        kept = [line for line in self.read() if line["step"] <= step]
-        write_text(self.path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
+    def replace(self, lines: list[dict[str, Any]]) -> None:
+        """Go back to these lines, as `read` gave them: a resumed run writes again what came after."""
+        write_text(self.path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
 def _table(lines: list[dict[str, Any]], key: str, names: tuple[str, ...]) -> NDArray[np.float64]:

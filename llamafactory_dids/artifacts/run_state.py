@@ -1,4 +1,8 @@
-"""`dids_state.json` and `dids_state.safetensors`: what a checkpoint holds of the mixture."""
+"""What a checkpoint holds of the mixture: `dids_state.json`, `dids_state.safetensors`, further ranks' shares.
+
+`dids_state.json` is written after everything else in the checkpoint, and lists it with sizes: so a checkpoint
+that was cut off while it was written is told from a whole one, whoever wrote the part that is missing.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -10,25 +14,90 @@ from safetensors.torch import load_file, save_file
 from ..errors import DidsError
 from .files import read_json, write_json
 
-SCHEMA = 1
+SCHEMA = 2
+MARKER = "dids_state.json"
+
+Tensors = dict[str, torch.Tensor]
 
 
-def save_state(folder: Path, values: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
-    """Write plain values and tensors; the JSON file comes last and says that both are whole."""
-    part = folder / "dids_state.safetensors.part"
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part)
-    part.replace(folder / "dids_state.safetensors")
-    write_json(folder / "dids_state.json", {"schema": SCHEMA, **values})
+def save_share(folder: Path, rank: int, tensors: Tensors) -> None:
+    """Write what a rank other than the first has of its own; the first one's stands in the state."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(_share_path(folder, rank), tensors)
 
 
-def load_state(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Read what `save_state` wrote. Raises DidsError, with the file's name, where it is missing or broken."""
-    values = read_json(folder / "dids_state.json")
-    schema = values.get("schema") if isinstance(values, dict) else None
+def save_state(folder: Path, values: dict[str, Any], tensors: Tensors) -> None:
+    """Write plain values and tensors, after all else that belongs to the checkpoint."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / "dids_state.safetensors", tensors)
+    write_json(folder / MARKER, {"schema": SCHEMA, **values, "files": _sizes(folder)})
+
+
+def discard_state(folder: Path) -> None:
+    """A checkpoint that is about to be written anew is whole no more."""
+    (folder / MARKER).unlink(missing_ok=True)
+
+
+def load_values(folder: Path) -> dict[str, Any]:
+    """The plain values that `save_state` wrote. Raises DidsError, with a file's name, if the checkpoint is cut off."""
+    path = folder / MARKER
+    content = read_json(path)
+    values: dict[str, Any] = content if isinstance(content, dict) else {}
+    schema = values.get("schema")
     if schema != SCHEMA:
-        raise DidsError(f"{folder / 'dids_state.json'}: schema {schema!r}, this version reads {SCHEMA}")
-    path = folder / "dids_state.safetensors"
+        raise DidsError(f"{path}: schema {schema!r}, this version reads {SCHEMA}; resume from another checkpoint")
+    found = _sizes(folder)
+    for name, size in values["files"].items():
+        if found.get(name) != size:
+            state = "no such file" if name not in found else f"{found[name]} bytes of {size}"
+            raise DidsError(f"{folder / name}: {state}; resume from another checkpoint")
+    return values
+
+
+def load_tensors(folder: Path) -> Tensors:
+    """The tensors that `save_state` wrote. Raises DidsError, with the file's name, where they are missing or broken."""
+    return _read(folder / "dids_state.safetensors")
+
+
+def load_share(folder: Path, rank: int) -> Tensors:
+    """What `save_share` wrote. Raises DidsError, with the file's name, where it is missing or broken."""
+    return _read(_share_path(folder, rank))
+
+
+def whole_checkpoints(output_dir: Path) -> list[Path]:
+    """The checkpoints below a run's folder that can be resumed from, the latest first."""
+    steps = {path: path.name.rpartition("-")[2] for path in output_dir.glob("checkpoint-*")}
+    ordered = sorted((p for p, step in steps.items() if step.isdigit()), key=lambda p: int(steps[p]), reverse=True)
+    return [path for path in ordered if is_whole(path)]
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether `load_values` would not refuse the checkpoint."""
     try:
-        return values, load_file(path)
+        load_values(folder)
+    except DidsError:
+        return False
+    return True
+
+
+def _share_path(folder: Path, rank: int) -> Path:
+    return folder / f"dids_state.rank{rank}.safetensors"
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Bytes of each file of a checkpoint, but for the marker itself."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / MARKER)
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+
+
+def _write(path: Path, tensors: Tensors) -> None:
+    part = path.with_name(f"{path.name}.part")
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part)
+    part.replace(path)
+
+
+def _read(path: Path) -> Tensors:
+    try:
+        return load_file(path)
     except (OSError, SafetensorError) as error:
         raise DidsError(f"{path}: not readable ({error}); resume from another checkpoint") from None

@@ -12,7 +12,7 @@ from llamafactory.hparams import DataArguments, read_args
 from .. import mixers
 from ..config import FIELDS, make_config
 from ..errors import DidsError
-from . import checks
+from . import checks, resume
 from .settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -79,6 +79,7 @@ def checking(host: Callable[..., Any]) -> Callable[..., Any]:
             finetuning_args=finetuning_args,
         )
         checks.check(data_args.mixing, *parsed[:4])
+        resume.settle(data_args.mixing, training_args)
         if training_args.do_train and config.mix_in():
             data_args.dataset = [*data_args.dataset, *config.mix_in()]
         return parsed

@@ -17,7 +17,7 @@ from . import encoder, mix_in
 from .objectives import STAGES
 from .probabilities import check_probabilities
 from .proxy import proxy_arguments
-from .settings import Settings
+from .settings import Settings, samples_per_step
 from .sharding import fsdp_version, uses_deepspeed, whole_models
 
 logger = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ def _check_host_keys(data_args: Any, training_args: Any, finetuning_args: Any, m
         getattr(training_args, "train_sampling_strategy", "random") == "group_by_length"
     )
     need("group_by_length", True, not grouped, "false (the mixture decides the order)")
+    need("ignore_data_skip", True, not training_args.ignore_data_skip, "false (skipping loads no data)")
     need("auto_find_batch_size", True, not training_args.auto_find_batch_size, "false")
     version = fsdp_version(training_args)
     need("fsdp", f"version {version}", version != 1, "version 2 (fsdp_version in fsdp_config)")
@@ -160,9 +161,7 @@ def option_key(strategy: str, name: str) -> str | None:
 
 
 def _check_window(settings: Settings, training_args: Any) -> None:
-    per_step = (
-        training_args.per_device_train_batch_size * training_args.gradient_accumulation_steps * training_args.world_size
-    )
+    per_step = samples_per_step(training_args)
     if settings.config.dids_update_samples < per_step:
         raise refuse(
             "dids_update_samples",

@@ -26,6 +26,7 @@ from .probabilities import probabilities_by_domain
 from .provenance import write_config
 from .proxy_runs import run_proxies
 from .randomness import undisturbed
+from .resume import check_set_up
 from .samples import TokenisedSamples, has_other_tokens, proxy_samples
 from .settings import ProxyHistory, Settings
 
@@ -74,6 +75,7 @@ def make_plan(settings: Settings, source: "DataSource") -> dict[str, Any]:
         make_objective=objectives.of_trainer,
         reference=history.reference,
     )
+    check_set_up(plan, source.training_args)
     if ranks.world()[0] == 0:
         write_config(plan, settings)
     return {**module, "mixing": plan}

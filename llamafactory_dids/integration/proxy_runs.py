@@ -23,13 +23,14 @@ import torch
 from ..artifacts.domain_map import DomainMap, save_map
 from ..artifacts.files import check_same, fingerprint, read_json, write_json
 from ..artifacts.mixture_log import MixtureLog
+from ..artifacts.run_state import whole_checkpoints
 from ..errors import DidsError
 from ..mixers.base import Mixer, ProxyRun, RunRecord
 from ..stages import ranks
 from ..stages.batching import is_tokens
 from . import proxy
 from .randomness import undisturbed
-from .settings import ProxyHistory, Settings, cache_folder
+from .settings import ProxyHistory, Settings, cache_folder, samples_per_step
 
 if TYPE_CHECKING:
     from .data import DataSource
@@ -100,7 +101,7 @@ def _make(
     if ranks.world()[0] == 0:
         save_map(domain_map, folder / "domains")
     ranks.wait_for_all()
-    checkpoint = last_checkpoint(folder)
+    checkpoint = next(iter(whole_checkpoints(folder)), None)
     logger.info(
         "%s: the %s run %s", settings.strategy, run.name, f"goes on from {checkpoint}" if checkpoint else "begins"
     )
@@ -118,12 +119,6 @@ def _make(
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()  # the trained model comes next
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The last checkpoint that is whole: the mixture's state is written after all else."""
-    whole = [path for path in folder.glob("checkpoint-*") if (path / "dids_state.json").exists()]
-    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
 def _forget_model(folder: Path) -> None:
@@ -185,9 +180,7 @@ def _word(value: Any) -> str:
 
 def _window(run: ProxyRun, settings: Settings, training_args: Any) -> int:
     """As many updates as the main run has, as far as a step allows."""
-    per_step = (
-        training_args.per_device_train_batch_size * training_args.gradient_accumulation_steps * training_args.world_size
-    )
+    per_step = samples_per_step(training_args)
     return max(per_step, round(run.share * settings.config.dids_update_samples))
 
 

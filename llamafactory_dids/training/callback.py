@@ -12,9 +12,15 @@ from .controller import MixtureController
 class MixingCallback(TrainerCallback):  # type: ignore[misc]
     """Starts the mixture, updates it after the step that completes a window, saves it with each checkpoint."""
 
-    def __init__(self, controller: MixtureController, log: Callable[[dict[str, float]], None]) -> None:
+    def __init__(
+        self,
+        controller: MixtureController,
+        log: Callable[[dict[str, float]], None],
+        drop_older_checkpoints: Callable[[], None],
+    ) -> None:
         self.controller = controller
         self.log = log
+        self.drop_older_checkpoints = drop_older_checkpoints
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._log(self.controller.start(state.global_step, state.max_steps))
@@ -25,6 +31,7 @@ class MixingCallback(TrainerCallback):  # type: ignore[misc]
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         self.controller.save(folder, state.global_step)
+        self.drop_older_checkpoints()
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.controller.finish()

@@ -19,11 +19,11 @@ from torch import nn
 from ..artifacts.domain_map import save_map
 from ..artifacts.files import write_json
 from ..artifacts.mixture_log import MixtureLog
-from ..artifacts.run_state import load_state, save_state
 from ..errors import DidsError
 from ..stages import ranks
 from ..stages.batching import Collate
 from ..stages.losses import Objective
+from . import checkpoint
 from .observer import Observer
 from .plan import MixingPlan
 from .progress import Progress, tracker_series, update_table
@@ -92,11 +92,12 @@ class MixtureController:
         """
         self.started = time.monotonic()
         self._announce(max_steps)
+        if ranks.world()[0] == 0:
+            save_map(self.plan.domain_map, self.plan.folder)
+            if step == 0:
+                self.log.path.unlink(missing_ok=True)
         if step > 0:
             return {}
-        if ranks.world()[0] == 0:
-            self.log.path.unlink(missing_ok=True)
-            save_map(self.plan.domain_map, self.plan.folder)
         began = time.monotonic()
         self.observer.begin()
         self._write_line(step=0, applies_from=0, impact_DT=None)
@@ -116,7 +117,8 @@ class MixtureController:
         signals = self.observer.measure(self.num_updates, step * self.samples_per_step)
         before_D = self.state.probabilities_D
         probabilities_D, self.state = self.plan.mixer.update(self.state, signals)
-        applies_from = self.sampler.set_probabilities(probabilities_D)
+        # from a whole step on, so that it does not depend on how ranks and accumulation share out a step
+        applies_from = self.sampler.set_probabilities(probabilities_D, self.samples_per_step)
         self._write_line(step=step, applies_from=applies_from, impact_DT=signals.impact_DT)
         self._account(began)
         progress = self._progress(before_D, signals.impact_DT)
@@ -209,30 +211,24 @@ class MixtureController:
         return self.seconds_before + time.monotonic() - self.started
 
     def save(self, folder: Path, step: int) -> None:
-        """Write all that resuming exactly needs into a checkpoint. Every rank has to call it."""
+        """Write all that resuming exactly needs into a checkpoint, after the host. Every rank has to call it."""
         tensors = {f"mixer_{name}": torch.tensor(value) for name, value in self.state._asdict().items()}
         tensors["history"] = torch.tensor(np.stack([p for _, p in self.sampler.history]))
-        tensors |= self.observer.state()
         values = {
-            **self._identity(),
+            "identity": self.identity,
             "step": step,
             "num_updates": self.num_updates,
             "seconds": self._seconds(),
             "update_seconds": self.update_seconds,
             "history_starts": [start for start, _ in self.sampler.history],
+            "log": self.log.read() if ranks.world()[0] == 0 else [],
         }
-        if ranks.world()[0] == 0:
-            save_state(folder, values, tensors)
+        checkpoint.save(folder, values, tensors | self.observer.common(), self.observer.share())
 
     def load(self, folder: Path) -> None:
-        """Take up the mixture of a checkpoint. Raises DidsError if it belongs to another set-up."""
-        values, tensors = load_state(folder)
-        for key, expected in self._identity().items():
-            if values.get(key) != expected:
-                raise DidsError(
-                    f"{folder}: was saved with {key} = {values.get(key)!r}, this run has {expected!r}; "
-                    "allowed: the same set-up, or another output_dir"
-                )
+        """Take up the mixture of a checkpoint. Raises DidsError if it is not whole, or belongs to another set-up."""
+        loaded = checkpoint.load(folder, self.identity)
+        values, tensors = loaded.values, loaded.common
         self.state = type(self.state)(**{name: tensors[f"mixer_{name}"].numpy() for name in self.state._fields})
         self.num_updates = int(values["num_updates"])
         self.seconds_before = float(values["seconds"])
@@ -240,16 +236,11 @@ class MixtureController:
         self.sampler.history = list(zip(values["history_starts"], tensors["history"].numpy(), strict=True))
         # the host tells a sampler the epoch in a single process only
         self.sampler.set_epoch(int(values["step"]) * self.samples_per_step // self.sampler.epoch_size)
-        self.observer.restore(tensors)
+        self.observer.restore(tensors, loaded.shares)
         if ranks.world()[0] == 0:
-            self.log.keep_until(int(values["step"]))
+            self.log.replace(values["log"])  # as it was, wherever the run goes on, and whatever was logged since
 
-    def _identity(self) -> dict[str, Any]:
-        return {
-            "strategy": self.plan.strategy,
-            "tasks": list(self.plan.tasks),
-            "domains": list(self.plan.domain_names),
-            "num_samples": len(self.plan.domains_N),
-            "samples_per_step": self.samples_per_step,
-            "seed": self.plan.seed,
-        }
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint must have been saved with."""
+        return checkpoint.identity(self.plan, self.samples_per_step)

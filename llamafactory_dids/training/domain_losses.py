@@ -25,20 +25,24 @@ class DomainLosses:
 
     def close_window(self) -> NDArray[np.float64]:
         """Mean loss of each domain over all ranks, shape D, NaN where none was drawn; a new window begins."""
-        state = self.state()
+        ranks.sum_over_ranks(self.sums_D, self.counts_D)
+        means_D: NDArray[np.float64] = (self.sums_D / self.counts_D).numpy()
         self.sums_D.zero_()
         self.counts_D.zero_()
-        means_D: NDArray[np.float64] = (state["domain_loss_sums"] / state["domain_loss_counts"]).numpy()
         return means_D
 
-    def state(self) -> dict[str, Tensor]:
-        """What resuming needs, summed over the ranks; every rank has to ask."""
-        sums_2D = torch.stack([self.sums_D, self.counts_D])
-        ranks.sum_over_ranks(sums_2D)
-        return {"domain_loss_sums": sums_2D[0], "domain_loss_counts": sums_2D[1]}
+    def common(self) -> dict[str, Tensor]:
+        """What all ranks have: nothing."""
+        return {}
 
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from `state`: the first rank holds the sums, the others begin at zero."""
-        share = 1.0 if ranks.world()[0] == 0 else 0.0
-        self.sums_D.copy_(state["domain_loss_sums"] * share)
-        self.counts_D.copy_(state["domain_loss_counts"] * share)
+    def share(self) -> dict[str, Tensor]:
+        """What this rank has added up in the window so far."""
+        return {"domain_loss_sums": self.sums_D, "domain_loss_counts": self.counts_D}
+
+    def restore(self, common: dict[str, Tensor], shares: list[dict[str, Tensor]]) -> None:
+        """Go on from the shares that this rank takes over."""
+        self.sums_D.zero_()
+        self.counts_D.zero_()
+        for share in shares:
+            self.sums_D += share["domain_loss_sums"]
+            self.counts_D += share["domain_loss_counts"]

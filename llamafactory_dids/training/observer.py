@@ -72,10 +72,12 @@ class Observer:
 
     # --- while training ------------------------------------------------------------------------------------
 
-    def watch(self, domains: list[int], counts_N: Tensor, term_weight: Any, num_rows: int) -> None:
+    def watch(
+        self, domains: list[int], counts_N: Tensor, term_weight: Any, num_rows: int, step_weight: int = 1
+    ) -> None:
         """A training batch is about to be computed."""
         if self.running is not None:
-            self.running.watch(domains, counts_N, term_weight, num_rows)
+            self.running.watch(domains, counts_N, term_weight, num_rows, step_weight)
 
     def watch_loss(self, loss: Tensor) -> None:
         """The loss of that batch, before the backward pass."""
@@ -186,20 +188,25 @@ class Observer:
 
     # --- checkpoints ---------------------------------------------------------------------------------------
 
-    def state(self) -> dict[str, Tensor]:
-        """What resuming needs, the same on all ranks; every rank has to ask."""
+    def common(self) -> dict[str, Tensor]:
+        """What resuming needs and all ranks have."""
         tensors = {"losses": torch.tensor(np.array(self.losses))}
-        for part in (self.running, self.domain_losses):
-            if part is not None:
-                tensors |= part.state()
+        for part in self._parts():
+            tensors |= part.common()
         return tensors
 
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Go on from `state`."""
-        self.losses = list(tensors["losses"].numpy())
-        for part in (self.running, self.domain_losses):
-            if part is not None:
-                part.restore(tensors)
+    def share(self) -> dict[str, Tensor]:
+        """What resuming needs of this rank's window."""
+        return {name: tensor for part in self._parts() for name, tensor in part.share().items()}
+
+    def restore(self, common: dict[str, Tensor], shares: list[dict[str, Tensor]]) -> None:
+        """Go on from `common`, and from the shares that this rank takes over."""
+        self.losses = list(common["losses"].numpy())
+        for part in self._parts():
+            part.restore(common, shares)
+
+    def _parts(self) -> list[RunningGradients | DomainLosses]:
+        return [part for part in (self.running, self.domain_losses) if part is not None]
 
 
 def _untagged(collate: Collate) -> Collate:

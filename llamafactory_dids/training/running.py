@@ -24,6 +24,7 @@ from ..stages.per_sample import by_sample
 class _MicroBatch:
     domains_N: Tensor
     num_rows: int
+    step_weight: int
     scale: Tensor | None = None  # of the backward pass below the loss, known once it starts
 
 
@@ -46,11 +47,17 @@ class RunningGradients:
         self._handles = [layer.register_forward_hook(self._hook(i)) for i, layer in enumerate(tracked.layers)]
 
     def watch(
-        self, domains: list[int], counts_N: Tensor, term_weight: Tensor | float, num_rows: int | None = None
+        self,
+        domains: list[int],
+        counts_N: Tensor,
+        term_weight: Tensor | float,
+        num_rows: int | None = None,
+        step_weight: int = 1,
     ) -> None:
         """The next forward pass is a training batch of samples of these domains, in `num_rows` rows (N unless told).
 
-        Each of a sample's terms (`counts_N`) weighs `term_weight` in the loss.
+        Each of a sample's terms (`counts_N`) weighs `term_weight` in the loss, all those of a step, over the ranks,
+        `step_weight`. It is divided out, so that a window can go on with other ranks than it began with.
         """
         for domain in set(domains):
             if not self.touched_D[domain]:
@@ -58,15 +65,16 @@ class RunningGradients:
                 self.weights_D[domain] = 0
                 self.touched_D[domain] = True
         domains_N = torch.tensor(domains, device=self.sums_DP.device)
-        weights_N = (counts_N * term_weight).to(self.weights_D)
+        weights_N = (counts_N * term_weight / step_weight).to(self.weights_D)
         self.weights_D.index_add_(0, domains_N, weights_N)
-        self._micro_batch = _MicroBatch(domains_N, num_rows or len(domains))
+        self._micro_batch = _MicroBatch(domains_N, num_rows or len(domains), step_weight)
 
     def watch_loss(self, loss: Tensor) -> None:
         """Learn from the loss's own gradient how the backward pass is scaled."""
         micro_batch = self._micro_batch
         if micro_batch is not None and loss.requires_grad:
-            loss.register_hook(lambda gradient: setattr(micro_batch, "scale", gradient.float()))
+            weight = micro_batch.step_weight
+            loss.register_hook(lambda gradient: setattr(micro_batch, "scale", gradient.float() * weight))
 
     def rest(self) -> None:
         """What runs from now on is not training."""
@@ -129,24 +137,41 @@ class RunningGradients:
         self.weights_D[domain] = 1
         self.known_D[domain] = True
 
-    def state(self) -> dict[str, Tensor]:
-        """What resuming needs, summed over the ranks; every rank has to ask."""
-        anywhere, keep = self._agree()
-        sums_DP, weights_D = self.sums_DP * keep[:, None], self.weights_D * keep
-        ranks.sum_over_ranks(sums_DP, weights_D)
+    def common(self) -> dict[str, Tensor]:
+        """The estimates of earlier windows that count as long as no rank draws their domain."""
+        rows = torch.tensor(np.flatnonzero(self.known_D & ~self.touched_D))
         return {
-            "running_sums": sums_DP,
-            "running_weights": weights_D,
-            "running_touched": anywhere,
             "running_known": torch.tensor(self.known_D),
+            "running_rows": rows,
+            "running_estimates": self.sums_DP[rows.to(self.sums_DP.device)],
         }
 
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from `state`: the first rank holds the sums, the others begin at zero."""
-        share = 1.0 if ranks.world()[0] == 0 else 0.0
-        touched = state["running_touched"]
-        # estimates of earlier windows are the same on all ranks
-        self.sums_DP.copy_(torch.where(touched[:, None], state["running_sums"] * share, state["running_sums"]))
-        self.weights_D.copy_(torch.where(touched, state["running_weights"] * share, state["running_weights"]))
-        self.touched_D = touched.numpy().copy()
-        self.known_D = state["running_known"].numpy().copy()
+    def share(self) -> dict[str, Tensor]:
+        """What this rank has added up in the window so far."""
+        rows = torch.tensor(np.flatnonzero(self.touched_D))
+        on_device = rows.to(self.sums_DP.device)
+        return {
+            "running_rows": rows,
+            "running_sums": self.sums_DP[on_device],
+            "running_weights": self.weights_D[on_device],
+        }
+
+    def restore(self, common: dict[str, Tensor], shares: list[dict[str, Tensor]]) -> None:
+        """Go on from what all ranks have in common, and from the shares that this rank takes over."""
+        self.known_D = common["running_known"].numpy().copy()
+        self.touched_D[:] = False
+        self.sums_DP.zero_()
+        self.weights_D.zero_()
+        self._put(common["running_rows"], common["running_estimates"], torch.ones(len(common["running_rows"])))
+        for share in shares:
+            rows = share["running_rows"]
+            fresh = rows[~torch.tensor(self.touched_D)[rows]].to(self.sums_DP.device)
+            self.sums_DP[fresh] = 0
+            self.weights_D[fresh] = 0
+            self.touched_D[rows.numpy()] = True
+            self._put(rows, share["running_sums"], share["running_weights"])
+
+    def _put(self, rows: Tensor, sums_NP: Tensor, weights_N: Tensor) -> None:
+        rows = rows.to(self.sums_DP.device)
+        self.sums_DP.index_add_(0, rows, sums_NP.to(self.sums_DP))
+        self.weights_D.index_add_(0, rows, weights_N.to(self.weights_D))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 CHUNK = 4096  # draws made at once; a change of the probabilities re-draws at most as many
+_NEVER = 1 << 62
 
 
 class MixtureSampler:
@@ -40,6 +41,7 @@ class MixtureSampler:
         self._starts_D = np.concatenate([[0], np.cumsum(self.sizes_D)[:-1]])
         self.history: list[tuple[int, NDArray[np.float64]]] = []
         self._epoch = 0
+        self._stale_from = _NEVER  # the draw from which what was made in advance is out of date
         self._rewind()
         self.set_probabilities(probabilities_D)
 
@@ -50,24 +52,26 @@ class MixtureSampler:
         """The next iteration starts at this epoch's first draw."""
         self._epoch = epoch
 
-    def set_probabilities(self, probabilities_D: ArrayLike) -> int:
-        """Draw by these from now on. Returns the first draw (counted from 0) that they apply to."""
+    def set_probabilities(self, probabilities_D: ArrayLike, block: int = 1) -> int:
+        """Draw by these from the next block of draws on. Returns the first draw (counted from 0) that they apply to."""
         probabilities_D = np.asarray(probabilities_D, dtype=np.float64)
         if np.any((self.sizes_D == 0) & (probabilities_D > 0)):
             raise ValueError("a domain without samples has a positive probability")
-        while self.history and self.history[-1][0] >= self.position:
+        start = -(-self.position // block) * block
+        while self.history and self.history[-1][0] >= start:
             self.history.pop()
-        self.history.append((self.position, probabilities_D))
-        return self.position
+        self.history.append((start, probabilities_D))
+        self._stale_from = min(self._stale_from, start)
+        return start
 
     def __iter__(self) -> Iterator[int]:
         start = self._epoch * self.epoch_size
         self.seek(start)
         while self.position < start + self.epoch_size:
-            position = self.position
+            position, self._stale_from = self.position, _NEVER
             chunk = self._draw(min(CHUNK, start + self.epoch_size - position))
             for i, sample in enumerate(chunk):
-                if self.history[-1][0] > position and self.history[-1][0] == position + i:
+                if position + i >= self._stale_from:
                     break  # the probabilities changed while this chunk was being handed out
                 self.position = position + i + 1
                 yield sample
@@ -102,10 +106,7 @@ class MixtureSampler:
     def _draw(self, count: int) -> list[int]:
         """The samples of the next `count` draws."""
         domains = self._domains(self.position, self.position + count)
-        by_domain = np.argsort(domains, kind="stable")
-        grouped = domains[by_domain]
-        starts = np.flatnonzero(np.diff(grouped, prepend=-1))
-        rank = np.arange(count) - np.repeat(starts, np.diff(starts, append=count))
+        by_domain, grouped, rank = _in_groups(domains)
         turns, places = np.divmod(self._counts_D[grouped] + rank, self.sizes_D[grouped])
         samples = np.empty(count, dtype=np.int64)
         # few domains begin a pass within a chunk: these take it pass by pass, all others are one look-up
@@ -135,15 +136,17 @@ class MixtureSampler:
         uniforms = self._uniforms(start, stop)
         if not self.drop:
             return _pick(p_D, uniforms)
-        chosen = np.empty(stop - start, dtype=np.int64)
-        for i in range(len(chosen)):  # a domain may run out at any draw
-            passes = counts_D // np.maximum(self.sizes_D, 1)
-            open_D = (self.sizes_D > 0) & (passes == passes[self.sizes_D > 0].min())
+        parts, done = [], 0
+        while done < len(uniforms):
+            passes_D = counts_D // np.maximum(self.sizes_D, 1)
+            open_D = (self.sizes_D > 0) & (passes_D == passes_D[self.sizes_D > 0].min())
             left_D = p_D * open_D
             # picked anew among what is left: an exhausted domain's own numbers would all fall to its neighbours
-            chosen[i] = _pick(left_D if left_D.any() else open_D * self.sizes_D, uniforms[i : i + 1])[0]
-            counts_D[chosen[i]] += 1
-        return chosen
+            picked = _pick(left_D if left_D.any() else open_D * self.sizes_D, uniforms[done:])
+            parts.append(picked[: _until_one_is_full(picked, self.sizes_D * (passes_D + 1) - counts_D)])
+            counts_D += np.bincount(parts[-1], minlength=len(counts_D))
+            done += len(parts[-1])
+        return np.concatenate(parts)
 
     def _uniforms(self, start: int, stop: int) -> NDArray[np.float64]:
         first, last = start // CHUNK, (stop - 1) // CHUNK
@@ -161,6 +164,21 @@ class MixtureSampler:
             self._order_N[mine] = generator.permutation(self._members_N[mine])
             self._turns_D[domain] = turn
         return self._order_N[mine]
+
+
+def _in_groups(domains: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.int64]]:
+    """The draws sorted by domain; for each its place in `domains`, its domain, and how many of that came before it."""
+    order = np.argsort(domains, kind="stable")
+    grouped = domains[order]
+    starts = np.flatnonzero(np.diff(grouped, prepend=-1))
+    return order, grouped, np.arange(len(domains)) - np.repeat(starts, np.diff(starts, append=len(domains)))
+
+
+def _until_one_is_full(picked: NDArray[np.int64], room_D: NDArray[np.int64]) -> int:
+    """How many of these draws it takes until a domain has no more room; all, if that is none of them."""
+    order, grouped, rank = _in_groups(picked)
+    last = order[rank + 1 == room_D[grouped]]
+    return int(last.min()) + 1 if len(last) else len(picked)
 
 
 def _pick(p_D: Sequence[float] | NDArray[np.float64], uniforms: NDArray[np.float64]) -> NDArray[np.int64]:

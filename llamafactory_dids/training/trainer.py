@@ -1,16 +1,25 @@
 """The trainer mixin: put before a host trainer, it samples by the mixture and lends its batches to the controller."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, ProgressCallback
-from transformers.trainer_utils import get_last_checkpoint
+from transformers import PrinterCallback, ProgressCallback, trainer_utils
 
+from ..artifacts.run_state import discard_state
 from .callback import MixingCallback
 from .collator import DOMAIN_COLUMN, DomainCollator
 from .controller import MixtureController
 from .plan import MixingPlan
+
+
+@functools.cache
+def _let_torch_load_to_cpu_0() -> None:
+    """Of several ranks on CPUs the host asks `torch.load` for an optimizer on `cpu:0`, and that only knows `cpu`."""
+    torch.serialization.register_package(
+        30, lambda storage: None, lambda storage, location: storage if location == "cpu:0" else None
+    )
 
 
 class MixingTrainerMixin:
@@ -33,7 +42,7 @@ class MixingTrainerMixin:
             precision=self.accelerator.autocast,  # type: ignore[attr-defined]
             device=arguments.device,
         )
-        self.add_callback(MixingCallback(self.mixture, self.log_mixture))  # type: ignore[attr-defined]
+        self.add_callback(MixingCallback(self.mixture, self.log_mixture, self._drop_older_checkpoints))  # type: ignore
 
     def _get_train_sampler(self, *_args: Any, **_kwargs: Any) -> Any:
         return self.mixture.sampler
@@ -52,10 +61,37 @@ class MixingTrainerMixin:
     def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Train; a resumed run takes up the mixture where the checkpoint left it."""
         if resume_from_checkpoint is True:
-            resume_from_checkpoint = get_last_checkpoint(self.args.output_dir)  # type: ignore[has-type]
+            resume_from_checkpoint = trainer_utils.get_last_checkpoint(self.args.output_dir)  # type: ignore[has-type]
         if resume_from_checkpoint:
+            _let_torch_load_to_cpu_0()
             self.mixture.load(Path(resume_from_checkpoint))
         return super().train(resume_from_checkpoint, *args, **kwargs)  # type: ignore[misc]
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """The host's part of a checkpoint. Older ones stay until ours is there too: one is always whole."""
+        arguments, step = self.args, self.state.global_step  # type: ignore[has-type, attr-defined]
+        if arguments.should_save:
+            discard_state(Path(arguments.output_dir) / f"{trainer_utils.PREFIX_CHECKPOINT_DIR}-{step}")
+        limit, arguments.save_total_limit = arguments.save_total_limit, None
+        try:
+            super()._save_checkpoint(*args, **kwargs)  # type: ignore[misc]
+        finally:
+            arguments.save_total_limit = limit
+
+    def _drop_older_checkpoints(self) -> None:
+        """As `save_total_limit` says, by the host's own choice of them."""
+        arguments = self.args  # type: ignore[has-type]
+        if not arguments.should_save:
+            return
+        if hasattr(self, "_rotate_checkpoints"):  # transformers before 5
+            self._rotate_checkpoints(use_mtime=True, output_dir=arguments.output_dir)
+        else:
+            trainer_utils.rotate_checkpoints(
+                output_dir=arguments.output_dir,
+                save_total_limit=arguments.save_total_limit,
+                best_model_checkpoint=self.state.best_model_checkpoint,  # type: ignore[attr-defined]
+                use_mtime=True,
+            )
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """The host's loss; while training, the running domain gradients look on."""
@@ -64,8 +100,8 @@ class MixingTrainerMixin:
             return super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
         observer = self.mixture.observer
         counts_N = observer.objective.counts(inputs)
-        term_weight = self._term_weight(counts_N, kwargs.get("num_items_in_batch"))
-        observer.watch(domains, counts_N, term_weight, len(inputs["input_ids"]))
+        term_weight, step_weight = self._weights(counts_N, kwargs.get("num_items_in_batch"))
+        observer.watch(domains, counts_N, term_weight, len(inputs["input_ids"]), step_weight)
         if observer.domain_losses is None:
             loss = super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
         else:
@@ -76,10 +112,11 @@ class MixingTrainerMixin:
         observer.watch_loss(loss[0] if isinstance(loss, tuple) else loss)
         return loss
 
-    def _term_weight(self, counts_N: torch.Tensor, num_items: Any) -> Any:
-        """What a term (a labelled token, a pair) weighs in the loss that `compute_loss` returns."""
+    def _weights(self, counts_N: torch.Tensor, num_items: Any) -> tuple[Any, int]:
+        """What a term (a labelled token, a pair) weighs in the loss of `compute_loss`, and what all of a step weigh."""
+        arguments = self.args  # type: ignore[has-type]
         counts_items = self.model_accepts_loss_kwargs or self.compute_loss_func is not None  # type: ignore[attr-defined]
         if num_items is None or not counts_items:
-            return 1.0 / counts_N.sum().clamp(min=1)
-        scale = self.args.world_size if self.args.average_tokens_across_devices else 1  # type: ignore[has-type]
-        return scale / num_items
+            return 1.0 / counts_N.sum().clamp(min=1), arguments.gradient_accumulation_steps * arguments.world_size
+        scale = arguments.world_size if arguments.average_tokens_across_devices else 1
+        return scale / num_items, arguments.world_size

@@ -1,68 +1,223 @@
 """A run that was broken off goes on as if it had not been."""
 
+import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from transformers import TrainerCallback
 
 from llamafactory_dids.artifacts.gradient_store import open_store
 from llamafactory_dids.errors import DidsError
-from tests.integration.support import arguments, captured_trainers, our_log, train, tuner
+from llamafactory_dids.training.collator import DomainCollator
+from tests.integration.support import (
+    arguments,
+    captured_trainers,
+    finish_well,
+    our_log,
+    refusal,
+    start,
+    train,
+    tuner,
+)
+from tests.integration.traced import Break, timeless, traced
 
 pytestmark = pytest.mark.integration
 
-SAVING = {"save_strategy": "steps", "save_steps": 6}
+DRIVER = str(Path(__file__).with_name("resume_driver.py"))
 
-
-class Break(TrainerCallback):
-    """Breaks a run off, as Ctrl-C would, after a step."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_end(self, args, state, control, **_):
-        if state.global_step == self.step:
-            raise KeyboardInterrupt
-
-
-def timeless(ran):
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in ran.lines]
-
-
-# checkpoints are at 6, 12, 18; updates after 4, 8, 12, …: so a checkpoint lies inside a window or at its end,
-# and what was trained and logged after it has to be forgotten
-@pytest.mark.parametrize(
-    ("gradients", "broken_at", "resumed_from"),
-    [("running", 7, 6), ("running", 11, 6), ("running", 13, 12), ("running", 23, 18), ("fresh", 11, 6)],
-)
-def test_resumed_run_ends_as_one_that_was_not_broken_off(
-    whole_runs, gradients, broken_at, resumed_from, world, tmp_path
-):
-    whole = whole_runs[gradients]
-    values = arguments(world, tmp_path, dids_domain_gradients=gradients, dids_domains="source", **SAVING)
-    with pytest.raises(KeyboardInterrupt):
-        train(values, [Break(broken_at)])
-    checkpoint = tmp_path / "out" / f"checkpoint-{resumed_from}"
-    ran = train(values | {"resume_from_checkpoint": str(checkpoint), "overwrite_output_dir": False})
-    assert timeless(ran) == timeless(whole)
-    assert [line["step"] for line in ran.lines] == [0, 4, 8, 12, 16, 20, 24]
-    weights, expected = ran.weights(), whole.weights()
-    assert [name for name in expected if not torch.equal(weights[name], expected[name])] == []
+# 90 samples and 8 a step: 12 steps an epoch, 24 in all, an update every 4
+SHORT = {"dids_domains": "source", "max_samples": 30, "save_strategy": "steps", "save_steps": 6}
 
 
 @pytest.fixture(scope="module")
 def whole_runs(world, tmp_path_factory):
-    """Runs that were not broken off."""
-    kinds = ("running", "fresh")
-    common = {"dids_domains": "source", **SAVING}
-    folders = {kind: tmp_path_factory.mktemp(kind) for kind in kinds}
-    return {kind: train(arguments(world, folders[kind], dids_domain_gradients=kind, **common)) for kind in kinds}
+    """Runs that were not broken off, by what they changed, made once."""
+    made = {}
+
+    def whole(**changes):
+        key = json.dumps(changes, sort_keys=True)
+        if key not in made:
+            values = arguments(world, tmp_path_factory.mktemp("whole"), **SHORT, **changes)
+            made[key] = traced(values)
+        return made[key]
+
+    return whole
+
+
+def assert_the_same(broken, resumed, step, whole, accumulation=1):
+    """`resumed` went on from `step` of `broken`, and the two are what `whole` is."""
+    assert broken.seen[: step * accumulation] + resumed.seen == whole.seen
+    assert timeless(resumed) == timeless(whole)
+    assert [line["step"] for line in resumed.lines] == [0, 4, 8, 12, 16, 20, 24]
+    weights, expected = resumed.weights, whole.weights
+    assert [name for name in expected if not torch.equal(weights[name], expected[name])] == []
+
+
+# (what is changed, after which step it is killed, at which steps it saves, where it goes on)
+KILLED = {
+    "before_an_update": ({}, 7, 7, 7),
+    "at_an_update": ({}, 8, 8, 8),
+    "after_an_update": ({}, 10, 9, 9),
+    "at_the_end_of_an_epoch": ({}, 13, 12, 12),
+    "in_the_second_epoch": ({}, 23, 18, 18),
+    "long_after_the_checkpoint": ({}, 11, 5, 5),
+    "workers_before_an_update": ({"dataloader_num_workers": 2}, 7, 7, 7),
+    "workers_at_an_update": ({"dataloader_num_workers": 2}, 8, 8, 8),
+    "workers_in_the_second_epoch": ({"dataloader_num_workers": 2}, 16, 14, 14),
+    "accumulation": ({"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}, 7, 6, 6),
+    "fresh_gradients": ({"dids_domain_gradients": "fresh"}, 11, 6, 6),
+    "drop": ({"dids_exhausted": "drop"}, 11, 9, 9),
+    "odm": ({"mix_strategy": "odm", "dids_tasks": None}, 11, 9, 9),
+}
+
+
+@pytest.mark.parametrize("case", KILLED)
+def test_killed_run_ends_as_one_that_was_not_killed(case, whole_runs, world, tmp_path):
+    changes, killed_at, save_steps, resumed_from = KILLED[case]
+    values = arguments(world, tmp_path, **SHORT, **changes) | {"save_steps": save_steps}
+    broken = traced(values, Break(killed_at))
+    checkpoint = tmp_path / "out" / f"checkpoint-{resumed_from}"
+    # another save_steps from here on
+    resumed = traced(values | {"resume_from_checkpoint": str(checkpoint), "save_steps": 10})
+    accumulation = changes.get("gradient_accumulation_steps", 1)
+    assert_the_same(broken, resumed, resumed_from, whole_runs(**changes), accumulation)
+
+
+def test_run_is_resumed_in_another_folder_with_the_whole_series_of_its_log(whole_runs, world, tmp_path):
+    whole = whole_runs()
+    values = arguments(world, tmp_path, **SHORT)
+    resumed = traced(values | {"resume_from_checkpoint": str(whole.folder / "checkpoint-18")})
+    assert timeless(resumed) == timeless(whole)
+    assert resumed.seen == whole.seen[18:]
+    assert (tmp_path / "out" / "dids" / "domains.parquet").exists()
+
+
+def test_steps_that_are_skipped_load_no_data(whole_runs, world, tmp_path, monkeypatch):
+    batches, collate = [], DomainCollator.__call__
+
+    def counting(self, samples):
+        batches.append(len(samples))
+        return collate(self, samples)
+
+    monkeypatch.setattr(DomainCollator, "__call__", counting)
+    values = arguments(world, tmp_path, **SHORT)
+    train(values | {"resume_from_checkpoint": str(whole_runs().folder / "checkpoint-18")})
+    assert batches == [8] * 6
+
+
+# --- a checkpoint that was cut off -------------------------------------------------------------------------
+
+
+def kill_while_writing(monkeypatch, step):
+    """The host is killed within its checkpoint of this step, after the weights and before the optimizer."""
+    from transformers import Trainer
+
+    write = Trainer._save_optimizer_and_scheduler
+
+    def killed(self, folder):
+        if self.state.global_step == step:
+            raise KeyboardInterrupt
+        return write(self, folder)
+
+    monkeypatch.setattr(Trainer, "_save_optimizer_and_scheduler", killed)
+
+
+@pytest.fixture
+def cut_off(world, tmp_path, monkeypatch):
+    """A run that was killed while it wrote checkpoint-12, and its arguments."""
+    values = arguments(world, tmp_path, **SHORT, save_total_limit=1, overwrite_output_dir=False)
+    tuner()
+    with monkeypatch.context() as patched:
+        kill_while_writing(patched, 12)
+        broken = traced(values, kill=KeyboardInterrupt)
+    assert (tmp_path / "out" / "checkpoint-12" / "model.safetensors").exists()
+    return broken, values
+
+
+@pytest.mark.parametrize("asked", [{}, {"resume_from_checkpoint": True}], ids=["by_itself", "true"])
+def test_last_whole_checkpoint_is_taken_where_the_last_was_cut_off(cut_off, asked, whole_runs):
+    broken, values = cut_off
+    with our_log() as messages:
+        resumed = traced(values | asked)
+    assert any("checkpoint-12 is not whole: resuming from" in message for message in messages)
+    assert_the_same(broken, resumed, 6, whole_runs())
+    assert [path.name for path in resumed.folder.glob("checkpoint-*")] == ["checkpoint-24"]
+
+
+def test_cut_off_checkpoint_that_the_user_names_is_refused(cut_off, no_model):
+    broken, values = cut_off
+    folder = broken.folder / "checkpoint-12"
+    message = refusal(values | {"resume_from_checkpoint": str(folder)})
+    assert message == f"{folder}/dids_state.json: no such file"
+
+
+def test_truncated_file_of_the_host_makes_a_checkpoint_one_to_pass_over(whole_runs, world, tmp_path, no_model):
+    values = _copy_of(whole_runs(), tmp_path, arguments(world, tmp_path, **SHORT))
+    path = tmp_path / "out" / "checkpoint-24" / "optimizer.pt"
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[:1000])
+    message = refusal(values | {"resume_from_checkpoint": str(path.parent)})
+    assert message == f"{path}: 1000 bytes of {size}; resume from another checkpoint"
+    with our_log() as messages, pytest.raises(AssertionError, match="a model was loaded"):
+        train(values)
+    assert any("checkpoint-24 is not whole: resuming from" in m and "checkpoint-18" in m for m in messages)
+
+
+def test_run_whose_only_checkpoint_was_cut_off_starts_anew(whole_runs, world, tmp_path, monkeypatch):
+    values = arguments(world, tmp_path, **SHORT, overwrite_output_dir=False)
+    with monkeypatch.context() as patched:
+        kill_while_writing(patched, 6)
+        traced(values, kill=KeyboardInterrupt)
+    again = traced(values)
+    assert again.seen == whole_runs().seen
+    assert timeless(again) == timeless(whole_runs())
+
+
+# --- ranks -------------------------------------------------------------------------------------------------
+
+
+def test_two_ranks_go_on_bit_by_bit_and_another_number_of_ranks_in_the_same_order(whole_runs, world, tmp_path):
+    """One launch of two ranks trains whole, is broken off, goes on, and takes over a run of one rank."""
+    pair = {"per_device_train_batch_size": 4}
+    single = pair | {"gradient_accumulation_steps": 2}
+    one = whole_runs(**single)
+    folders = {name: tmp_path / name for name in ("whole", "broken", "from_one")}
+    runs = {name: arguments(world, folder, **SHORT, **pair) for name, folder in folders.items()}
+    runs["broken"] |= {"save_steps": 7}
+    resumed = runs["broken"] | {"resume_from_checkpoint": str(tmp_path / "broken" / "out" / "checkpoint-7")}
+    runs["from_one"] |= {"resume_from_checkpoint": str(one.folder / "checkpoint-18")}
+    jobs = [
+        {"name": "whole", "values": runs["whole"]},
+        {"name": "broken", "values": runs["broken"], "kill_at": 9},
+        {"name": "resumed", "values": resumed},
+        {"name": "from_one", "values": runs["from_one"]},
+    ]
+    (tmp_path / "jobs.json").write_text(json.dumps(jobs))
+    finish_well(start(["torchrun", "--standalone", "--nproc-per-node", "2", DRIVER, str(tmp_path)]))
+    found = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+    for of_rank in found:
+        whole, broken, again = (of_rank[name] for name in ("whole", "broken", "resumed"))
+        assert broken["seen"][:7] + again["seen"] == whole["seen"]
+        assert again["weights"] == whole["weights"]
+        assert again["lines"] == whole["lines"]
+    of_two = [first + second for first, second in zip(*(f["from_one"]["seen"] for f in found), strict=True)]
+    assert of_two == one.steps(2)[18:]
+    # and one rank takes over what two began
+    values = arguments(world, tmp_path / "from_two", **SHORT, **single)
+    from_two = traced(values | {"resume_from_checkpoint": resumed["resume_from_checkpoint"]})
+    of_two = [first + second for first, second in zip(*(f["whole"]["seen"] for f in found), strict=True)]
+    assert from_two.steps(2) == of_two[7:]
+    for ours, theirs in zip(timeless(from_two), found[0]["whole"]["lines"], strict=True):
+        assert ours["probabilities"] == pytest.approx(theirs["probabilities"], abs=1e-4)
+
+
+# --- refusals ----------------------------------------------------------------------------------------------
 
 
 def test_clock_of_the_log_goes_on_where_the_checkpoint_left_it(whole_runs, world, tmp_path):
-    values = _copy_of(whole_runs["running"], tmp_path, arguments(world, tmp_path, dids_domains="source", **SAVING))
+    values = _copy_of(whole_runs(), tmp_path, arguments(world, tmp_path, **SHORT))
     ran = train(values | {"resume_from_checkpoint": str(tmp_path / "out" / "checkpoint-12")})
     seconds = [line["seconds"] for line in ran.lines]
     assert seconds == sorted(seconds)
@@ -79,13 +234,15 @@ def _copy_of(ran, folder, values):
         ({"dids_tasks": "task_sums"}, ["tasks = ['task_sums', 'task_pairs']", "this run has ['task_sums']"]),
         ({"mix_strategy": "dga"}, ["strategy = 'dids'", "this run has 'dga'"]),
         ({"dids_seed": 4}, ["seed = 3", "this run has 4"]),
+        ({"dids_update_samples": 40}, ["dids_update_samples = 32", "this run has 40"]),
+        ({"dids_eta": 9.0}, ["option eta = ", "this run has 9.0"]),
         ({"per_device_train_batch_size": 4}, ["samples_per_step = 8", "this run has 4"]),
         ({"dataset": "sums,pairs"}, ["domains = ['sums', 'pairs', 'noise']", "this run has ['sums', 'pairs']"]),
     ],
-    ids=["tasks", "strategy", "seed", "batch", "datasets"],
+    ids=["tasks", "strategy", "seed", "window", "option", "batch", "datasets"],
 )
 def test_checkpoint_of_another_set_up_is_refused_with_both_values(whole_runs, changes, words, world, tmp_path):
-    values = _copy_of(whole_runs["running"], tmp_path, arguments(world, tmp_path, dids_domains="source", **SAVING))
+    values = _copy_of(whole_runs(), tmp_path, arguments(world, tmp_path, **SHORT))
     log = tmp_path / "out" / "dids" / "mixture.jsonl"
     before = log.read_bytes()
     checkpoint = str(tmp_path / "out" / "checkpoint-12")
@@ -96,7 +253,7 @@ def test_checkpoint_of_another_set_up_is_refused_with_both_values(whole_runs, ch
 
 
 def test_checkpoint_made_without_a_mixture_is_refused_by_name(world, tmp_path):
-    values = arguments(world, tmp_path, dids_domains="source", **SAVING)
+    values = arguments(world, tmp_path, **SHORT)
     ours = {key: value for key, value in values.items() if not key.startswith("dids_")}
     host = tuner()
     with captured_trainers() as seen:

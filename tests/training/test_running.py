@@ -26,10 +26,11 @@ class Trained:
         self.running = RunningGradients(NUM_DOMAINS, self.tracked, self.entries)
         self.model.train()
 
-    def loss_of(self, indices: list[int], token_weight: float) -> torch.Tensor:
+    def loss_of(self, indices: list[int], token_weight: float, step_weight: int = 1) -> torch.Tensor:
         """Watched, as the trainer mixin does it: each labelled token's loss times `token_weight`."""
         batch = collate([ROWS[i] for i in indices])
-        self.running.watch([DOMAINS[i] for i in indices], num_labelled([ROWS[i] for i in indices]), token_weight)
+        counts_N = num_labelled([ROWS[i] for i in indices])
+        self.running.watch([DOMAINS[i] for i in indices], counts_N, token_weight, step_weight=step_weight)
         labels = batch.pop("labels")
         logits = self.model(**batch, use_cache=False).logits[:, :-1].flatten(0, 1)
         loss = token_weight * torch.nn.functional.cross_entropy(logits, labels[:, 1:].flatten(), reduction="sum")
@@ -165,11 +166,35 @@ def test_a_restored_window_goes_on_as_if_never_interrupted(batches):
         trained.running.close_window()
     whole.step()
     first.step(batches=MICRO_BATCHES[:batches])
-    second.running.restore(first.running.state())
+    second.running.restore(first.running.common(), [first.running.share()])
     second.step(batches=MICRO_BATCHES[batches:])
     (found_DP, known_D), (expected_DP, expected_known_D) = second.running.close_window(), whole.running.close_window()
     assert torch.equal(found_DP, expected_DP)
     assert known_D.tolist() == expected_known_D.tolist() == [True, True, True, False]
+
+
+def test_a_window_that_changes_from_one_rank_to_two_weighs_both_parts_alike():
+    """With two ranks the host doubles each rank's loss, whose mean over the ranks is what it trains on."""
+    whole, first, second = Trained(), Trained(), Trained()
+    for part, weight in ((whole, 0.1), (first, 0.1)):
+        for indices in MICRO_BATCHES[:2]:
+            part.loss_of(indices, weight).backward()
+    second.running.restore(first.running.common(), [first.running.share()])
+    for indices in MICRO_BATCHES[2:]:
+        whole.loss_of(indices, 0.1).backward()
+        second.loss_of(indices, 0.2, step_weight=2).backward()
+    assert_same(second.running.close_window()[0], whole.running.close_window()[0])
+
+
+def test_shares_of_two_ranks_can_go_to_one():
+    whole, shares, taker = Trained(), [], Trained()
+    for indices in MICRO_BATCHES:
+        rank = Trained()
+        for trained in (whole, rank):
+            trained.loss_of(indices, 0.1).backward()
+        shares.append(rank.running.share())
+    taker.running.restore(Trained().running.common(), shares)
+    assert_same(taker.running.close_window()[0], whole.running.close_window()[0])
 
 
 def test_closing_removes_the_hooks():

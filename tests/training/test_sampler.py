@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 from numpy.typing import ArrayLike
@@ -130,6 +132,39 @@ def test_an_epoch_begun_by_itself_is_the_one_that_was_drawn_in_order(exhausted, 
     again.history = list(first.history)
     again.set_epoch(epoch)
     assert list(again) == draws[epoch * 100 : (epoch + 1) * 100]
+
+
+@pytest.mark.parametrize("exhausted", ["reshuffle", "drop"])
+def test_a_million_draws_are_skipped_in_seconds(exhausted):
+    domains_N = np.random.default_rng(1).integers(0, 1152, 1_000_000)
+    probabilities_D = np.random.default_rng(2).dirichlet(np.ones(1152))
+    sampler = make(probabilities_D, domains_N=domains_N, epoch_size=1_000_000, exhausted=exhausted)
+    before = time.process_time()
+    sampler.seek(999_999)
+    assert time.process_time() - before < 5
+    assert sampler.drawn().sum() == 999_999
+
+
+def test_drop_is_what_drawing_one_by_one_gives():
+    for probabilities_D in (P, np.array([0.97, 0.01, 0.01, 0.01]), np.array([0.5, 0.5, 0.0, 0.0])):
+        sampler = make(probabilities_D, exhausted="drop")
+        uniforms, counts_D = sampler._uniforms(0, 1000), np.zeros(4, dtype=int)
+        for sample, uniform in zip(stream(sampler, 1000), uniforms, strict=True):
+            passes_D = counts_D // np.array(SIZES)
+            left_D = probabilities_D * (passes_D == passes_D.min())
+            left_D = left_D if left_D.any() else np.array(SIZES) * (passes_D == passes_D.min())
+            domain = int(np.searchsorted(np.cumsum(left_D) / left_D.sum(), uniform, side="right"))
+            assert DOMAINS_N[sample] == domain
+            counts_D[domain] += 1
+
+
+def test_new_probabilities_can_wait_for_a_whole_block():
+    sampler, draws = make([1, 0, 0, 0], epoch_size=400), []
+    for sample in sampler:
+        draws.append(sample)
+        if len(draws) == 37:
+            assert sampler.set_probabilities([0, 0, 0, 1], block=16) == 48
+    assert (DOMAINS_N[draws[:48]] == 0).all() and (DOMAINS_N[draws[48:]] == 3).all()
 
 
 @pytest.mark.parametrize("position", [0, 1, 77, 250, 499])

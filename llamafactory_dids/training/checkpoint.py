@@ -1,0 +1,103 @@
+"""What a checkpoint of the mixture is: what it belongs to, what each rank puts into it and takes out of it."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..artifacts.run_state import load_share, load_tensors, load_values, save_share, save_state
+from ..errors import DidsError
+from ..stages import ranks
+from .plan import MixingPlan
+
+# Keys that are no mixer's option, and decide what a mixer is told or when. What only makes domains shows in the map.
+WHILE_TRAINING = (
+    *("update_samples", "exhausted", "task_samples", "probs"),
+    *("domain_gradients", "fresh_samples", "gradient_layers", "tracked_entries"),
+)
+
+SHARE = "share_"
+
+Tensors = dict[str, Tensor]
+
+
+def identity(plan: MixingPlan, samples_per_step: int) -> dict[str, Any]:
+    """All that has to be the same for a run to go on as another one would have; plain values, to be shown."""
+    found = {
+        "strategy": plan.strategy,
+        "tasks": list(plan.tasks),
+        "domains": list(plan.domain_names),
+        "num_samples": len(plan.domains_N),
+        "samples_per_step": samples_per_step,
+        "seed": plan.seed,
+        "domain_map": _digest_of_map(plan),
+        **{f"dids_{key}": getattr(plan.config, f"dids_{key}") for key in WHILE_TRAINING},
+        **{f"option {name}": value for name, value in getattr(plan.mixer, "options", {}).items()},
+        "start": _digest(*(array.tobytes() for array in plan.mixer.init())),
+    }
+    return json.loads(json.dumps(found, default=str))  # type: ignore[no-any-return]
+
+
+def check_identity(folder: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Raise DidsError, with both values of the first difference, for a checkpoint of another set-up."""
+    for key in {**expected, **found.get("identity", {})}:
+        before, now = found.get("identity", {}).get(key), expected.get(key)
+        if before != now:
+            raise DidsError(
+                f"{folder}: was saved with {key} = {before!r}, this run has {now!r}; "
+                "allowed: the same set-up, or another output_dir"
+            )
+
+
+def _digest_of_map(plan: MixingPlan) -> str:
+    found = plan.domain_map
+    texts = ("\n".join(names).encode() for names in (found.names, found.sources_N, found.keys_N))
+    return _digest(*texts, found.domains_N.tobytes(), plan.domains_N.tobytes())
+
+
+def _digest(*parts: bytes) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint's values, the tensors that all ranks have, and the shares that this rank takes over."""
+
+    values: dict[str, Any]
+    common: Tensors
+    shares: list[Tensors]
+
+
+def save(folder: Path, values: dict[str, Any], common: Tensors, share: Tensors) -> None:
+    """Write a checkpoint's mixture; every rank has to call it, with the same `values` and `common`.
+
+    A rank's share stays apart: a sum over the ranks would be rounded in another order than at the update.
+    """
+    rank, num_ranks = ranks.world()
+    if rank > 0:
+        save_share(folder, rank, share)
+    ranks.wait_for_all()
+    if rank == 0:
+        own = {f"{SHARE}{name}": tensor for name, tensor in share.items()}
+        save_state(folder, {**values, "num_ranks": num_ranks}, common | own)
+
+
+def load(folder: Path, expected: dict[str, Any]) -> Loaded:
+    """Read a checkpoint for this rank: on as many ranks as before its own share, on more or fewer they are dealt out.
+
+    Raises DidsError where it is not whole, or not of the identity that is `expected`.
+    """
+    values = load_values(folder)
+    check_identity(folder, values, expected)
+    rank, num_ranks = ranks.world()
+    tensors = load_tensors(folder)
+    mine = range(rank, int(values["num_ranks"]), num_ranks)
+    first = {name.removeprefix(SHARE): tensor for name, tensor in tensors.items() if name.startswith(SHARE)}
+    common = {name: tensor for name, tensor in tensors.items() if not name.startswith(SHARE)}
+    return Loaded(values, common, [load_share(folder, other) if other else first for other in mine])
