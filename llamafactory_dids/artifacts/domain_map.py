@@ -4,6 +4,7 @@ A folder of `domains.parquet` (`sample_key`, `source`, `domain`; one row a train
 `domains.json` (the inputs that made it; name, size, sources and typical texts of each domain).
 """
 
+import hashlib
 from collections.abc import Container
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,6 +36,14 @@ class DomainMap:
     def sizes(self) -> NDArray[np.int64]:
         """Samples of each domain, shape D."""
         return np.bincount(self.domains_N, minlength=len(self.names)).astype(np.int64)
+
+    def digest(self) -> str:
+        """16 hex digits that change with any sample's place, any domain's name, or their order."""
+        digest = hashlib.blake2b(digest_size=8)
+        for part in (self.names, self.sources_N, self.keys_N):
+            digest.update("\n".join([str(len(part)), *part]).encode())
+        digest.update(self.domains_N.astype(np.int64).tobytes())
+        return digest.hexdigest()
 
     def lookup(self) -> dict[tuple[str, str], int]:
         """(source, content key) to the domain's index."""

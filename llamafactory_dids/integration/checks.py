@@ -13,7 +13,7 @@ from .. import mixers
 from ..config import FIELDS
 from ..errors import DidsError, refuse
 from ..stages.layers import decoder_blocks
-from . import encoder, mix_in
+from . import encoder, mix_in, tokenized
 from .objectives import STAGES
 from .probabilities import check_probabilities
 from .proxy import proxy_arguments
@@ -29,6 +29,7 @@ def check(settings: Settings, model_args: Any, data_args: Any, training_args: An
         return
     _check_host_keys(data_args, training_args, finetuning_args, model_args)
     check_entries(settings, data_args)
+    tokenized.check(data_args, settings.config.mix_in(), finetuning_args.stage)
     _check_proxy_runs(settings, training_args)
     _check_window(settings, training_args)
     _check_features(settings, model_args)
@@ -52,15 +53,13 @@ def _check_host_keys(data_args: Any, training_args: Any, finetuning_args: Any, m
     kind = finetuning_args.finetuning_type
     need("finetuning_type", kind, kind in ("full", "freeze", "lora"), "full, freeze, lora")
     need("streaming", data_args.streaming, not data_args.streaming, "false")
-    need("tokenized_path", data_args.tokenized_path, data_args.tokenized_path is None, "none")
     need("interleave_probs", data_args.interleave_probs, data_args.interleave_probs is None, "none (see dids_probs)")
-    need("disable_shuffling", True, not finetuning_args.disable_shuffling, "false (the mixture decides the order)")
     grouped = getattr(training_args, "group_by_length", False) or (
         getattr(training_args, "train_sampling_strategy", "random") == "group_by_length"
     )
-    need("group_by_length", True, not grouped, "false (the mixture decides the order)")
+    need("group_by_length", True, not grouped, "false (the mixture decides which sample comes next)")
     need("ignore_data_skip", True, not training_args.ignore_data_skip, "false (skipping loads no data)")
-    need("auto_find_batch_size", True, not training_args.auto_find_batch_size, "false")
+    need("auto_find_batch_size", True, not training_args.auto_find_batch_size, "false (a step must not change)")
     version = fsdp_version(training_args)
     need("fsdp", f"version {version}", version != 1, "version 2 (fsdp_version in fsdp_config)")
     for key in ("use_unsloth", "use_kt"):

@@ -185,8 +185,7 @@ def mixing(host: Callable[..., Any]) -> Callable[..., Any]:
 class DataSource:
     """The host's data pipeline with a run's arguments, to be asked for the training set or for a task.
 
-    `aligned` has the training examples by source, before they are tokenised, once either kind of training set was asked
-    for.
+    `aligned` has the training examples by source, before they are tokenised.
     """
 
     def __init__(
@@ -208,7 +207,14 @@ class DataSource:
         self.stage = stage
         self.tokenizer = tokenizer
         self.processor = processor
-        self.aligned: dict[str, Any] = {}
+        self._aligned: dict[str, Any] = {}
+
+    @property
+    def aligned(self) -> dict[str, Any]:
+        """The examples by source; loaded now if the training set came from `tokenized_path`."""
+        if not self._aligned.keys() >= set(self.data_args.dataset):
+            self.unpacked(self.template, self.tokenizer, self.processor)
+        return self._aligned
 
     @property
     def packs(self) -> bool:
@@ -226,11 +232,11 @@ class DataSource:
         """The training samples one by one, as a proxy's tokenizer sees them, with key and source."""
         data_args = copy.copy(self.data_args)
         data_args.packing = data_args.neat_packing = False
-        data_args.eval_dataset = None
+        data_args.eval_dataset = data_args.tokenized_path = None
         return self._load(template, data_args, tokenizer, processor)["train_dataset"]
 
     def _load(self, template: Any, data_args: Any, tokenizer: Any, processor: Any) -> dict[str, Any]:
-        token = _aligned.set(self.aligned)
+        token = _aligned.set(self._aligned)
         try:
             return self.host(  # type: ignore[no-any-return]
                 template, self.model_args, data_args, self.training_args, self.stage, tokenizer, processor
@@ -260,7 +266,7 @@ class DataSource:
             with self.training_args.main_process_first(desc=f"load task {name}", local=local):
                 chosen = choose(self._tagged_task(name, data_args))
                 if keep_tags:
-                    self.aligned[name] = chosen
+                    self._aligned[name] = chosen
                 else:
                     chosen = chosen.remove_columns(list(TAGS))
                 reading = (template or self.template, tokenizer or self.tokenizer, processor or self.processor)

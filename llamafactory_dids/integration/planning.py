@@ -16,7 +16,7 @@ from ..stages import ranks
 from ..stages.swapping import swapped_map
 from ..training.collator import DOMAIN_COLUMN, KEY_COLUMN, SOURCE_COLUMN
 from ..training.plan import MixingPlan
-from . import objectives
+from . import objectives, tokenized
 from .checks import mixer_options, trial_mixer
 from .domains import clustered_map, domains_by_source, given_map
 from .keys import content_order
@@ -50,6 +50,7 @@ def make_plan(settings: Settings, source: "DataSource") -> dict[str, Any]:
         )
         domain_map = _domain_map(settings, source, samples or proxy_samples(settings, source))
         domains_N = _domains_of(module["train_dataset"], domain_map)
+    tokenized.settle(source.data_args, source.stage, source.tokenizer, domain_map)
     domain_map, domains_N = _drop_empty(domain_map, domains_N)
     train = module["train_dataset"]
     if DOMAIN_COLUMN in train.column_names:
@@ -72,6 +73,7 @@ def make_plan(settings: Settings, source: "DataSource") -> dict[str, Any]:
         tasks=tasks if mixer.needs.tasks else {},
         folder=Path(source.training_args.output_dir) / "dids",
         seed=settings.seed,
+        shuffled=not settings.finetuning_args.disable_shuffling,
         make_objective=objectives.of_trainer,
         reference=history.reference,
     )

@@ -42,6 +42,7 @@ NEUTRAL = (
     ("output_dir", "overwrite_output_dir", "overwrite_cache", "report_to", "run_name", "plot_loss", "disable_tqdm")
     + ("do_eval", "do_predict", "load_best_model_at_end", "resume_from_checkpoint", "cache_dir", "dataset_dir")
     + ("dids_cache_dir", "dids_domains", "preprocessing_num_workers", "model_name_or_path", "dids_proxy_model")
+    + ("tokenized_path",)
 )
 NEUTRAL_STARTS = ("logging_", "save_", "eval_", "predict", "push_to_hub", "hub_", "dataloader_")
 
@@ -151,6 +152,7 @@ def _arguments(
         "push_to_hub": False,
         "plot_loss": False,
         "report_to": "none",
+        "tokenized_path": None,
         "dids_domains": str(folder / "domains"),
         "dids_swap_domains": None,  # the map has it
         "dids_proxy_model": None,  # it is what is trained

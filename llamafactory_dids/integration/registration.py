@@ -77,6 +77,7 @@ SEAMS = (
         )
         for stage in STAGES
     ),
+    Seam("extras.misc", "has_tokenized_data", ("path",)),
     Seam("data.parser", "get_dataset_list", ("dataset_names", "dataset_dir")),
     Seam("data", "get_template_and_fix_tokenizer", ("tokenizer", "data_args")),
     Seam("model", "load_model", ("tokenizer", "model_args", "finetuning_args", "is_trainable", "add_valuehead")),

@@ -33,7 +33,9 @@ def identity(plan: MixingPlan, samples_per_step: int) -> dict[str, Any]:
         "num_samples": len(plan.domains_N),
         "samples_per_step": samples_per_step,
         "seed": plan.seed,
-        "domain_map": _digest_of_map(plan),
+        "shuffled": plan.shuffled,
+        "domain_map": plan.domain_map.digest(),
+        "rows": _digest(plan.domains_N.tobytes()),
         **{f"dids_{key}": getattr(plan.config, f"dids_{key}") for key in WHILE_TRAINING},
         **{f"option {name}": value for name, value in getattr(plan.mixer, "options", {}).items()},
         "start": _digest(*(array.tobytes() for array in plan.mixer.init())),
@@ -50,12 +52,6 @@ def check_identity(folder: Path, found: dict[str, Any], expected: dict[str, Any]
                 f"{folder}: was saved with {key} = {before!r}, this run has {now!r}; "
                 "allowed: the same set-up, or another output_dir"
             )
-
-
-def _digest_of_map(plan: MixingPlan) -> str:
-    found = plan.domain_map
-    texts = ("\n".join(names).encode() for names in (found.names, found.sources_N, found.keys_N))
-    return _digest(*texts, found.domains_N.tobytes(), plan.domains_N.tobytes())
 
 
 def _digest(*parts: bytes) -> str:

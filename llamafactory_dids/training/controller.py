@@ -66,6 +66,7 @@ class MixtureController:
             seed=plan.seed,
             epoch_size=-(-len(plan.domains_N) // samples_per_step) * samples_per_step,
             exhausted=self.config.dids_exhausted,
+            shuffled=plan.shuffled,
         )
         how: dict[str, Any] = {"batch_size": batch_size, "precision": precision, "device": device}
         self.observer = Observer(plan, model, collate, train_rows, objective, **how)

@@ -18,7 +18,8 @@ class MixtureSampler:
     """An endless stream of sample indices in epochs of `epoch_size`; a `torch.utils.data` sampler.
 
     `domains_N` gives each sample's domain. `exhausted` says what follows a domain's last sample: a new
-    permutation (`reshuffle`), or its share goes to the others (`drop`) until all have been seen.
+    permutation (`reshuffle`), or its share goes to the others (`drop`) until all have been seen. Unless `shuffled`,
+    each pass is in the order of the data; which domain comes next is random all the same.
     """
 
     def __init__(
@@ -29,11 +30,13 @@ class MixtureSampler:
         seed: int,
         epoch_size: int,
         exhausted: str = "reshuffle",
+        shuffled: bool = True,
     ) -> None:
         domains_N = np.asarray(domains_N)
         self.seed = seed
         self.epoch_size = epoch_size
         self.drop = exhausted == "drop"
+        self.shuffled = shuffled
         self.sizes_D = np.bincount(domains_N, minlength=len(np.asarray(probabilities_D))).astype(np.int64)
         self._members_N = np.argsort(domains_N, kind="stable").astype(np.uint32)
         self._order_N = self._members_N.copy()  # each domain's samples in the order of its current pass
@@ -159,10 +162,10 @@ class MixtureSampler:
     def _shuffled(self, domain: int, turn: int) -> NDArray[np.uint32]:
         """A domain's samples in the order of its pass `turn`, counted from 0."""
         mine = slice(self._starts_D[domain], self._starts_D[domain] + self.sizes_D[domain])
-        if self._turns_D[domain] != turn:
+        if self._turns_D[domain] != turn and self.shuffled:
             generator = np.random.Generator(np.random.Philox(key=(self.seed, (turn << 32) + domain + (1 << 63))))
             self._order_N[mine] = generator.permutation(self._members_N[mine])
-            self._turns_D[domain] = turn
+        self._turns_D[domain] = turn
         return self._order_N[mine]
 
 

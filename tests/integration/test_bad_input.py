@@ -5,6 +5,7 @@ Wherever it can be known before a model is loaded, no model is loaded: `load_mod
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,10 +53,11 @@ BEFORE_LOADING = {
     "no_such_proxy": ({"dids_proxy_model": "/no/such/model"}, ["dids_proxy_model: got '/no/such/model'", "folder"]),
     "no_such_map": ({"dids_domains": "/no/such/map"}, ["dids_domains: got '/no/such/map'", "path of a domain map"]),
     "streaming": ({"streaming": True}, ["streaming: got True", "false"]),
-    "tokenized_path": ({"tokenized_path": "tokens"}, ["tokenized_path: got 'tokens'", "none"]),
+    "tokenized_path": ({"tokenized_path": str(Path(__file__).parent)}, ["tokenized_path: got ", "dids_data.json"]),
     "interleave_probs": ({"interleave_probs": "0.2,0.3,0.5"}, ["interleave_probs", "dids_probs"]),
     "group_by_length": ({"train_sampling_strategy": "group_by_length"}, ["group_by_length", "false"]),
-    "disable_shuffling": ({"disable_shuffling": True}, ["disable_shuffling: got True", "false"]),
+    "auto_find_batch_size": ({"auto_find_batch_size": True}, ["auto_find_batch_size: got True", "false"]),
+    "ignore_data_skip": ({"ignore_data_skip": True}, ["ignore_data_skip: got True", "false"]),
     "ppo": ({"stage": "ppo", "reward_model": "x", "reward_model_type": "full"}, ["'ppo'", "pt, sft, dpo, kto, rm"]),
     "first_fsdp": ({"fsdp": "full_shard"}, ["fsdp: got 'version 1'", "version 2"]),
     "window_below_a_step": ({"dids_update_samples": 7}, ["dids_update_samples: got 7", "samples of a step, 8"]),

@@ -158,6 +158,17 @@ def test_drop_is_what_drawing_one_by_one_gives():
             counts_D[domain] += 1
 
 
+@pytest.mark.parametrize("exhausted", ["reshuffle", "drop"])
+def test_unshuffled_each_domain_comes_in_the_order_of_the_data_again_and_again(exhausted):
+    draws = stream(make(shuffled=False, exhausted=exhausted), 1500)
+    for domain in range(4):
+        members = np.flatnonzero(domain == DOMAINS_N).tolist()
+        own = [i for i in draws if DOMAINS_N[i] == domain]
+        assert own == (members * len(own))[: len(own)]
+    shuffled = stream(make(exhausted=exhausted), 1500)
+    assert DOMAINS_N[draws].tolist() == DOMAINS_N[shuffled].tolist()
+
+
 def test_new_probabilities_can_wait_for_a_whole_block():
     sampler, draws = make([1, 0, 0, 0], epoch_size=400), []
     for sample in sampler:
