@@ -1,9 +1,11 @@
 """Running domain gradients against fresh ones of the same samples, for each way to train a model that stands still."""
 
 import importlib.util
+import shutil
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from tests.helpers import cosine
 from tests.integration.still import still_run
@@ -63,7 +65,12 @@ def test_running_gradients_are_fresh_ones_but_for_rounding_in_fp16(world, tmp_pa
 
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="QLoRA needs bitsandbytes")
 def test_running_gradients_are_fresh_ones_on_quantised_layers(world, tmp_path):
-    ran = compare(world, tmp_path, 0.999, **LORA, quantization_bit=4)
+    wide = {"hidden_size": 128, "head_dim": 64, "intermediate_size": 128}  # quantised in blocks of 64
+    shutil.copytree(world.model, tmp_path / "model")
+    config = AutoConfig.from_pretrained(world.model, **wide)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "model")
+    more = {**LORA, "quantization_bit": 4, "model_name_or_path": str(tmp_path / "model")}
+    ran = compare(world, tmp_path, 0.999, **more)
     layers = ran.trainer.mixture.observer.meter.engine.tracked.names
     assert layers and all("lora" in name for name in layers)
     assert any(type(module).__name__ == "Linear4bit" for module in ran.trainer.model.modules())
