@@ -58,13 +58,14 @@ FSDP2 = {
     "fsdp": "full_shard auto_wrap",
     "fsdp_config": {"fsdp_version": 2, "transformer_layer_cls_to_wrap": "LlamaDecoderLayer"},
 }
-RAY = {"ray_num_workers": 1, "ray_init_kwargs": {"num_cpus": 10}}
+FULL_STATE = {"FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}  # as in the host's examples: its value head wants whole files
+RAY = {"ray_num_workers": 1, "ray_init_kwargs": {"address": "local", "num_cpus": 10}}
 PARALLELISMS = {
     "one process": Parallelism(),
     "DDP": Parallelism(2, tuple(torchrun(2))),
     "ZeRO-2": _zero(2),
     "ZeRO-3": _zero(3),
-    "FSDP2": Parallelism(2, tuple(torchrun(2)), FSDP2, {"COUNT_AS_DEVICES": "1"}),
+    "FSDP2": Parallelism(2, tuple(torchrun(2)), FSDP2, {"COUNT_AS_DEVICES": "1", **FULL_STATE}),
     "Ray": Parallelism(1, changes=RAY, environment={"USE_RAY": "1"}, needs="ray"),
 }
 

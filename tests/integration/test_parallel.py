@@ -11,7 +11,7 @@ pytestmark = pytest.mark.integration
 
 STEPS = {"max_steps": 12}
 LAZY = {"fsdp_config": FSDP2["fsdp_config"] | {"cpu_ram_efficient_loading": True}}  # one rank reads the weights
-RUNS = {"plain": {}, "lora": {"finetuning_type": "lora", "lora_rank": 4, "learning_rate": 5e-2}}
+RUNS = {"plain": {}, "lora": {"finetuning_type": "lora", "lora_rank": 4}}
 NAMES = [name for name, parallelism in PARALLELISMS.items() if name not in ("one process", "DDP")]  # see test_ranks.py
 
 

@@ -9,7 +9,7 @@ import gc
 import json
 import os
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from unittest import mock
 
@@ -28,7 +28,7 @@ def main() -> None:
         if os.environ.get("COUNT_AS_DEVICES") == "1":
             stack.enter_context(ranks_counted_as_devices())
         if os.environ.get("USE_RAY") == "1":
-            stack.enter_context(one_bundle_a_worker(host))
+            stack.enter_context(one_cluster_for_all(host))
         # the host ends its process group with a run, and the next run goes on with it
         stack.enter_context(mock.patch.object(distributed, "destroy_process_group"))
         for path in map(Path, sys.argv[1:]):
@@ -61,10 +61,26 @@ def ranks_counted_as_devices():
     return mock.patch.object(PartialState, "__init__", counted)
 
 
-def one_bundle_a_worker(host):
-    """Lets the host ask Ray for as much as its workers need: without a GPU it asks for ten CPUs for each CPU."""
-    ask = host.get_placement_group
-    return mock.patch.object(host, "get_placement_group", lambda _devices: ask(1))
+@contextmanager
+def one_cluster_for_all(host):
+    """Lets the runs share a cluster of Ray's, and ask it for as much as a worker needs.
+
+    Without a GPU the host asks for ten CPUs for each CPU that there is, which no machine has.
+    """
+    import ray
+
+    ask, asked = host.get_placement_group, []
+
+    def ask_for_one(_devices):
+        while asked:  # of the run before, whose worker is gone
+            ray.util.remove_placement_group(asked.pop())
+        group, bundle = ask(1)
+        asked.append(group)
+        return group, bundle
+
+    with mock.patch.object(host, "get_placement_group", ask_for_one), mock.patch.object(ray, "shutdown"):
+        yield
+    ray.shutdown()
 
 
 if __name__ == "__main__":
