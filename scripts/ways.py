@@ -1,0 +1,109 @@
+"""Which ways to train were tested: `docs/ways.md`, made of `docs/results/ways.json`, which the tests fill.
+
+    python scripts/ways.py run [pytest arguments]   run the cells (all, or what -k names) and keep their outcomes
+    python scripts/ways.py table                    write the page anew
+
+A cell is a stage, a finetuning type and a way to spread a run over processes. An outcome stays until its cell is run
+anew; a cell that was skipped, for a package that is not there, or failed, has none.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from itertools import groupby, product
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "results" / "ways.json"
+PAGE = ROOT / "docs" / "ways.md"
+CELLS_TEST = "tests/integration/test_ways.py"
+PROPERTY = "way"
+
+STAGES = ("sft", "pt", "dpo", "kto", "rm", "ppo")
+TYPES = ("full", "freeze", "lora", "dora", "rslora", "pissa", "qlora")
+PARALLELISMS = ("one process", "DDP", "ZeRO-2", "ZeRO-3", "FSDP2", "Ray")
+CELLS = tuple(product(STAGES, TYPES, PARALLELISMS))
+
+Cell = tuple[str, ...]
+
+HEAD = """# Ways to train
+
+Each cell is a run of `mix_strategy: dids` through LLaMA-Factory's own entry: a tiny Llama, four steps, two updates of
+the mixture. It counts as tested if both updates moved the mixture, and all processes have the same one. DDP, ZeRO and
+FSDP2 are two processes, Ray is one worker. Without a GPU, accelerate and LLaMA-Factory have to be told that processes
+on the CPU will do for FSDP2 and Ray: `tests/integration/ways_driver.py` does, and changes nothing else. What was run on
+a GPU would say `tested on GPU`: no cell was.
+
+`dora`, `rslora` and `pissa` are `finetuning_type: lora` with `use_dora`, `use_rslora` and `pissa_init`; `qlora` is
+`lora` with `quantization_bit: 4`. That the mixture is the same however a run is spread is tested apart, by
+`tests/integration/test_parallel.py`. FSDP 1 is refused with `fsdp: got 'version 1'`.
+
+`python scripts/ways.py run` makes the results anew (it needs deepspeed, ray and bitsandbytes), and
+`python scripts/ways.py table` this page.
+"""
+
+
+def read(path: Path = RESULTS) -> dict[Cell, str]:
+    """The outcome of each cell that has one."""
+    if not path.exists():
+        return {}
+    return {tuple(key.split(" / ")): outcome for key, outcome in json.loads(path.read_text(encoding="utf-8")).items()}
+
+
+def write(outcomes: dict[Cell, str], path: Path = RESULTS) -> None:
+    ordered = {" / ".join(cell): outcomes[cell] for cell in CELLS if cell in outcomes}
+    path.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
+
+
+def outcomes_of(report: Path) -> dict[Cell, str]:
+    """The cells that a report of pytest (JUnit's XML) has; one whose test did not pass has none."""
+    found = {}
+    for case in ElementTree.parse(report).iter("testcase"):
+        if any(case.find(kind) is not None for kind in ("failure", "error", "skipped")):
+            continue
+        for entry in case.iter("property"):
+            if entry.get("name") == PROPERTY:
+                *cell, outcome = json.loads(entry.get("value", ""))
+                found[tuple(cell)] = outcome
+    return found
+
+
+def page(outcomes: dict[Cell, str]) -> str:
+    """The page. Raises ValueError for a cell without an outcome."""
+    if missing := [cell for cell in CELLS if cell not in outcomes]:
+        raise ValueError(f"{len(missing)} cells have no outcome, the first: {' / '.join(missing[0])}")
+    rows = [("stage", "finetuning type", *PARALLELISMS), ("---",) * (2 + len(PARALLELISMS))]
+    for stage in STAGES:
+        by_type = {kind: tuple(outcomes[stage, kind, name] for name in PARALLELISMS) for kind in TYPES}
+        for cells, kinds in groupby(TYPES, by_type.__getitem__):
+            rows.append((f"`{stage}`", ", ".join(f"`{kind}`" for kind in kinds), *cells))
+    return HEAD + "\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+
+
+def run(arguments: list[str]) -> int:
+    """Run the cells and keep the outcomes of those that passed; the status is that of pytest."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        options = [f"--junitxml={report}", f"--basetemp={folder}/runs", "-q", *arguments]
+        command = [sys.executable, "-m", "pytest", CELLS_TEST, *options]
+        status = subprocess.run(command, cwd=ROOT, env={**os.environ, "DIDS_ALL_WAYS": "1"}).returncode
+        if report.exists():
+            write(read() | outcomes_of(report))
+    return status
+
+
+def main() -> int:
+    wanted = sys.argv[1:2]
+    if wanted == ["run"]:
+        return run(sys.argv[2:])
+    if wanted == ["table"]:
+        PAGE.write_text(page(read()), encoding="utf-8")
+        return 0
+    raise SystemExit(__doc__)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""The table of ways to train is what its script makes of the committed results, and has no blank cell."""
+
+import json
+
+import pytest
+
+from scripts import ways
+
+REPORT = """<testsuites><testsuite>
+<testcase name="passed"><properties><property name="way" value="{value}"/></properties></testcase>
+<testcase name="failed"><properties><property name="way" value="{value}"/></properties><failure/></testcase>
+<testcase name="skipped"><skipped/></testcase>
+</testsuite></testsuites>"""
+
+
+def outcomes(**changes):
+    return dict.fromkeys(ways.CELLS, "tested on CPU") | changes
+
+
+def test_a_cell_without_an_outcome_is_no_page():
+    found = outcomes()
+    del found["kto", "lora", "FSDP2"]
+    with pytest.raises(ValueError, match="1 cells have no outcome, the first: kto / lora / FSDP2"):
+        ways.page(found)
+
+
+def test_finetuning_types_share_a_row_where_their_cells_are_the_same():
+    found = outcomes() | {("rm", "dora", "Ray"): "refused with: no"}
+    rows = [line for line in ways.page(found).splitlines() if line.startswith("| `rm`")]
+    assert [row.split(" | ")[1] for row in rows] == ["`full`, `freeze`, `lora`", "`dora`", "`rslora`, `pissa`, `qlora`"]
+    assert "refused with: no" in rows[1] and "refused" not in rows[0] + rows[2]
+
+
+def test_only_a_test_that_passed_gives_an_outcome(tmp_path):
+    value = json.dumps(["sft", "full", "DDP", "tested on CPU"]).replace('"', "&quot;")
+    text = REPORT.format(value=value)
+    (tmp_path / "report.xml").write_text(text)
+    assert ways.outcomes_of(tmp_path / "report.xml") == {("sft", "full", "DDP"): "tested on CPU"}
+    (tmp_path / "report.xml").write_text(text.replace('name="passed">', 'name="passed"><error/>'))
+    assert ways.outcomes_of(tmp_path / "report.xml") == {}
+
+
+def test_outcomes_stay_until_their_cells_are_run_anew(tmp_path):
+    path = tmp_path / "ways.json"
+    ways.write({("pt", "full", "DDP"): "tested on CPU", ("sft", "full", "Ray"): "old"}, path)
+    ways.write(ways.read(path) | {("sft", "full", "Ray"): "tested on CPU"}, path)
+    assert ways.read(path) == {("sft", "full", "Ray"): "tested on CPU", ("pt", "full", "DDP"): "tested on CPU"}
