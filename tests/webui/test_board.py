@@ -176,15 +176,15 @@ def test_language_changes_what_the_section_and_the_domains_say(board, ran):
     board.page.locator("table.dids-domains th:text-is('Domain')").wait_for()
 
 
-def test_finished_run_can_be_opened_again_with_its_report(board, ran, place):
-    (ran.folder / "dids" / "report.html").write_text("<h1 id=verdict>What was fed more</h1>")
+def test_finished_run_can_be_opened_again_with_its_report(board, ran):
     board.open()
     assert pictures(board) == {}
     board.type_choice("Output dir", ran.folder.name)
     wait_until(lambda: len(pictures(board)) == 2)
     board.unfold("Report")
-    assert board.page.frame_locator(".dids-report iframe").locator("#verdict").inner_text() == "What was fed more"
+    title = ran.folder.name
+    board.page.frame_locator(".dids-report iframe").get_by_text(title).first.wait_for()
     with board.page.expect_popup() as popup:
         board.page.get_by_text("Open the report in a new tab").click()
-    assert popup.value.locator("#verdict").inner_text() == "What was fed more"
+    popup.value.get_by_text(title).first.wait_for()
     popup.value.close()

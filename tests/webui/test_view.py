@@ -13,7 +13,7 @@ from llamafactory.webui.common import gen_cmd
 
 from llamafactory_dids.artifacts.domain_map import DomainMap, save_map
 from llamafactory_dids.artifacts.mixture_log import MixtureLog
-from llamafactory_dids.integration.webui import figures, page, view
+from llamafactory_dids.integration.webui import fields, figures, page, view
 
 pytestmark = pytest.mark.integration
 
@@ -132,6 +132,7 @@ def test_switch_that_is_off_is_kept_and_the_hosts_are_dropped_as_ever():
     [
         ("Failed. Exit code: 1\n\n```\nwarning\nerror: dids_x: got 1, allowed: 2\n```\n", "dids_x: got 1, allowed: 2"),
         ("Failed. Exit code: 1\n\n```\nTraceback\nKeyError: 'a'\n```\n", None),
+        ("Failed.\n```\nerror: of a run before\nerror: of this one\n```", "of this one"),
         ("```\n[INFO] an error: of the host\n```", None),
         ("Finished.", None),
     ],
@@ -141,6 +142,30 @@ def test_refused_run_shows_the_reason_alone_and_other_ends_as_the_host_tells_the
         monitor = page.one_line_failures(lambda self: iter([{"box": shown, "bar": 3}]))
 
     assert list(Runner().monitor()) == [{"box": shown if left is None else left, "bar": 3}]
+
+
+def test_strategy_that_cannot_be_loaded_is_told_in_a_line(monkeypatch):
+    def broken(name):
+        raise ValueError(f"mix_strategy: {name!r} cannot be loaded")
+
+    class Runner:
+        _initialize = page.refusing(lambda self, data, do_train, from_preview: "")
+        _parse_train_args = page.with_our_keys(lambda self, data: {})
+        manager = type("Manager", (), {"get_elem_by_id": staticmethod(lambda elem_id: elem_id)})
+
+    data = {f"train.{key}": value for key, value in fields.FIRST.items()} | {"train.mix_strategy": "dids"}
+    monkeypatch.setattr(fields.mixers, "options", broken)
+    assert Runner()._initialize(data, True, True) == "mix_strategy: 'dids' cannot be loaded"
+
+
+def test_extra_arguments_of_the_hosts_come_before_our_fields():
+    class Runner:
+        _parse_train_args = page.with_our_keys(lambda self, data: {"stage": "sft", "dids_num_domains": 9})
+        manager = type("Manager", (), {"get_elem_by_id": staticmethod(lambda elem_id: elem_id)})
+
+    chosen = {"mix_strategy": "uniform", "dids_num_domains": 6}
+    data = {f"train.{key}": value for key, value in (fields.FIRST | chosen).items()}
+    assert Runner()._parse_train_args(data) == {"stage": "sft", "mix_strategy": "uniform", "dids_num_domains": 9}
 
 
 def test_bar_shows_the_domain_stage_until_the_trainer_has_logged(tmp_path):

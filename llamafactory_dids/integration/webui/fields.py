@@ -37,7 +37,10 @@ class Choice:
     """A strategy with what the page says of the other keys, asked for what it takes and needs."""
 
     def __init__(self, strategy: str, values: dict[str, Any]) -> None:
-        self.options = mixers.options(strategy)
+        try:
+            self.options = mixers.options(strategy)
+        except ValueError as error:  # another package's, which cannot be loaded
+            raise DidsError(str(error)) from None
         self.option_keys = {key for name in self.options if (key := checks.option_key(strategy, name))}
         self.domains = values.get("dids_domains") or FIRST["dids_domains"]
         self.features = values.get("dids_cluster_features") or FIRST["dids_cluster_features"]
@@ -73,7 +76,10 @@ _APPLIES: dict[str, Callable[[Choice], bool]] = {
 
 
 def applicable(values: dict[str, Any]) -> list[str]:
-    """The keys that mean something with the strategy chosen, in the page's order; the strategy alone if the host's."""
+    """The keys that mean something with the strategy chosen, in the page's order; the strategy alone if the host's.
+
+    Raises DidsError for a strategy of another package that cannot be used.
+    """
     strategy = values[STRATEGY]
     if strategy not in mixers.names():
         return [STRATEGY]
@@ -82,7 +88,10 @@ def applicable(values: dict[str, Any]) -> list[str]:
 
 
 def chosen(values: dict[str, Any]) -> dict[str, Any]:
-    """The YAML keys that the page's values say: those that apply, where they are not what a run does anyway."""
+    """The YAML keys that the page's values say: those that apply, where they are not what a run does anyway.
+
+    Raises DidsError as `applicable` does.
+    """
     keys = {}
     for key in applicable(values):
         value = values[key]

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from ...artifacts.mixture_log import MixtureRecord
-from ...report.canvas import COLOURS
+from ...report.canvas import REST, colour, count_samples, hide_frame, new_figure, short
+from ...report.run import movers
 
 MAX_NAMED = 8  # domains, or tasks, with a line of their own: more could not be told apart at this size
 _WIDTH, _HEIGHT = 5.0, 4.2  # inches
@@ -14,23 +15,16 @@ _WIDTH, _HEIGHT = 5.0, 4.2  # inches
 def probabilities_figure(record: MixtureRecord) -> Any:
     """The largest movers' probabilities in percent, and the band that all others lie in."""
     shares_UD = 100 * record.probabilities_UD
-    moved_D = shares_UD.max(axis=0) - shares_UD.min(axis=0)
-    named = np.argsort(-moved_D, kind="stable")[:MAX_NAMED].tolist()
+    named = movers(shares_UD, MAX_NAMED)
     rest = sorted(set(range(shares_UD.shape[1])) - set(named))
     figure, axes = _new()
     if rest:
         low_U, high_U = shares_UD[:, rest].min(axis=1), shares_UD[:, rest].max(axis=1)
-        label = f"{len(rest)} others"
-        axes.fill_between(record.samples_U, low_U, high_U, color="#DDDDDD", step="post", label=label)
+        axes.fill_between(record.samples_U, low_U, high_U, color=REST, step="post", label=f"{len(rest)} others")
+    marker = "." if len(record.samples_U) < 30 else ""
     for place, i in enumerate(named):
-        axes.plot(
-            record.samples_U,
-            shares_UD[:, i],
-            drawstyle="steps-post",
-            marker="." if len(record.samples_U) < 30 else "",
-            color=COLOURS[place],
-            label=record.domain_names[i],
-        )
+        drawn = {"drawstyle": "steps-post", "marker": marker, "color": colour(place)}
+        axes.plot(record.samples_U, shares_UD[:, i], label=record.domain_names[i], **drawn)
     axes.set_ylim(bottom=0)
     return _finished(figure, axes, "probability in %")
 
@@ -41,34 +35,22 @@ def losses_figure(record: MixtureRecord) -> Any:
         return None
     figure, axes = _new()
     for j, name in enumerate(record.task_names):
-        named = j < MAX_NAMED
-        colour = COLOURS[j] if named else "#BBBBBB"
-        label = name if named else "others" if j == MAX_NAMED else None
-        axes.plot(
-            record.samples_U, record.task_losses_UT[:, j], ".-", color=colour, label=label, zorder=3 if named else 1
-        )
+        drawn = {"color": colour(j), "label": name, "zorder": 3} if j < MAX_NAMED else {"color": REST}
+        axes.plot(record.samples_U, record.task_losses_UT[:, j], ".-", **drawn)
     return _finished(figure, axes, "loss (nats/token)")
 
 
 def _new() -> tuple[Any, Any]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
+    figure = new_figure(_WIDTH, _HEIGHT)
     figure.get_layout_engine().set(rect=(0, 0, 1, 0.9))  # the page writes the picture's name over its top
-    FigureCanvasAgg(figure)
     return figure, figure.subplots()
 
 
 def _finished(figure: Any, axes: Any, what: str) -> Any:
-    axes.set(xlabel="training samples", ylabel=what)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_ylabel(what)
+    count_samples(axes)
+    hide_frame(axes)
     handles, labels = axes.get_legend_handles_labels()
-    names = [_short(label) for label in labels]
+    names = [short(label, 20) for label in labels]
     figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     return figure
-
-
-def _short(name: str, limit: int = 20) -> str:
-    name = name if len(name) <= limit else "…" + name[-limit + 1 :]
-    return name.replace("$", r"\$")

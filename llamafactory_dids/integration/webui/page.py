@@ -10,7 +10,9 @@ from typing import Any
 from llamafactory.extras.constants import TRAINER_LOG
 
 from ...config import FIELDS
+from ...errors import DidsError
 from ...stages.progress import last_progress
+from ..errors import one_line
 from . import fields, texts
 
 
@@ -68,7 +70,10 @@ def refusing(host: Callable[..., Any]) -> Callable[..., Any]:
         error: str = host(self, data, do_train, from_preview)
         if error or not do_train:
             return error
-        return fields.problem(self._parse_train_args(data))
+        try:
+            return fields.problem(self._parse_train_args(data))
+        except DidsError as refusal:
+            return one_line(refusal)
 
     return _initialize
 
@@ -104,8 +109,8 @@ def _only_the_reason(value: Any) -> Any:
     """A failed run's stderr in a code block, cut down to our `error: …` where it has one; anything else as it is."""
     if not isinstance(value, str):
         return value
-    found = re.search(r"^error: (.+)$", value, flags=re.MULTILINE)
-    return found[1] if found else value
+    found = re.findall(r"^error: (.+)$", value, flags=re.MULTILINE)
+    return found[-1] if found else value
 
 
 def with_domain_progress(host: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,8 +9,11 @@ from typing import Any, Literal, get_args, get_origin
 
 from llamafactory.webui.control import list_datasets
 
+from ... import mixers
 from ...config import FIELDS
-from ..arguments import HOST_STRATEGIES, mixers
+from ...errors import DidsError
+from ..arguments import HOST_STRATEGIES
+from ..errors import one_line
 from . import fields, view
 from .texts import locales
 
@@ -129,5 +132,9 @@ def _visibility(strategy: str, domains: str, features: str) -> list[Any]:
     import gradio as gr
 
     choice = {fields.STRATEGY: strategy, "dids_domains": domains, "dids_cluster_features": features}
-    shown = fields.applicable(choice)
+    try:
+        shown = fields.applicable(choice)
+    except DidsError as refusal:
+        gr.Warning(one_line(refusal))
+        shown = [fields.STRATEGY]
     return [gr.update(visible=key in shown) for key in fields.FIRST]
