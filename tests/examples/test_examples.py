@@ -1,5 +1,8 @@
 """Every example opens with the command that runs it, and asks for what there is."""
 
+import dataclasses
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -64,3 +67,65 @@ def test_files_of_strategies_differ_in_the_mixture_alone(path):
     mixed_in = values.get("dids_mix_in", "").split(",")
     assert {*values["dataset"].split(","), *mixed_in} - {""} == set(base["dataset"].split(","))
     assert values["output_dir"] == f"quickstart/strategies/{path.stem}"
+
+
+def test_the_papers_file_has_the_papers_numbers():
+    """Appendix B.4, and 100k samples in 25 updates (section 5.4)."""
+    values = yaml.safe_load((CHECKOUT / "examples" / "yaml" / "llama3_8b_tulu3_dids.yaml").read_text(encoding="utf-8"))
+    expected = {
+        "dids_preset": "paper",
+        "optim": "adamw_torch",
+        "learning_rate": 5e-4,
+        "lr_scheduler_type": "linear",
+        "weight_decay": 0.1,
+        "max_grad_norm": 1.0,
+        "cutoff_len": 8192,
+        "dids_update_samples": 4000,
+        "dids_ema_beta": 0.1,
+        "dids_num_domains": 72,
+        "dids_projection_dim": 1024,
+        "dids_topk_ratio": 0.1,
+        "finetuning_type": "full",
+    }
+    assert {key: values[key] for key in expected} == expected
+    batch = 8 * values["per_device_train_batch_size"] * values["gradient_accumulation_steps"]
+    assert batch == 128 and "8 GPUs" in (CHECKOUT / "examples" / "yaml" / "llama3_8b_tulu3_dids.yaml").read_text()
+    samples = batch * values["max_steps"]
+    assert 100_000 <= samples < 100_000 + batch and samples // values["dids_update_samples"] == 25
+    assert len(values["dids_tasks"].split(",")) == 9
+
+
+def test_an_example_makes_as_many_updates_as_it_says(example):
+    text = example.read_text(encoding="utf-8")
+    values = yaml.safe_load(text)
+    said = re.search(r"so (\d+) updates", text)
+    if said is None or "max_steps" not in values:
+        pytest.skip("says nothing of updates")
+    gpus = int(found[1]) if (found := re.search(r"(\d+) GPUs of", text)) else 1
+    per_step = gpus * values["per_device_train_batch_size"] * values.get("gradient_accumulation_steps", 1)
+    assert per_step * values["max_steps"] // values["dids_update_samples"] == int(said[1])
+
+
+def test_says_what_it_needs(example):
+    assert "# Needs: " in example.read_text(encoding="utf-8")
+
+
+def test_a_file_that_it_names_beside_the_data_is_there(example):
+    values = yaml.safe_load(example.read_text(encoding="utf-8"))
+    if path := values.get("deepspeed"):
+        assert json.loads((CHECKOUT / path).read_text())["zero_optimization"]["stage"] <= 2
+
+
+@pytest.mark.integration
+def test_has_only_keys_that_the_host_or_the_plugin_knows(example):
+    from tests.integration.support import tuner
+
+    tuner()
+    from llamafactory.hparams import parser
+
+    known = {field.name for kind in parser._TRAIN_ARGS for field in dataclasses.fields(kind)}
+    values = yaml.safe_load(example.read_text(encoding="utf-8"))
+    assert [key for key in values if key not in known] == []
+    from llamafactory.data.template import TEMPLATES
+
+    assert values.get("template", "default") in TEMPLATES
