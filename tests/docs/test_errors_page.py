@@ -1,0 +1,78 @@
+"""docs/errors.md explains each message that a user can meet, and none that there is not."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PACKAGE = CHECKOUT / "llamafactory_dids"
+PAGE = CHECKOUT / "docs" / "errors.md"
+# A ValueError of these is turned into a DidsError or shown as it is; elsewhere it is an error of ours, not of the user.
+SHOWN_VALUE_ERRORS = {"mixers"}
+OF_OUR_OWN = ("sizes_D", "task_samples_D", "got … domains")
+
+
+def template(node: ast.expr) -> str:
+    """A message with … for each part that is filled in."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return re.sub("…+", "…", "".join(template(part) for part in node.values))
+    return "…"
+
+
+def messages(path: Path, source: str) -> set[str]:
+    """Templates of all messages for users that a module can raise."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call) or not node.args:
+            continue
+        name, parts = getattr(node.func, "id", ""), [template(part) for part in node.args]
+        if name == "DidsError" or name == "ValueError" and path.parts[0] in SHOWN_VALUE_ERRORS:
+            found.add(parts[0])
+        elif name == "refuse" and len(parts) == 3:
+            found.add(f"{parts[0]}: got …, allowed: {parts[2]}")
+        elif name == "need":
+            found.add(f"{parts[0]}: got …, allowed with mix_strategy …: {parts[3]}")
+    return {text for text in found if text.strip("… :") and not text.startswith(OF_OUR_OWN)}
+
+
+def all_messages() -> set[str]:
+    paths = sorted(PACKAGE.rglob("*.py"))
+    return set().union(*(messages(path.relative_to(PACKAGE), path.read_text()) for path in paths))
+
+
+def explained(page: str) -> list[str]:
+    """The messages on the page: a list item each, in code. ``…`` for those that have backticks of their own."""
+    found = re.findall(r"^- (?:`` (.+) ``|`([^`]+)`)$", page, flags=re.MULTILINE)
+    return [double or single for double, single in found]
+
+
+def test_every_message_that_a_user_can_meet_is_explained():
+    assert sorted(all_messages() - set(explained(PAGE.read_text(encoding="utf-8")))) == []
+
+
+def test_no_message_is_explained_that_there_is_not():
+    assert sorted(set(explained(PAGE.read_text(encoding="utf-8"))) - all_messages()) == []
+
+
+def test_each_group_of_messages_has_words_after_it():
+    blocks = re.split(r"\n\n+", PAGE.read_text(encoding="utf-8"))
+    for block, following in zip(blocks, [*blocks[1:], "# end"], strict=True):
+        if explained(block):
+            assert not following.startswith(("#", "- `")), block
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ('raise DidsError(f"{a}: got {b}, allowed: c")', "…: got …, allowed: c"),
+        ('raise refuse("key", value, f"at most {n}")', "key: got …, allowed: at most …"),
+        ('need("fsdp", x, not x, "none")', "fsdp: got …, allowed with mix_strategy …: none"),
+    ],
+)
+def test_messages_are_found_in_the_source(source, message):
+    assert messages(Path("integration/a.py"), source) == {message}
+    assert messages(Path("core/a.py"), 'raise ValueError("x")') == set()
