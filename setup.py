@@ -54,8 +54,12 @@ INSTALL_REQUIRES = [
 # For `dids_cluster_features: semantic`.
 SEMANTIC_REQUIRES = ["sentence-transformers"]
 
+# For the site that mkdocs.yml describes.
+DOCS_REQUIRES = ["mkdocs-material>=9.5,<10"]
+
 TEST_REQUIRES = [
     *SEMANTIC_REQUIRES,
+    *DOCS_REQUIRES,
     "hypothesis",
     "mypy",
     # tests/webui, in a Chromium that is there: it is skipped without.
@@ -146,6 +150,6 @@ setup(
         "llamafactory_dids.mixers": ["odm = llamafactory_dids.mixers.odm:odm"],
     },
     install_requires=INSTALL_REQUIRES,
-    extras_require={"semantic": SEMANTIC_REQUIRES, "test": TEST_REQUIRES},
+    extras_require={"semantic": SEMANTIC_REQUIRES, "docs": DOCS_REQUIRES, "test": TEST_REQUIRES},
     cmdclass={"build_py": BuildPyWithPth, "editable_wheel": EditableWheelWithPth},
 )
