@@ -11,6 +11,7 @@ from llamafactory_dids.stages.entries import TrackedEntries
 from llamafactory_dids.stages.loss_meter import LossMeter
 from llamafactory_dids.stages.per_sample import GradientEngine, sample_gradients
 from llamafactory_dids.training.collator import COLUMNS
+from tests.helpers import cosine
 from tests.integration.preferences import make_preferences, preference_arguments
 from tests.integration.still import still_run
 from tests.integration.support import SOURCES, World, module_of, refusal, train
@@ -111,6 +112,17 @@ def test_running_domain_gradients_are_fresh_ones_of_the_same_samples_at_a_still_
         fresh_P = observer.meter.domain(rows)
         assert known_D[domain] and fresh_P.norm() > 0
         torch.testing.assert_close(means_DP[domain], fresh_P, rtol=1e-3, atol=1e-4 * float(fresh_P.abs().max()))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_so_they_are_but_for_rounding_in_bf16_and_without_checkpointing(stage, still_world, preferences, tmp_path):
+    changes = {"bf16": True, "disable_gradient_checkpointing": True, "max_steps": 4}
+    ran, trained = still_run(preference_arguments(still_world, preferences, tmp_path, stage, **changes))
+    observer = ran.trainer.mixture.observer
+    means_DP, _ = observer.running.close_window()
+    assert ran.trainer.accelerator.mixed_precision == "bf16"
+    for domain, rows in trained.items():
+        assert cosine(means_DP[domain], observer.meter.domain(rows)) > 0.99
 
 
 @pytest.mark.parametrize("way", ["dpo", "kto", "rm"])

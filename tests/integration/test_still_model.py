@@ -1,10 +1,9 @@
-"""Running domain gradients against fresh ones of the same samples, for each way to train a model that stands still."""
+"""Running domain gradients against fresh ones of the same samples, for each kind of parameters that is trained."""
 
 import importlib.util
 import shutil
 
 import pytest
-import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from tests.helpers import cosine
@@ -14,22 +13,12 @@ from tests.integration.support import arguments
 pytestmark = pytest.mark.integration
 
 LORA = {"finetuning_type": "lora", "lora_rank": 4}
-EXACT = {
-    "full": {},
-    "accumulated": {"per_device_train_batch_size": 6, "gradient_accumulation_steps": 4},
-    "without_checkpointing": {"disable_gradient_checkpointing": True},
-    "checkpointing_reentrant_or_not": {"use_reentrant_gc": False},
-    "packed": {"packing": True, "per_device_train_batch_size": 12},
-    "neat_packed": {"neat_packing": True, "per_device_train_batch_size": 12},
-    "pt": {"stage": "pt", "packing": False},
-    "pt_packed": {"stage": "pt", "per_device_train_batch_size": 12},
+KINDS = {
     "freeze": {"finetuning_type": "freeze", "freeze_trainable_layers": 1},
-    "lora": LORA,
     "dora": {**LORA, "use_dora": True},
     "rslora": {**LORA, "use_rslora": True},
     "pissa": {**LORA, "pissa_init": True},
     "additional_target": {**LORA, "additional_target": "o_proj,lm_head"},
-    "lora_accumulated": {**LORA, "per_device_train_batch_size": 6, "gradient_accumulation_steps": 4},
 }
 
 
@@ -46,21 +35,9 @@ def compare(world, folder, least_cosine, **changes):
     return ran
 
 
-@pytest.mark.parametrize("way", EXACT)
-def test_running_gradients_are_fresh_ones(way, world, tmp_path):
-    compare(world, tmp_path, 1 - 1e-5, **EXACT[way])
-
-
-@pytest.mark.parametrize("more", [{}, LORA], ids=["full", "lora"])
-def test_running_gradients_are_fresh_ones_but_for_rounding_in_bf16(more, world, tmp_path):
-    ran = compare(world, tmp_path, 0.999, bf16=True, **more)
-    assert ran.trainer.accelerator.mixed_precision == "bf16"
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="fp16 needs a GPU: its loss is scaled there alone")
-def test_running_gradients_are_fresh_ones_but_for_rounding_in_fp16(world, tmp_path):
-    ran = compare(world, tmp_path, 0.999, fp16=True, use_cpu=None)
-    assert ran.trainer.accelerator.scaler is not None
+@pytest.mark.parametrize("kind", KINDS)
+def test_running_gradients_are_fresh_ones(kind, world, tmp_path):
+    compare(world, tmp_path, 1 - 1e-5, per_device_train_batch_size=6, gradient_accumulation_steps=4, **KINDS[kind])
 
 
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="QLoRA needs bitsandbytes")
