@@ -18,14 +18,14 @@ import yaml
 from tests.integration.support import World, environment
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-PATIENCE = 60  # seconds that a slow machine may take for one thing
+PATIENCE = 150  # seconds that a slow machine may take for one thing
 
 # What makes a run small enough to watch, in the page's "Extra arguments".
 SMALL = {
     "optim": "adamw_torch",
     "use_cpu": True,
     "bf16": False,
-    "max_steps": 12,
+    "max_steps": 40,
     "logging_steps": 2,
     "save_strategy": "no",
     "preprocessing_num_workers": 1,
@@ -127,10 +127,13 @@ class Board:
     def switch(self, label: str, on: bool) -> None:
         self.page.get_by_label(label, exact=True).set_checked(on)
 
-    def unfold(self, title: str) -> None:
+    def unfold(self, title: str, to: bool = True) -> None:
         button = self.page.locator(f"button.label-wrap:has(span:text-is('{title}')):visible").first
-        if "open" not in (button.get_attribute("class") or "").split():
+        if ("open" in (button.get_attribute("class") or "").split()) != to:
             button.click()
+
+    def fold(self, title: str) -> None:
+        self.unfold(title, to=False)
 
     def press(self, name: str) -> None:
         """Click a button, and wait for its answer; "Start" is answered by a stream, which `start` leaves running."""

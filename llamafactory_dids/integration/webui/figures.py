@@ -48,6 +48,7 @@ def _new() -> tuple[Any, Any]:
 
 def _finished(figure: Any, axes: Any, what: str) -> Any:
     axes.set_ylabel(what)
+    axes.set_xlim(left=0)
     count_samples(axes)
     hide_frame(axes)
     handles, labels = axes.get_legend_handles_labels()
