@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..artifacts.domain_map import DomainMap, load_map
+from ..artifacts.mixture_log import MixtureLog
 from ..errors import DidsError, refuse
 from .errors import DEBUG, one_line
 
@@ -41,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     cluster = add("cluster", _cluster, "Make the domain map of a YAML file, without training.")
     cluster.add_argument("yaml", help="the host's YAML or JSON file; key=value words after it override it")
     inspect = add("inspect", _inspect, "Show the domains of a map.")
-    inspect.add_argument("map", type=Path, help="a domain map, or a run's dids/ folder")
+    inspect.add_argument("map", type=Path, help="a domain map, or a run's folder")
     explain = add("explain", _explain, "Say what a run would do, and about what it would cost; loads no model.")
     explain.add_argument("yaml", help="the host's YAML or JSON file; key=value words after it override it")
     explain.add_argument("--processes", type=int, help="as if started on so many; default: one for each GPU here")
@@ -115,7 +116,12 @@ def _explain(arguments: argparse.Namespace, overrides: list[str]) -> None:
 
 
 def _inspect(arguments: argparse.Namespace, _: list[str]) -> None:
-    _show(load_map(arguments.map), arguments.map, arguments.json)
+    path = arguments.map
+    if not (path / "domains.json").exists() and (path / "dids" / "domains.json").exists():
+        path = path / "dids"  # a run's output folder
+    log = (path if path.is_dir() else path.parent) / "mixture.jsonl"
+    lines = MixtureLog(log).read()
+    _show(load_map(path), path, arguments.json, lines[-1]["probabilities"] if lines else {})
 
 
 def _report(arguments: argparse.Namespace, _: list[str]) -> None:
@@ -148,8 +154,12 @@ def _doctor(arguments: argparse.Namespace, _: list[str]) -> None:
         raise SystemExit(1)
 
 
-def _show(domain_map: DomainMap, folder: Path, as_json: bool) -> None:
+def _show(domain_map: DomainMap, folder: Path, as_json: bool, probabilities: dict[str, float] | None = None) -> None:
+    """Print the domains; those of a run with their probability at its last update."""
     domains = domain_map.describe()
+    for domain in domains:
+        if probabilities:
+            domain["probability"] = probabilities.get(domain["name"])
     if as_json:
         print(json.dumps({"path": str(folder), "domains": domains}, ensure_ascii=False))
         return
@@ -157,6 +167,7 @@ def _show(domain_map: DomainMap, folder: Path, as_json: bool) -> None:
     width = max(len(domain["name"]) for domain in domains)
     for domain in domains:
         sources = ", ".join(f"{name} {count}" for name, count in domain["sources"].items())
-        print(f"{domain['name']:<{width}} {domain['size']:>8}  {sources}")
+        share = "" if domain.get("probability") is None else f"  {domain['probability']:>7.2%}"
+        print(f"{domain['name']:<{width}} {domain['size']:>8}{share}  {sources}")
         for text in domain["typical_texts"][:1]:
             print(f"{'':<{width}}           e.g. {text[:100]}")

@@ -23,7 +23,8 @@ def mixing_trainer(host: type) -> Callable[..., Any]:
         plan = kwargs.get("mixing")
         if plan is None:
             return host(*args, **kwargs)
-        kwargs["callbacks"] = [*(kwargs.get("callbacks") or []), ReportCallback(plan.folder)]
+        if plan.mixer.needs.proxy_run is None:  # what a proxy run did, the main run's report says
+            kwargs["callbacks"] = [*(kwargs.get("callbacks") or []), ReportCallback(plan.folder)]
         return mixed(*args, **kwargs)
 
     return make

@@ -1,6 +1,7 @@
 """What all pictures share: a figure without a window, colours that colour-blind readers tell apart, short names."""
 
 import io
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,7 +30,9 @@ def new_figure(width: float, height: float) -> Any:
 def png(figure: Any) -> bytes:
     """The figure as a PNG file."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=DPI)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in letters that the font has not
+        figure.savefig(stream, format="png", dpi=DPI)
     return stream.getvalue()
 
 

@@ -24,7 +24,8 @@ def test_inspect_lists_each_domain_with_its_size_sources_and_a_text(finished, ca
     assert "6 domains, 270 samples" in text
     for name in finished.probabilities[0]:
         (line,) = [line for line in text.splitlines() if line.startswith(name)]
-        assert name.split("/")[0] in line.split()[2]
+        assert name.split("/")[0] in line.split()[3]
+        assert line.split()[2] == f"{finished.probabilities[-1][name]:.2%}", "at the last update"
     assert text.count("e.g. ") == 6 and "Case " in text
 
 
@@ -35,6 +36,7 @@ def test_inspect_tells_a_program_the_same(finished, capsys):
     assert sum(domain["size"] for domain in found["domains"]) == sum(SOURCES.values())
     for domain in found["domains"]:
         assert domain["sources"] == {domain["name"].split("/")[0]: domain["size"]}
+        assert domain["probability"] == finished.probabilities[-1][domain["name"]]
         assert len(domain["typical_texts"]) == 3
 
 
@@ -112,6 +114,14 @@ def test_help_of_the_hosts_command_lists_each_key_with_its_text(monkeypatch, cap
     assert [name for name in FIELDS if f"--{name}" not in text] == []
     assert [name for name, item in FIELDS.items() if " ".join(item.metadata["help"].split()) not in text] == []
     assert "By llamafactory-dids: dids, dga" in text
+
+
+def test_inspect_takes_a_runs_output_folder_and_a_map_without_a_run(finished, capsys, tmp_path):
+    assert command(capsys, "inspect", finished.folder) == command(capsys, "inspect", finished.dids)
+    for name in ("domains.json", "domains.parquet"):
+        (tmp_path / name).write_bytes((finished.dids / name).read_bytes())
+    found = json.loads(command(capsys, "inspect", "--json", tmp_path))
+    assert not any("probability" in domain for domain in found["domains"])
 
 
 def test_report_writes_the_runs_report_again_and_prints_its_path(finished, capsys, tmp_path):
