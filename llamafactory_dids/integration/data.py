@@ -216,6 +216,14 @@ class DataSource:
             self.unpacked(self.template, self.tokenizer, self.processor)
         return self._aligned
 
+    def without_training_set(self) -> "DataSource":
+        """The same pipeline, to be asked for tasks alone: only their examples are `aligned`."""
+        other = copy.copy(self)
+        other.data_args = copy.copy(self.data_args)
+        other.data_args.dataset = []
+        other._aligned = {}
+        return other
+
     @property
     def packs(self) -> bool:
         """Whether the host joins several examples into one training row."""

@@ -4,7 +4,6 @@ Both sides are features as `dids_cluster_features` makes them, kept in the cache
 samples is, however it came to be.
 """
 
-import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -39,8 +38,7 @@ def nearest_task_samples(
     features = _features(settings, source, samples)
     domains_N = np.array(MapLookup(domain_map).domains(samples.sources, samples.keys), dtype=np.int64)
     kept_N = features.written_N & (domains_N != UNKNOWN)  # the others are of a domain that no training row is left of
-    observed = copy.copy(source)
-    observed.aligned = {}
+    observed = source.without_training_set()
     others = _features(settings, observed, _task_samples(settings, observed, choose))
     others_MK = others(np.flatnonzero(others.written_N))
     return nearest_domain_counts(features, kept_N, domains_N, len(domain_map.names), others_MK)
