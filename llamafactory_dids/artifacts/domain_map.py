@@ -61,6 +61,18 @@ class DomainMap:
             domains_N=self.domains_N[rows],
         )
 
+    def of_sources(self, sources: Container[str]) -> "DomainMap":
+        """The rows of these sources, and the domains that they leave."""
+        rows = [i for i, source in enumerate(self.sources_N) if source in sources]
+        present, domains_N = np.unique(self.domains_N[rows], return_inverse=True)
+        return replace(
+            self,
+            names=tuple(self.names[i] for i in present),
+            keys_N=[self.keys_N[i] for i in rows],
+            sources_N=[self.sources_N[i] for i in rows],
+            domains_N=domains_N.astype(np.int64),
+        )
+
     def describe(self) -> list[dict[str, Any]]:
         """A dictionary a domain: name, size, samples of each source, typical texts."""
         sources: list[dict[str, int]] = [{} for _ in self.names]

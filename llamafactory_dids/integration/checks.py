@@ -13,7 +13,7 @@ from .. import mixers
 from ..config import FIELDS
 from ..errors import DidsError, refuse
 from ..stages.layers import decoder_blocks
-from . import encoder, mix_in, tokenized
+from . import encoder, mix_in, streaming, tokenized
 from .objectives import STAGES
 from .probabilities import check_probabilities
 from .proxy import proxy_arguments
@@ -29,6 +29,7 @@ def check(settings: Settings, model_args: Any, data_args: Any, training_args: An
         return
     _check_host_keys(data_args, training_args, finetuning_args, model_args)
     check_entries(settings, data_args)
+    streaming.check(settings, data_args, finetuning_args, trial_mixer)
     tokenized.check(data_args, settings.config.mix_in(), finetuning_args.stage)
     _check_proxy_runs(settings, training_args)
     _check_window(settings, training_args)
@@ -52,7 +53,6 @@ def _check_host_keys(data_args: Any, training_args: Any, finetuning_args: Any, m
     _check_stage(data_args, finetuning_args)
     kind = finetuning_args.finetuning_type
     need("finetuning_type", kind, kind in ("full", "freeze", "lora"), "full, freeze, lora")
-    need("streaming", data_args.streaming, not data_args.streaming, "false")
     need("interleave_probs", data_args.interleave_probs, data_args.interleave_probs is None, "none (see dids_probs)")
     grouped = getattr(training_args, "group_by_length", False) or (
         getattr(training_args, "train_sampling_strategy", "random") == "group_by_length"
@@ -134,9 +134,10 @@ def _idle_keys(settings: Settings) -> list[str]:
     return [key for key in settings.arguments if key in others]
 
 
-def trial_mixer(settings: Settings) -> mixers.Mixer:
-    """The mixer over two domains: what it needs and allows does not depend on how many there are."""
-    given = {"sizes_D": [1, 1], "probabilities_D": [0.5, 0.5], "task_samples_D": [1, 1]}
+def trial_mixer(settings: Settings, *, sized: bool = True) -> mixers.Mixer:
+    """The mixer over two domains, of known size or not: what it needs and allows does not depend on how many there are.
+    """
+    given = {"sizes_D": [1, 1] if sized else None, "probabilities_D": [0.5, 0.5], "task_samples_D": [1, 1]}
     options = {name: value for name, value in given.items() if name in mixers.options(settings.strategy)}
     try:
         return mixers.create(settings.strategy, 2, len(settings.tasks), **options, **mixer_options(settings))

@@ -229,10 +229,21 @@ class DataSource:
         """Whether the host joins several examples into one training row."""
         return bool(self.data_args.packing)
 
+    @property
+    def streams(self) -> bool:
+        """Whether the training samples are read while it trains."""
+        return bool(self.data_args.streaming)
+
     def module(self, lookup: Any = None) -> dict[str, Any]:
         """The host's dataset module; packed rows are made a domain at a time, by `lookup`."""
         data_args = copy.copy(self.data_args)
         data_args.domain_lookup = lookup
+        return self._load(self.template, data_args, self.tokenizer, self.processor)
+
+    def evaluation(self) -> dict[str, Any]:
+        """The host's dataset module without a training set, its evaluation not streamed."""
+        data_args = copy.copy(self.data_args)
+        data_args.dataset, data_args.streaming = None, False
         return self._load(self.template, data_args, self.tokenizer, self.processor)
 
     @undisturbed
@@ -267,7 +278,7 @@ class DataSource:
         examples. With `keep_tags` they keep key and source, and stand among the `aligned`.
         """
         data_args = copy.copy(self.data_args)
-        data_args.packing = data_args.neat_packing = False
+        data_args.packing = data_args.neat_packing = data_args.streaming = False
         data_args.max_samples = None
         local = not data_args.data_shared_file_system
         try:

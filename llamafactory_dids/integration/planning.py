@@ -29,6 +29,7 @@ from .randomness import undisturbed
 from .resume import check_set_up
 from .samples import TokenisedSamples, has_other_tokens, proxy_samples
 from .settings import ProxyHistory, Settings
+from .streaming import streamed
 
 if TYPE_CHECKING:
     from .data import DataSource
@@ -39,6 +40,44 @@ logger = logging.getLogger(__name__)
 def make_plan(settings: Settings, source: "DataSource") -> dict[str, Any]:
     """The host's dataset module, its training set with a domain for each row, and the plan under `mixing`."""
     tasks = _tasks(settings, source)
+    if source.streams:
+        module, domain_map = streamed(settings, source)
+        domains_N, sizes_D = np.zeros(0, dtype=np.int64), domain_map.sizes() if domain_map.keys_N else None
+    else:
+        module, domain_map, domains_N = _rows_with_domains(settings, source)
+        sizes_D = np.bincount(domains_N, minlength=len(domain_map.names))
+
+    def mixer_after(history: ProxyHistory) -> mixers.Mixer:
+        return _mixer(settings, domain_map, sizes_D, source, history)
+
+    if settings.history is None:
+        history, mixer = run_proxies(settings, source, domain_map, tasks, mixer_after)
+    else:  # this is a proxy run itself
+        history, mixer = settings.history, mixer_after(settings.history)
+    plan = MixingPlan(
+        strategy=settings.strategy,
+        config=settings.config,
+        mixer=mixer,
+        domain_map=domain_map,
+        domains_N=domains_N,
+        tasks=tasks if mixer.needs.tasks else {},
+        folder=Path(source.training_args.output_dir) / "dids",
+        seed=settings.seed,
+        streamed=source.streams,
+        shuffled=not settings.finetuning_args.disable_shuffling,
+        make_objective=objectives.of_trainer,
+        reference=history.reference,
+    )
+    check_set_up(plan, source.training_args)
+    if ranks.world()[0] == 0:
+        write_config(plan, settings)
+    return {**module, "mixing": plan}
+
+
+def _rows_with_domains(
+    settings: Settings, source: "DataSource"
+) -> tuple[dict[str, Any], DomainMap, NDArray[np.int64]]:
+    """The host's dataset module, its training set with a column for the domain; the map; the domain of each row."""
     if source.packs:
         domain_map = _domain_map(settings, source, proxy_samples(settings, source))
         module = source.module(_lookup(settings, source, domain_map))
@@ -56,31 +95,7 @@ def make_plan(settings: Settings, source: "DataSource") -> dict[str, Any]:
     if DOMAIN_COLUMN in train.column_names:
         train = train.remove_columns(DOMAIN_COLUMN)
     module["train_dataset"] = train.add_column(DOMAIN_COLUMN, domains_N)
-
-    def mixer_after(history: ProxyHistory) -> mixers.Mixer:
-        return _mixer(settings, domain_map, domains_N, source, history)
-
-    if settings.history is None:
-        history, mixer = run_proxies(settings, source, domain_map, tasks, mixer_after)
-    else:  # this is a proxy run itself
-        history, mixer = settings.history, mixer_after(settings.history)
-    plan = MixingPlan(
-        strategy=settings.strategy,
-        config=settings.config,
-        mixer=mixer,
-        domain_map=domain_map,
-        domains_N=domains_N,
-        tasks=tasks if mixer.needs.tasks else {},
-        folder=Path(source.training_args.output_dir) / "dids",
-        seed=settings.seed,
-        shuffled=not settings.finetuning_args.disable_shuffling,
-        make_objective=objectives.of_trainer,
-        reference=history.reference,
-    )
-    check_set_up(plan, source.training_args)
-    if ranks.world()[0] == 0:
-        write_config(plan, settings)
-    return {**module, "mixing": plan}
+    return module, domain_map, domains_N
 
 
 def _domain_map(settings: Settings, source: "DataSource", samples: TokenisedSamples) -> DomainMap:
@@ -179,11 +194,10 @@ def _chooser(settings: Settings) -> Callable[[Any], Any]:
 def _mixer(
     settings: Settings,
     domain_map: DomainMap,
-    domains_N: NDArray[np.int64],
+    sizes_D: NDArray[np.int64] | None,
     source: "DataSource",
     history: ProxyHistory,
 ) -> mixers.Mixer:
-    sizes_D = np.bincount(domains_N, minlength=len(domain_map.names))
     options = mixer_options(settings)
     if "proxy_runs" in mixers.options(settings.strategy):
         options["proxy_runs"] = history.records

@@ -34,6 +34,7 @@ def identity(plan: MixingPlan, samples_per_step: int) -> dict[str, Any]:
         "samples_per_step": samples_per_step,
         "seed": plan.seed,
         "shuffled": plan.shuffled,
+        "streamed": plan.streamed,
         "domain_map": plan.domain_map.digest(),
         "rows": _digest(plan.domains_N.tobytes()),
         **{f"dids_{key}": getattr(plan.config, f"dids_{key}") for key in WHILE_TRAINING},

@@ -7,7 +7,7 @@ the same; the first one writes.
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from .observer import Observer
 from .plan import MixingPlan
 from .progress import Progress, tracker_series, update_table
 from .sampler import MixtureSampler
+from .streams import StreamSampler
 
 logger = logging.getLogger(__name__)
 
@@ -42,10 +43,11 @@ class MixtureController:
         plan: MixingPlan,
         model: nn.Module,
         collate: Collate,
-        train_rows: Sequence[Any],
+        train_rows: Any,
         objective: Objective,
         *,
         samples_per_step: int,
+        max_steps: int = -1,
         batch_size: int,
         precision: Callable[[], Any],
         device: torch.device,
@@ -60,17 +62,24 @@ class MixtureController:
         self.update_seconds = 0.0  # of the run, spent on measuring and choosing
         self.max_updates = 0
         self.started = time.monotonic()
-        self.sampler = MixtureSampler(
-            plan.domains_N,
-            self.state.probabilities_D,
-            seed=plan.seed,
-            epoch_size=-(-len(plan.domains_N) // samples_per_step) * samples_per_step,
-            exhausted=self.config.dids_exhausted,
-            shuffled=plan.shuffled,
-        )
+        self.sampler = self._make_sampler(max_steps)
         how: dict[str, Any] = {"batch_size": batch_size, "precision": precision, "device": device}
         self.observer = Observer(plan, model, collate, train_rows, objective, **how)
         self._check_window()
+
+    def _make_sampler(self, max_steps: int) -> MixtureSampler:
+        """Of a data set an epoch is as many draws as it has samples, filled up to whole steps; of streams, the run."""
+        plan, p_D, per_step = self.plan, self.state.probabilities_D, self.samples_per_step
+        if plan.streamed:
+            return StreamSampler(len(plan.domain_names), p_D, seed=plan.seed, epoch_size=max_steps * per_step)
+        return MixtureSampler(
+            plan.domains_N,
+            p_D,
+            seed=plan.seed,
+            epoch_size=-(-len(plan.domains_N) // per_step) * per_step,
+            exhausted=self.config.dids_exhausted,
+            shuffled=plan.shuffled,
+        )
 
     @property
     def measures(self) -> bool:

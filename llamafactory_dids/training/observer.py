@@ -43,7 +43,7 @@ class Observer:
         plan: MixingPlan,
         model: nn.Module,
         collate: Collate,
-        train_rows: Sequence[Any],
+        train_rows: Any,
         objective: Objective,
         *,
         batch_size: int,
@@ -147,6 +147,8 @@ class Observer:
 
     def _some_rows(self, domain: int, draw: int) -> list[Any]:
         """`dids_fresh_samples` of a domain's rows, by a seeded choice: draw 0 is the same at every update."""
+        if self.plan.streamed:
+            return list(self.train_rows.some(domain, self.plan.config.dids_fresh_samples, draw))
         members = np.flatnonzero(self.plan.domains_N == domain)
         generator = np.random.default_rng((self.plan.seed, draw, domain))
         chosen = generator.permutation(members)[: self.plan.config.dids_fresh_samples]

@@ -26,6 +26,7 @@ class MixingPlan:
     tasks: Mapping[str, Sequence[Mapping[str, Any]]]
     folder: Path
     seed: int
+    streamed: bool = False  # whether the training samples come from streams; `domains_N` is empty then
     shuffled: bool = True  # whether a domain's samples come in a random order, or in that of the data
     make_objective: Callable[[Any], Objective] = lambda _trainer: LanguageModelling()  # what a trainer minimises
     reference: Path | None = None  # the folder of the run whose kept losses the mixer's excess losses are against

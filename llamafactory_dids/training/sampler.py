@@ -109,7 +109,7 @@ class MixtureSampler:
     def _draw(self, count: int) -> list[int]:
         """The samples of the next `count` draws."""
         domains = self._domains(self.position, self.position + count)
-        by_domain, grouped, rank = _in_groups(domains)
+        by_domain, grouped, rank = in_groups(domains)
         turns, places = np.divmod(self._counts_D[grouped] + rank, self.sizes_D[grouped])
         samples = np.empty(count, dtype=np.int64)
         # few domains begin a pass within a chunk: these take it pass by pass, all others are one look-up
@@ -169,7 +169,7 @@ class MixtureSampler:
         return self._order_N[mine]
 
 
-def _in_groups(domains: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.int64]]:
+def in_groups(domains: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.int64]]:
     """The draws sorted by domain; for each its place in `domains`, its domain, and how many of that came before it."""
     order = np.argsort(domains, kind="stable")
     grouped = domains[order]
@@ -179,7 +179,7 @@ def _in_groups(domains: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np
 
 def _until_one_is_full(picked: NDArray[np.int64], room_D: NDArray[np.int64]) -> int:
     """How many of these draws it takes until a domain has no more room; all, if that is none of them."""
-    order, grouped, rank = _in_groups(picked)
+    order, grouped, rank = in_groups(picked)
     last = order[rank + 1 == room_D[grouped]]
     return int(last.min()) + 1 if len(last) else len(picked)
 

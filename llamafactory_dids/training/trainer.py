@@ -38,6 +38,7 @@ class MixingTrainerMixin:
             self.train_dataset,  # type: ignore[attr-defined]
             mixing.make_objective(self),
             samples_per_step=per_step,
+            max_steps=arguments.max_steps,
             batch_size=arguments.train_batch_size,
             precision=self.accelerator.autocast,  # type: ignore[attr-defined]
             device=arguments.device,

@@ -26,6 +26,8 @@ pytestmark = pytest.mark.integration
 
 STATIC = {"mix_strategy": "static", "dids_tasks": None, "dids_domains": "source"}
 
+STREAM = {"streaming": True, "dids_domains": "source"}
+
 # name: (what is changed in a good run of 3 datasets and 270 samples, what the message must say)
 BEFORE_LOADING = {
     "misspelt_key": ({"dids_num_domain": 3}, ["dids_num_domain: unknown key", "did you mean dids_num_domains?"]),
@@ -52,7 +54,17 @@ BEFORE_LOADING = {
     "fewer_domains_than_datasets": ({"dids_num_domains": 2}, ["dids_num_domains: got 2", "the 3 datasets"]),
     "no_such_proxy": ({"dids_proxy_model": "/no/such/model"}, ["dids_proxy_model: got '/no/such/model'", "folder"]),
     "no_such_map": ({"dids_domains": "/no/such/map"}, ["dids_domains: got '/no/such/map'", "path of a domain map"]),
-    "streaming": ({"streaming": True}, ["streaming: got True", "false"]),
+    "streaming_clustered": (STREAM | {"dids_domains": "cluster"}, ["dids_domains: got 'cluster'", "source, or the"]),
+    "streaming_drop": (STREAM | {"dids_exhausted": "drop"}, ["dids_exhausted: got 'drop'", "streaming: reshuffle"]),
+    "streaming_packed": (STREAM | {"packing": True}, ["packing: got True", "with streaming: false"]),
+    "streaming_val_size": (STREAM | {"val_size": 5}, ["val_size: got 5", "eval_dataset"]),
+    "streaming_swapped": (STREAM | {"dids_swap_domains": 0.1}, ["dids_swap_domains: got 0.1", "with streaming: 0"]),
+    "streaming_proxy_run": (STREAM | {"mix_strategy": "doge"}, ["mix_strategy: got 'doge'", "without a proxy run"]),
+    "streaming_importance": (STREAM | {"mix_strategy": "importance"}, ["mix_strategy: got 'importance'", "features"]),
+    "streaming_proportional": (
+        STREAM | {"mix_strategy": "proportional", "dids_tasks": None},
+        ["dids_domains: got 'source'", "a domain map", "proportional"],
+    ),
     "tokenized_path": ({"tokenized_path": str(Path(__file__).parent)}, ["tokenized_path: got ", "dids_data.json"]),
     "interleave_probs": ({"interleave_probs": "0.2,0.3,0.5"}, ["interleave_probs", "dids_probs"]),
     "group_by_length": ({"train_sampling_strategy": "group_by_length"}, ["group_by_length", "false"]),

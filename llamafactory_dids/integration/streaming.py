@@ -1,0 +1,157 @@
+"""`streaming: true`: the host's streams of aligned examples, one data set at a time, as streams of domains.
+
+Clustering looks at all samples, so the domains are the data sets, or those of a map that was made before; an example
+finds its place in the map by source and content key.
+"""
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from llamafactory.data import loader
+
+from .. import mixers
+from ..artifacts.domain_map import DomainMap
+from ..errors import DidsError, refuse
+from ..training.collator import KEY_COLUMN
+from ..training.streams import DomainStream, StreamedRows
+from .domains import given_map
+from .keys import Tagger
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from .data import DataSource
+
+READ = 64  # examples read at once
+
+Example = dict[str, Any]
+
+
+def check(settings: Settings, data_args: Any, finetuning_args: Any, trial_mixer: Callable[..., mixers.Mixer]) -> None:
+    """Raise DidsError for what a stream cannot give: its length, all of its samples, or those around one."""
+    if not data_args.streaming:
+        return
+    config, names = settings.config, mixers.options(settings.strategy)
+
+    def need(key: str, value: Any, ok: bool, allowed: str) -> None:
+        if not ok:
+            raise DidsError(f"{key}: got {value!r}, allowed with streaming: {allowed}")
+
+    by_map = "source, or the path of a domain map (llamafactory-dids cluster makes one, without streaming)"
+    need("dids_domains", config.dids_domains, config.dids_domains != "cluster", by_map)
+    need("dids_exhausted", config.dids_exhausted, config.dids_exhausted != "drop", "reshuffle")
+    need("dids_swap_domains", config.dids_swap_domains, not config.dids_swap_domains, "0")
+    need("dids_mix_in", config.dids_mix_in, not config.mix_in(), "none")
+    need("packing", data_args.packing, not data_args.packing, "false")
+    need("val_size", data_args.val_size, data_args.val_size == 0, "0 (name an eval_dataset, which is not streamed)")
+    need("stage", finetuning_args.stage, finetuning_args.stage != "kto", "a stage whose samples stand alone")
+    tokens = finetuning_args.include_effective_tokens_per_second
+    need("include_effective_tokens_per_second", tokens, not tokens, "false")
+    looks = trial_mixer(settings).needs.proxy_run is not None or "task_samples_D" in names
+    need("mix_strategy", settings.strategy, not looks, "one without a proxy run or features of the samples")
+    if config.dids_domains == "source":
+        try:
+            trial_mixer(settings, sized=False)
+        except DidsError as error:
+            raise refuse("dids_domains", "source", f"with streaming, a domain map, since else {error}") from None
+
+
+def streamed(settings: Settings, source: "DataSource") -> tuple[dict[str, Any], DomainMap]:
+    """The host's dataset module with `StreamedRows` to train on, and the map of their domains.
+
+    The map is the part of a given one that the run's data sets have; of data sets as domains it knows no samples.
+    """
+    names = source.data_args.dataset
+    streams = {name: _aligned(source, name) for name in names}
+    if settings.config.dids_domains == "source":
+        domain_map = DomainMap(tuple(names), [], [], np.zeros(0, dtype=np.int64), inputs={"domains": "source"})
+        readers = [_Reader(((name, streams[name]),)) for name in names]
+    else:
+        domain_map = given_map(settings).of_sources(names)
+        index = domain_map.lookup()
+        tokenise = _tokeniser(source)
+        readers = [
+            _Reader(tuple((name, streams[name]) for name in description["sources"]), domain, index, tokenise)
+            for domain, description in enumerate(domain_map.describe())
+        ]
+    shuffles = not settings.finetuning_args.disable_shuffling
+    size = -(-source.data_args.buffer_size // len(readers)) if shuffles else 1
+    rows = StreamedRows(
+        [
+            DomainStream(name, reader, buffer_size=size, key=(settings.seed, domain))
+            for domain, (name, reader) in enumerate(zip(domain_map.names, readers, strict=True))
+        ],
+        _tokeniser(source),
+    )
+    return {"train_dataset": rows, **source.evaluation()}, domain_map
+
+
+def _aligned(source: "DataSource", name: str) -> Any:
+    """A data set's examples as the host streams them, in one shard: workers do not share it out."""
+    data_args, training_args = copy.copy(source.data_args), copy.copy(source.training_args)
+    data_args.mixing = None
+    training_args.dataloader_num_workers = 1
+    try:
+        parts = loader._get_merged_dataset([name], source.model_args, data_args, training_args, source.stage, True)
+    except Exception as error:  # of the host or of `datasets`, for whatever is wrong with a file
+        raise refuse("dataset", name, f"a dataset that can be streamed ({error})") from error
+    return parts[name]
+
+
+def _tokeniser(source: "DataSource") -> "_Tokeniser":
+    data_args = copy.copy(source.data_args)
+    data_args.mixing = None
+    return _Tokeniser(
+        loader._get_dataset_processor(data_args, source.stage, source.template, source.tokenizer, source.processor)
+    )
+
+
+@dataclass(frozen=True)
+class _Tokeniser:
+    """The host's row of one aligned example, or None where it drops it."""
+
+    processor: Any
+
+    def __call__(self, example: Example) -> dict[str, Any] | None:
+        rows = self.processor.preprocess_dataset({name: [value] for name, value in example.items()})
+        return {name: values[0] for name, values in rows.items()} if any(rows.values()) else None
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads a domain's examples, its sources in turn: all, or (with an `index`) those that the map puts there."""
+
+    sources: tuple[tuple[str, Any], ...]
+    domain: int = 0
+    index: dict[tuple[str, str], int] | None = None
+    tokenise: _Tokeniser | None = None
+
+    def __call__(self) -> Iterator[Example]:
+        waiting = [self._of(name, stream) for name, stream in self.sources]
+        while waiting:
+            for reader in list(waiting):
+                try:
+                    yield next(reader)
+                except StopIteration:
+                    waiting.remove(reader)
+
+    def _of(self, name: str, stream: Any) -> Iterator[Example]:
+        tag = Tagger(name)
+        for batch in stream.iter(batch_size=READ):  # not `iter(stream)`, which shares it out over workers
+            keys = tag(batch)[KEY_COLUMN] if self.index is not None else None
+            for i in range(len(batch["_prompt"])):
+                example = {column: values[i] for column, values in batch.items()}
+                if keys is None or self._is_mine(name, keys[i], example):
+                    yield example
+
+    def _is_mine(self, source: str, key: str, example: Example) -> bool:
+        assert self.index is not None and self.tokenise is not None
+        domain = self.index.get((source, key))
+        if domain is None and self.tokenise(example) is not None:
+            raise DidsError(
+                f"dids_domains: the map lacks a training sample ({key} of {source!r}); "
+                "allowed: a map made from this data"
+            )
+        return domain == self.domain

@@ -1,0 +1,100 @@
+"""`streaming: true`: domains drawn from streams, the same samples whatever workers, ranks and interruptions."""
+
+import pytest
+import torch
+
+from llamafactory_dids.artifacts.domain_map import load_map, save_map
+from tests.integration.support import SOURCES, arguments, module_of, same_domains, train
+from tests.integration.traced import Break, timeless, traced
+
+pytestmark = pytest.mark.integration
+
+DOMAIN, KEY = "dids_domain", "dids_key"
+STREAM = {"streaming": True, "dids_domains": "source", "buffer_size": 60, "save_strategy": "steps", "save_steps": 7}
+
+
+@pytest.fixture(scope="module")
+def whole(world, tmp_path_factory):
+    return traced(arguments(world, tmp_path_factory.mktemp("whole"), **STREAM))
+
+
+def tokens_of(values):
+    """The token rows of each domain of a run that does not stream."""
+    module, _ = module_of(values)
+    rows, names = module["train_dataset"], module["mixing"].domain_names
+    found = {name: [] for name in names}
+    for ids, domain in zip(rows["input_ids"], rows[DOMAIN], strict=True):
+        found[names[domain]].append(ids)
+    return found
+
+
+def test_mixture_is_updated_and_logged(whole):
+    assert [line["step"] for line in whole.lines] == [0, 4, 8, 12, 16, 20, 24]
+    assert list(whole.lines[0]["probabilities"]) == list(SOURCES)
+    assert len({tuple(line["probabilities"].values()) for line in whole.lines}) == 7
+    assert all(set(line["impact"]) == set(SOURCES) for line in whole.lines[1:])
+
+
+@pytest.mark.parametrize("shuffled", [True, False])
+def test_a_pass_over_a_stream_is_the_rows_that_would_be_loaded(shuffled, world, tmp_path):
+    values = arguments(world, tmp_path, **STREAM, disable_shuffling=not shuffled)
+    expected = tokens_of(values | {"streaming": False})
+    rows = module_of(values)[0]["train_dataset"]
+    for domain, (name, size) in enumerate(SOURCES.items()):
+        found = [rows[domain, number]["input_ids"] for number in range(size)]
+        assert sorted(found) == sorted(expected[name])
+        assert (found == expected[name]) == (not shuffled)
+
+
+def test_domains_of_a_map_are_streamed_by_key(finished, world, tmp_path):
+    values = arguments(world, tmp_path, **STREAM | same_domains(finished))
+    expected = tokens_of({k: v for k, v in values.items() if k not in ("streaming", "buffer_size")})
+    module, _ = module_of({k: v for k, v in values.items() if v is not None})
+    rows, plan = module["train_dataset"], module["mixing"]
+    assert list(plan.domain_names) == list(expected)
+    for domain, name in enumerate(plan.domain_names):
+        found = [rows[domain, number]["input_ids"] for number in range(len(expected[name]))]
+        assert sorted(found) == sorted(expected[name])
+
+
+def test_a_sample_that_the_map_lacks_is_refused_when_it_comes(finished, world, tmp_path):
+    found = load_map(finished.dids)
+    save_map(found.only(set(zip(found.sources_N[:-3], found.keys_N[:-3], strict=True))), tmp_path / "less")
+    values = arguments(world, tmp_path, **STREAM | same_domains(finished) | {"dids_domains": str(tmp_path / "less")})
+    with pytest.raises(ValueError, match="dids_domains: the map lacks a training sample .* of 'noise'"):
+        train({k: v for k, v in values.items() if v is not None})
+
+
+@pytest.mark.parametrize(("workers", "killed_at", "resumed_from"), [(0, 8, 7), (0, 23, 21), (2, 16, 14)])
+def test_killed_run_ends_as_one_that_was_not_killed(whole, workers, killed_at, resumed_from, world, tmp_path):
+    changes = STREAM | {"dataloader_num_workers": workers}
+    if workers:
+        whole = traced(arguments(world, tmp_path / "whole", **changes))
+    values = arguments(world, tmp_path, **changes)
+    broken = traced(values, Break(killed_at))
+    resumed = traced(
+        values | {"resume_from_checkpoint": str(tmp_path / "out" / f"checkpoint-{resumed_from}"), "save_steps": 30}
+    )
+    assert broken.seen[:resumed_from] + resumed.seen == whole.seen
+    assert timeless(resumed) == timeless(whole)
+    assert [name for name in whole.weights if not torch.equal(resumed.weights[name], whole.weights[name])] == []
+
+
+def test_workers_give_the_samples_that_none_gives(whole, world, tmp_path):
+    values = arguments(world, tmp_path, **STREAM | {"dataloader_num_workers": 2, "max_steps": 4})
+    assert traced(values).seen == whole.seen[:4]
+
+
+def test_evaluation_is_whole_and_not_streamed(world, tmp_path):
+    changes = {"eval_dataset": "task_sums", "eval_strategy": "steps", "eval_steps": 4, "max_steps": 4}
+    ran = train(arguments(world, tmp_path, **STREAM | changes))
+    assert len(ran.trainer.eval_dataset) == 20
+    assert any("eval_loss" in entry for entry in ran.trainer.state.log_history)
+
+
+@pytest.mark.parametrize(
+    "gradients", [{"dids_domain_gradients": "fresh"}, {"mix_strategy": "uniform", "dids_tasks": None}]
+)
+def test_other_ways_of_measuring_train(gradients, world, tmp_path):
+    ran = train(arguments(world, tmp_path, **STREAM | gradients | {"max_steps": 8}))
+    assert ran.trainer.state.global_step == 8
