@@ -49,9 +49,10 @@ class Comparison(NamedTuple):
     total: int
     trajectories: list[list[Trajectory]]
 
-    def best(self, field: str, name: str) -> float:
-        """The lowest loss of a task among the runs; `field` is `losses` or `held_out`."""
-        return float(min(getattr(summary, field).get(name, np.inf) for summary in self.summaries))
+    def best(self, field: str, name: str) -> float | None:
+        """The lowest loss of a task, None where only one run has one; `field` is `losses` or `held_out`."""
+        known = [losses[name] for summary in self.summaries if name in (losses := getattr(summary, field))]
+        return min(known) if len(known) > 1 else None
 
     def as_dict(self) -> dict[str, Any]:
         """For a program to read."""
