@@ -41,6 +41,9 @@ a GPU would say `tested on GPU`: no cell was.
 `lora` with `quantization_bit: 4`. That the mixture is the same however a run is spread is tested apart, by
 `tests/integration/test_parallel.py`. FSDP 1 is refused with `fsdp: got 'version 1'`.
 
+`rm` is run with `use_reentrant_gc: false`: under DDP with reentrant checkpointing, LLaMA-Factory's own reward training
+of a full model fails, without this plugin too ("Expected to mark a variable ready only once").
+
 `python scripts/ways.py run` makes the results anew (it needs deepspeed, ray and bitsandbytes), and
 `python scripts/ways.py table` this page.
 """

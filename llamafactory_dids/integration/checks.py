@@ -62,6 +62,8 @@ def _check_host_keys(data_args: Any, training_args: Any, finetuning_args: Any, m
     need("auto_find_batch_size", True, not training_args.auto_find_batch_size, "false (a step must not change)")
     version = fsdp_version(training_args)
     need("fsdp", f"version {version}", version != 1, "version 2 (fsdp_version in fsdp_config)")
+    saved = not (version and STAGES[finetuning_args.stage].value_head)
+    need("fsdp", f"version {version}", saved, "none in this stage (LLaMA-Factory cannot save a value head from shards)")
     for key in ("use_unsloth", "use_kt"):
         need(key, True, not getattr(model_args, key, False), "false")
     for key in ("use_mca", "use_hyper_parallel", "use_megatron_bridge"):

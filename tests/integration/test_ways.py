@@ -36,6 +36,7 @@ REPRESENTATIVE = {
     ("pt", "freeze", "FSDP2"),
     ("kto", "lora", "FSDP2"),
     ("rm", "full", "FSDP2"),
+    ("rm", "full", "DDP"),
 }
 CHOSEN = [cell for cell in CELLS if os.environ.get("DIDS_ALL_WAYS") == "1" or cell in REPRESENTATIVE]
 FEW = {"max_steps": 4, "dids_update_samples": 16, "dids_task_samples": 6, "dids_domains": "source"}
@@ -45,6 +46,7 @@ REFUSED = {  # what a cell is refused with, which stands for the first that fits
         "ValueError: Cannot use PiSSA for current training stage.",
     ),
     (None, "pissa", "ZeRO-3"): "ValueError: Please use scripts/pissa_init.py to initialize PiSSA in DeepSpeed ZeRO-3.",
+    ("rm", None, "FSDP2"): "DidsError: fsdp: got 'version 2', allowed with mix_strategy dids: none in this stage",
     ("ppo", None, None): "DidsError: stage: got 'ppo', allowed with mix_strategy dids: pt, sft, dpo, kto, rm",
 }
 
@@ -58,6 +60,8 @@ def refusal_of(cell):
 def values_of(cell, world, preferences, folder):
     stage, kind, name = cell
     changes = FINETUNING[kind] | parallel.PARALLELISMS[name].arguments() | FEW | {"stage": stage}
+    if stage == "rm":  # under DDP the host's own reward training of a full model fails with reentrant checkpointing
+        changes |= {"use_reentrant_gc": False}
     if stage in ("dpo", "kto", "rm"):
         return preference_arguments(world, preferences, folder, **changes)
     if stage == "ppo":

@@ -17,6 +17,18 @@ def outcomes(**changes):
     return dict.fromkeys(ways.CELLS, "tested on CPU") | changes
 
 
+def test_the_committed_table_is_that_of_the_committed_results():
+    assert ways.PAGE.read_text(encoding="utf-8") == ways.page(ways.read())
+
+
+def test_every_cell_of_the_committed_results_was_tested_or_refused():
+    found = ways.read()
+    assert list(found) == list(ways.CELLS)
+    allowed = ("tested on CPU", "tested on GPU")
+    assert [cell for cell, text in found.items() if text not in allowed and not text.startswith("refused with: ")] == []
+    assert all(len(text.splitlines()) == 1 and "|" not in text for text in found.values())
+
+
 def test_a_cell_without_an_outcome_is_no_page():
     found = outcomes()
     del found["kto", "lora", "FSDP2"]
