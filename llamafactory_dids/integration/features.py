@@ -23,7 +23,7 @@ from .samples import SampleTexts, TokenisedSamples, proxy_tokens
 from .settings import Settings, cache_folder
 
 if TYPE_CHECKING:
-    from .data import DataSource
+    from .data_source import DataSource
 
 logger = logging.getLogger(__name__)
 

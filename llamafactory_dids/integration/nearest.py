@@ -21,7 +21,7 @@ from .samples import TokenisedSamples, proxy_samples, proxy_tokens
 from .settings import Settings
 
 if TYPE_CHECKING:
-    from .data import DataSource
+    from .data_source import DataSource
 
 
 @undisturbed

@@ -32,7 +32,7 @@ from .settings import ProxyHistory, Settings
 from .streaming import streamed
 
 if TYPE_CHECKING:
-    from .data import DataSource
+    from .data_source import DataSource
 
 logger = logging.getLogger(__name__)
 

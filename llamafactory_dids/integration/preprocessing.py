@@ -17,7 +17,7 @@ def make_domains() -> tuple[DomainMap, Path]:
     from llamafactory.train import tuner
 
     from . import settings as run_settings
-    from .data import DataSource
+    from .data_source import DataSource
     from .planning import find_domains
     from .samples import proxy_samples
     from .settings import cache_folder

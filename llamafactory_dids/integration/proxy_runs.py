@@ -33,7 +33,7 @@ from .randomness import undisturbed
 from .settings import ProxyHistory, Settings, cache_folder, samples_per_step
 
 if TYPE_CHECKING:
-    from .data import DataSource
+    from .data_source import DataSource
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..errors import DidsError
-from . import arguments, data, errors, trainers
+from . import arguments, data, data_source, errors, trainers
 from .objectives import STAGES
 from .webui import page
 
@@ -47,7 +47,7 @@ SEAMS = (
             f"train.{stage}.workflow",
             "get_dataset",
             ("template", "model_args", "data_args", "training_args", "stage"),
-            data.mixing,
+            data_source.mixing,
         )
         for stage in STAGES
     ),

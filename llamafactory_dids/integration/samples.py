@@ -12,7 +12,7 @@ from . import proxy
 from .settings import Settings
 
 if TYPE_CHECKING:
-    from .data import DataSource
+    from .data_source import DataSource
 
 MAX_TEXT = 400  # characters of a typical sample's text
 

@@ -22,7 +22,7 @@ from .keys import Tagger
 from .settings import Settings
 
 if TYPE_CHECKING:
-    from .data import DataSource
+    from .data_source import DataSource
 
 READ = 64  # examples read at once
 

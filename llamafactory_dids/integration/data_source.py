@@ -1,0 +1,156 @@
+"""The host's data pipeline as an object that a plan can be made from: training set, single samples, tasks."""
+
+import copy
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from llamafactory.data import loader
+
+from ..errors import DidsError
+from . import settings as run_settings
+from .data import TAGS, kept_examples, tagged
+from .planning import make_plan
+from .randomness import undisturbed
+
+
+def mixing(host: Callable[..., Any]) -> Callable[..., Any]:
+    """The host's `get_dataset` as a workflow calls it; under a mixture of ours it also gives the trainer a plan."""
+
+    @functools.wraps(host)
+    def get_dataset(
+        template: Any,
+        model_args: Any,
+        data_args: Any,
+        training_args: Any,
+        stage: str,
+        tokenizer: Any,
+        processor: Any = None,
+    ) -> Any:
+        settings = run_settings.of(data_args)
+        if settings is None or not training_args.do_train:
+            return host(template, model_args, data_args, training_args, stage, tokenizer, processor)
+        source = DataSource(host, template, model_args, data_args, training_args, stage, tokenizer, processor)
+        return make_plan(settings, source)
+
+    return get_dataset
+
+
+class DataSource:
+    """The host's data pipeline with a run's arguments, to be asked for the training set or for a task.
+
+    `aligned` has the training examples by source, before they are tokenised.
+    """
+
+    def __init__(
+        self,
+        host: Callable[..., Any],
+        template: Any,
+        model_args: Any,
+        data_args: Any,
+        training_args: Any,
+        stage: str,
+        tokenizer: Any,
+        processor: Any,
+    ) -> None:
+        self.host = host
+        self.template = template
+        self.model_args = model_args
+        self.data_args = data_args
+        self.training_args = training_args
+        self.stage = stage
+        self.tokenizer = tokenizer
+        self.processor = processor
+        self._aligned: dict[str, Any] = {}
+
+    @property
+    def aligned(self) -> dict[str, Any]:
+        """The examples by source; loaded now if the training set came from `tokenized_path`."""
+        if not self._aligned.keys() >= set(self.data_args.dataset):
+            self.unpacked(self.template, self.tokenizer, self.processor)
+        return self._aligned
+
+    def without_training_set(self) -> "DataSource":
+        """The same pipeline, to be asked for tasks alone: only their examples are `aligned`."""
+        other = copy.copy(self)
+        other.data_args = copy.copy(self.data_args)
+        other.data_args.dataset = []
+        other._aligned = {}
+        return other
+
+    @property
+    def packs(self) -> bool:
+        """Whether the host joins several examples into one training row."""
+        return bool(self.data_args.packing)
+
+    @property
+    def streams(self) -> bool:
+        """Whether the training samples are read while it trains."""
+        return bool(self.data_args.streaming)
+
+    def module(self, lookup: Any = None) -> dict[str, Any]:
+        """The host's dataset module; packed rows are made a domain at a time, by `lookup`."""
+        data_args = copy.copy(self.data_args)
+        data_args.domain_lookup = lookup
+        return self._load(self.template, data_args, self.tokenizer, self.processor)
+
+    def evaluation(self) -> dict[str, Any]:
+        """The host's dataset module without a training set, its evaluation not streamed."""
+        data_args = copy.copy(self.data_args)
+        data_args.dataset, data_args.streaming = None, False
+        return self._load(self.template, data_args, self.tokenizer, self.processor)
+
+    @undisturbed
+    def unpacked(self, template: Any, tokenizer: Any, processor: Any) -> Any:
+        """The training samples one by one, as a proxy's tokenizer sees them, with key and source."""
+        data_args = copy.copy(self.data_args)
+        data_args.packing = data_args.neat_packing = False
+        data_args.eval_dataset = data_args.tokenized_path = None
+        return self._load(template, data_args, tokenizer, processor)["train_dataset"]
+
+    def _load(self, template: Any, data_args: Any, tokenizer: Any, processor: Any) -> dict[str, Any]:
+        token = kept_examples.set(self._aligned)
+        try:
+            return self.host(  # type: ignore[no-any-return]
+                template, self.model_args, data_args, self.training_args, self.stage, tokenizer, processor
+            )
+        finally:
+            kept_examples.reset(token)
+
+    @undisturbed
+    def task(
+        self,
+        name: str,
+        choose: Callable[[Any], Any],
+        *,
+        template: Any = None,
+        tokenizer: Any = None,
+        processor: Any = None,
+        keep_tags: bool = False,
+    ) -> Any:
+        """A task's observed samples, tokenised by the model's own tokenizer or another; `choose` picks among the tagged
+        examples. With `keep_tags` they keep key and source, and stand among the `aligned`.
+        """
+        data_args = copy.copy(self.data_args)
+        data_args.packing = data_args.neat_packing = data_args.streaming = False
+        data_args.max_samples = None
+        local = not data_args.data_shared_file_system
+        try:
+            with self.training_args.main_process_first(desc=f"load task {name}", local=local):
+                chosen = choose(self._tagged_task(name, data_args))
+                if keep_tags:
+                    self._aligned[name] = chosen
+                else:
+                    chosen = chosen.remove_columns(list(TAGS))
+                reading = (template or self.template, tokenizer or self.tokenizer, processor or self.processor)
+                return loader._get_preprocessed_dataset(
+                    chosen, data_args, self.training_args, self.stage, *reading, is_eval=True
+                )
+        except DidsError:
+            raise
+        except Exception as error:  # of the host or of `datasets`, for whatever is wrong with a file
+            raise DidsError(f"dids_tasks: {name!r} cannot be read as a {self.stage} task: {error}") from error
+
+    def _tagged_task(self, name: str, data_args: Any) -> Any:
+        parts = loader._get_merged_dataset([name], self.model_args, data_args, self.training_args, self.stage, True)
+        return tagged(parts[name], name, data_args, self.training_args)
