@@ -13,7 +13,7 @@ import torch
 from llamafactory.model import load_config
 
 from ..artifacts.domain_map import load_map
-from ..errors import DidsError
+from ..errors import DidsError, refuse
 from ..stages.layers import track_layers
 from . import settings as run_settings
 from .checks import trial_mixer
@@ -84,6 +84,8 @@ def explain(processes: int | None = None) -> Explanation:
     if settings is None or not training_args.do_train:
         key, value = ("do_train", False) if settings is not None else ("mix_strategy", data_args.mix_strategy)
         raise DidsError(f"{key}: got {value!r}, allowed: a training with a mix_strategy of this plugin")
+    if data_args.streaming:
+        raise refuse("streaming", True, "false, since samples are counted (add streaming=false to the command)")
     ranks = processes or max(training_args.world_size, torch.cuda.device_count(), 1)
     per_step = training_args.per_device_train_batch_size * training_args.gradient_accumulation_steps * ranks
     sources = _count(data_args.dataset, model_args, data_args, training_args, finetuning_args.stage)

@@ -92,6 +92,10 @@ def test_it_says_so_in_words(explained, world):
     ("changes", "message"),
     [
         ({"mix_strategy": "concat", "dids_tasks": None}, "mix_strategy: got 'concat', allowed: a training with"),
+        (
+            {"streaming": True, "dids_domains": "source", "dids_num_domains": None},
+            "streaming: got True, allowed: false",
+        ),
         ({"dids_tasks": "nothing"}, "dids_tasks: got 'nothing', allowed: a name in"),
         ({"stage": "pt", "predict_with_generate": True}, "LLaMA-Factory refuses these arguments: "),
     ],
