@@ -4,7 +4,7 @@
 #   bash scripts/test.sh [pytest arguments]      e.g. bash scripts/test.sh -k simplex
 #
 # Needs Python 3.11 or later and the package registry, and makes and fills .venv itself.
-# VENV=path uses that environment as it is.
+# VENV=path uses that environment as it is; WORKERS=n (2) processes share the tests, a file each at a time.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -16,7 +16,7 @@ NUM_EMPTY=0
 # One of the two selections may be empty (pytest's exit code 5), when the arguments name tests of the other.
 run_pytest() {
     local code=0
-    "$VENV/bin/python" -m pytest "$@" || code=$?
+    "$VENV/bin/python" -m pytest -n "${WORKERS:-2}" --dist loadfile "$@" || code=$?
     if [ "$code" -eq 5 ]; then
         NUM_EMPTY=$((NUM_EMPTY + 1))
     elif [ "$code" -ne 0 ]; then
