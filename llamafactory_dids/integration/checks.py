@@ -68,6 +68,8 @@ def _check_host_keys(data_args: Any, training_args: Any, finetuning_args: Any, m
         need(key, True, not getattr(model_args, key, False), "false")
     for key in ("use_mca", "use_hyper_parallel", "use_megatron_bridge"):
         need(key, True, not getattr(finetuning_args, key, False), "false")
+    for key in ("use_dft_loss", "use_asft_loss", "use_eaft_loss"):
+        need(key, True, not getattr(finetuning_args, key, False), "false (the signals are of plain cross-entropy)")
 
 
 def _check_stage(data_args: Any, finetuning_args: Any) -> None:

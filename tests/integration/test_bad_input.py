@@ -69,6 +69,7 @@ BEFORE_LOADING = {
     "interleave_probs": ({"interleave_probs": "0.2,0.3,0.5"}, ["interleave_probs", "dids_probs"]),
     "group_by_length": ({"train_sampling_strategy": "group_by_length"}, ["group_by_length", "false"]),
     "auto_find_batch_size": ({"auto_find_batch_size": True}, ["auto_find_batch_size: got True", "false"]),
+    "another_loss": ({"use_dft_loss": True}, ["use_dft_loss: got True", "false", "cross-entropy"]),
     "ignore_data_skip": ({"ignore_data_skip": True}, ["ignore_data_skip: got True", "false"]),
     "ppo": ({"stage": "ppo", "reward_model": "x", "reward_model_type": "full"}, ["'ppo'", "pt, sft, dpo, kto, rm"]),
     "first_fsdp": ({"fsdp": "full_shard"}, ["fsdp: got 'version 1'", "version 2"]),
