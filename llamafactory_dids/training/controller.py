@@ -244,8 +244,7 @@ class MixtureController:
         self.seconds_before = float(values["seconds"])
         self.update_seconds = float(values["update_seconds"])
         self.sampler.history = list(zip(values["history_starts"], tensors["history"].numpy(), strict=True))
-        # the host tells a sampler the epoch in a single process only
-        self.sampler.set_epoch(int(values["step"]) * self.samples_per_step // self.sampler.epoch_size)
+        self.sampler.resume_in(int(values["step"]) * self.samples_per_step // self.sampler.epoch_size)
         self.observer.restore(tensors, loaded.shares)
         if ranks.world()[0] == 0:
             self.log.replace(values["log"])  # as it was, wherever the run goes on, and whatever was logged since

@@ -43,7 +43,7 @@ class MixtureSampler:
         self._turns_D = np.full(len(self.sizes_D), -1, dtype=np.int64)  # which pass that is
         self._starts_D = np.concatenate([[0], np.cumsum(self.sizes_D)[:-1]])
         self.history: list[tuple[int, NDArray[np.float64]]] = []
-        self._epoch = 0
+        self._epoch = self._first_epoch = 0
         self._stale_from = _NEVER  # the draw from which what was made in advance is out of date
         self._rewind()
         self.set_probabilities(probabilities_D)
@@ -52,8 +52,14 @@ class MixtureSampler:
         return self.epoch_size
 
     def set_epoch(self, epoch: int) -> None:
-        """The next iteration starts at this epoch's first draw."""
-        self._epoch = epoch
+        """The next iteration starts at this epoch's first draw; after `resume_in` no earlier one comes again."""
+        self._epoch = max(epoch, self._first_epoch)
+
+    def resume_in(self, epoch: int) -> None:
+        """Training goes on in this epoch, whatever the loader says: the one that skips batches counts epochs anew with
+        transformers before 5, and on several processes none says anything.
+        """
+        self._first_epoch = self._epoch = epoch
 
     def set_probabilities(self, probabilities_D: ArrayLike, block: int = 1) -> int:
         """Draw by these from the next block of draws on. Returns the first draw (counted from 0) that they apply to."""

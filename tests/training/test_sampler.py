@@ -134,6 +134,18 @@ def test_an_epoch_begun_by_itself_is_the_one_that_was_drawn_in_order(exhausted, 
     assert list(again) == draws[epoch * 100 : (epoch + 1) * 100]
 
 
+@pytest.mark.parametrize("told", [[], [0], [1], [0, 1]])
+def test_a_resumed_sampler_goes_on_in_its_epoch_whatever_a_loader_counts(told):
+    whole = stream(make(), 300)
+    resumed = make()
+    resumed.resume_in(1)
+    for epoch in told:
+        resumed.set_epoch(epoch)
+    assert list(resumed) == whole[100:200]
+    resumed.set_epoch(2)
+    assert list(resumed) == whole[200:]
+
+
 @pytest.mark.parametrize("exhausted", ["reshuffle", "drop"])
 def test_a_million_draws_are_skipped_in_seconds(exhausted):
     domains_N = np.random.default_rng(1).integers(0, 1152, 1_000_000)
