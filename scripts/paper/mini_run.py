@@ -1,0 +1,126 @@
+"""One run of the mini preset, in a process of its own: the host's `run_exp`, then the scores of what it left."""
+
+import contextlib
+import json
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from scripts.paper.mini_data import TASKS, UNSEEN
+
+MAX_QUESTIONS = 50  # of each multiple-choice task
+
+
+def train_and_score(values: dict[str, Any], log: Path) -> dict[str, Any]:
+    """Run it with all its output in `log`; the losses and accuracies of the trained model, and what it cost."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "w", encoding="utf-8") as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+        with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
+            from llamafactory.train.tuner import run_exp
+
+            torch.set_num_threads(1)
+            run_exp(args=values)
+            return read_result(values)
+
+
+def cluster(values: dict[str, Any], log: Path) -> float:
+    """Make the domains of a run alone, as `llamafactory-dids cluster` does; CPU seconds."""
+    with open(log, "w", encoding="utf-8") as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+        from llamafactory_dids.integration.cli import main
+
+        file = log.with_suffix(".yaml")
+        file.write_text(json.dumps(values), encoding="utf-8")  # JSON is YAML
+        torch.set_num_threads(1)
+        sys.argv = ["llamafactory-dids", "cluster", str(file)]
+        main(sys.argv[1:])
+        stream.flush()
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return round(used.ru_utime + used.ru_stime, 1)
+
+
+def read_result(values: dict[str, Any]) -> dict[str, Any]:
+    """What a finished run left in its output folder, and the accuracy of its model."""
+    output = Path(values["output_dir"])
+    metrics = json.loads((output / "all_results.json").read_text())
+    losses = {name: round(metrics[f"eval_{name}_test_loss"], 4) for name in (*TASKS, *UNSEEN)}
+    runs = sorted((output / "dids" / "proxy_runs").glob("*.jsonl"))
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "losses": {name: losses[name] for name in TASKS},
+        "unseen": {name: losses[name] for name in UNSEEN},
+        "accuracy": accuracies(output, Path(values["dataset_dir"]), values["template"], values["cutoff_len"]),
+        "samples": values["max_steps"] * values["per_device_train_batch_size"],
+        "proxy_samples": sum(json.loads(path.read_text().splitlines()[-1])["samples_seen"] for path in runs),
+        "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
+        "cost": json.loads((output / "dids" / "cost.json").read_text()),
+        "shares": source_shares(output / "dids"),
+    }
+
+
+def source_shares(folder: Path) -> dict[str, float]:
+    """The part of the samples drawn, up to the last update, that each source had."""
+    lines = [json.loads(line) for line in (folder / "mixture.jsonl").read_text().splitlines()]
+    domains = json.loads((folder / "domains.json").read_text())["domains"]
+    drawn = lines[-1]["samples_drawn"] if len(lines) > 1 else lines[0]["probabilities"]
+    total, shares = sum(drawn.values()), dict.fromkeys(sorted({s for d in domains for s in d["sources"]}), 0.0)
+    for domain in domains:
+        for source, count in domain["sources"].items():
+            shares[source] += drawn[domain["name"]] / total * count / domain["size"]
+    return {source: round(share, 4) for source, share in shares.items()}
+
+
+# --- multiple choice ---------------------------------------------------------------------------------------
+
+
+def accuracies(model_folder: Path, data: Path, template: str, cutoff: int) -> dict[str, float]:
+    """Of each task with choices: how often the gold choice has the highest log-likelihood per token."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    model = AutoModelForCausalLM.from_pretrained(model_folder).eval()
+    found = {}
+    for task in (*TASKS, *UNSEEN):
+        questions = pq.read_table(data / f"{task}_test.parquet").to_pylist()
+        rows = [row for row in questions if row.get("choices")][:MAX_QUESTIONS]
+        if rows:
+            right = [_gold_wins(model, *_encode(tokenizer, row, template, cutoff), row["label"]) for row in rows]
+            found[task] = round(sum(right) / len(right), 4)
+    return found
+
+
+def _encode(tokenizer: Any, row: dict[str, Any], template: str, cutoff: int) -> tuple[list[list[int]], list[int]]:
+    """Token ids of the prompt with each choice, cut as training cuts them, and how many are the choice's."""
+    from llamafactory.data.processor.processor_utils import infer_seqlen
+    from llamafactory.data.template import TEMPLATES
+
+    question = "\n".join(part for part in (row["instruction"], row["input"]) if part)
+    sequences, lengths = [], []
+    for choice in row["choices"]:
+        messages = [{"role": "user", "content": question}, {"role": "assistant", "content": choice}]
+        prompt, answer = TEMPLATES[template].encode_oneturn(tokenizer, messages)
+        num_prompt, num_answer = infer_seqlen(len(prompt), len(answer), cutoff)
+        sequences.append(prompt[:num_prompt] + answer[:num_answer])
+        lengths.append(num_answer)
+    return sequences, lengths
+
+
+@torch.inference_mode()
+def _gold_wins(model: Any, sequences: list[list[int]], lengths: list[int], label: int) -> bool:
+    longest = max(map(len, sequences))
+    ids = torch.tensor([sequence + [0] * (longest - len(sequence)) for sequence in sequences])
+    logits: Tensor = model(input_ids=ids).logits.float().log_softmax(dim=-1)
+    scores = []
+    for i, (sequence, length) in enumerate(zip(sequences, lengths, strict=True)):
+        places = torch.arange(len(sequence) - length, len(sequence))
+        scores.append(logits[i, places - 1, ids[i, places]].mean().item())
+    return max(range(len(scores)), key=scores.__getitem__) == label
