@@ -65,7 +65,7 @@ class MixingConfig:
     dids_impact: Literal["preconditioned", "fisher", "gradient", "kl"] | None = _key(
         None, "Metric of the domain impact: F^(-1/2), the Fisher matrix, none, or the distance itself."
     )
-    dids_impact_normalize: Literal["cosine", "sum", "none", "authors"] | None = _key(
+    dids_impact_normalize: Literal["cosine", "marginal", "sum", "none", "authors"] | None = _key(
         None, "What is taken of the impact."
     )
     dids_task_weights: Literal["alike", "mixed", "raw", "printed", "authors"] | None = _key(
@@ -80,7 +80,9 @@ class MixingConfig:
     dids_divide_by_p: bool | None = _key(None, "Divide the utility by the old probability, as equation 16 does.")
     dids_ema_beta: float | None = _key(None, "Weight of the old probabilities in the moving average.")
     dids_floor: float | None = _key(None, "Share of the mixture that is always spread evenly over the domains.")
-    dids_init: Literal["uniform", "proportional"] | None = _key(None, "The mixture at the start.")
+    dids_init: Literal["uniform", "proportional", "importance"] | None = _key(
+        None, "The mixture at the start; `importance`: the share of the tasks' samples nearest to each domain."
+    )
     dids_dga_similarity: Literal["cosine", "dot"] | None = _key(None, "Gradient alignment of `dga`.")
     dids_mixture: Literal["separate", "joint"] | None = _key(
         None, "`dids`: a utility for each domain, or probabilities chosen for the mixture as a whole."

@@ -129,6 +129,43 @@ def impact(
     return np.where(valid_DT, values_DT, 0.0)
 
 
+def marginal_impact(
+    domain_gradients_DP: Gradients,
+    task_gradients_TP: Gradients,
+    fisher_TP: Gradients | None,
+    probabilities_D: Array,
+    terms_D: Array,
+    kind: str = "preconditioned",
+) -> Array:
+    """`impact_DT`: what drawing a domain more often does to the alignment of the mixture's own step with each task.
+
+    A training batch weighs samples by their terms (labelled tokens), so the mixture's gradient is G = sum_i q_i g_i
+    with q_i = p_i n_i / sum_k p_k n_k, `terms_D` being n, the mean terms of a sample. The square of cos(g_S, G) in the
+    metric is the share of the task's KL that the mixture's best step removes; this is
+
+        d cos(g_S, G) / d p_i = n_i / sum_k p_k n_k · ( <g_S,g_i> / (|g_S| |G|) - cos(g_S, G) <g_i,G> / |G|^2 )
+
+    A domain whose step is that of the mixture gets 0, whatever its own alignment, and the mean over p is 0: what all
+    domains share is no reason to prefer one. Rows and columns of zeros, and errors, as in `impact`; a domain that is
+    not finite is left out of G.
+    """
+    domain_DP, task_TP = torch.as_tensor(domain_gradients_DP), torch.as_tensor(task_gradients_TP)
+    weights_D = probabilities_D * terms_D
+    weights_D = np.where(_finite_and_nonzero(domain_DP), weights_D, 0.0)
+    shares_D = weights_D / (weights_D.sum() or 1.0)
+    mixture_P = torch.as_tensor(shares_D, dtype=domain_DP.dtype, device=domain_DP.device) @ domain_DP.nan_to_num(0, 0, 0)
+    to_tasks = inner_products(domain_DP, task_TP, fisher_TP, kind)
+    along_DT = inner_products(domain_DP, mixture_P.expand_as(task_TP), fisher_TP, kind).cross_DT
+    with np.errstate(all="ignore"):
+        length_T = np.sqrt(_mean(shares_D, along_DT))
+        task_length_T = np.sqrt(to_tasks.task_T)
+        cosine_T = _mean(shares_D, to_tasks.cross_DT) / length_T / task_length_T
+        change_DT = to_tasks.cross_DT / length_T / task_length_T - cosine_T * along_DT / length_T**2
+        per_sample_D = terms_D / (probabilities_D @ terms_D)
+        values_DT = per_sample_D[:, None] * change_DT
+    return np.where(np.isfinite(values_DT), values_DT, 0.0)
+
+
 def domain_cosines(domain_gradients_DP: Gradients, fisher_TP: Gradients, kind: str = "preconditioned") -> Array:
     """Cosines of each two domains' gradients in each task's metric, shape T x D x D, summed in chunks over P.
 
@@ -156,6 +193,12 @@ def usable_tasks(task_gradients_TP: Gradients, fisher_TP: Gradients | None = Non
     """`usable_T`: whether the gradient, and the Fisher diagonal if given, is finite and not all zero."""
     usable_T = _finite_and_nonzero(torch.as_tensor(task_gradients_TP))
     return usable_T if fisher_TP is None else usable_T & _finite_and_nonzero(torch.as_tensor(fisher_TP))
+
+
+def _mean(shares_D: Array, values_DT: Array) -> Array:
+    """Over domains by their shares; one without a share does not count, whatever its value."""
+    result: Array = shares_D @ np.where(shares_D[:, None] > 0, values_DT, 0.0)
+    return result
 
 
 def _normalized(products: InnerProducts, valid_DT: NDArray[np.bool_], normalize: str) -> Array:

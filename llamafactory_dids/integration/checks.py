@@ -183,7 +183,7 @@ def _check_domains(settings: Settings) -> None:
 
 
 def _check_features(settings: Settings, model_args: Any) -> None:
-    makes_features = settings.config.dids_domains == "cluster" or "task_samples_D" in mixers.options(settings.strategy)
+    makes_features = settings.config.dids_domains == "cluster" or trial_mixer(settings).needs.task_samples
     if makes_features and settings.config.dids_cluster_features == "semantic":
         encoder.check(settings, model_args)
     elif makes_features:

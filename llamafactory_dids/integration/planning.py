@@ -201,7 +201,7 @@ def _mixer(
     options = mixer_options(settings)
     if "proxy_runs" in mixers.options(settings.strategy):
         options["proxy_runs"] = history.records
-    if "task_samples_D" in mixers.options(settings.strategy):
+    if trial_mixer(settings).needs.task_samples:
         options["task_samples_D"] = nearest_task_samples(settings, source, domain_map, _chooser(settings))
     if "probabilities_D" in mixers.options(settings.strategy):
         given = str(settings.config.dids_probs)  # there, as checked

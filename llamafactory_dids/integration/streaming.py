@@ -49,7 +49,8 @@ def check(settings: Settings, data_args: Any, finetuning_args: Any, trial_mixer:
     need("stage", finetuning_args.stage, finetuning_args.stage != "kto", "a stage whose samples stand alone")
     tokens = finetuning_args.include_effective_tokens_per_second
     need("include_effective_tokens_per_second", tokens, not tokens, "false")
-    looks = trial_mixer(settings).needs.proxy_run is not None or "task_samples_D" in names
+    needs = trial_mixer(settings).needs
+    looks = needs.proxy_run is not None or needs.task_samples
     need("mix_strategy", settings.strategy, not looks, "one without a proxy run or features of the samples")
     if config.dids_domains == "source":
         try:

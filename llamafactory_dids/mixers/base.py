@@ -33,12 +33,13 @@ Bools: TypeAlias = NDArray[np.bool_]
 # What core.fisher.impact accepts; spelled out because this package does without torch (a test compares them).
 IMPACT_KINDS = ("preconditioned", "fisher", "gradient", "kl")
 IMPACT_NORMALIZATIONS = ("cosine", "sum", "none", "dot", "authors")
+MARGINAL = "marginal"  # core.fisher.marginal_impact: of the mixture, not of the domain alone
 
 _LARGEST = 1e60  # signals are cut off here, so that no product of two of them overflows
 
 
 class Impact(NamedTuple):
-    """The arguments of `core.fisher.impact`."""
+    """The arguments of `core.fisher.impact`, or, with `normalize` MARGINAL, of `core.fisher.marginal_impact`."""
 
     kind: str
     normalize: str
@@ -73,7 +74,7 @@ class Needs:
     """What a mixer wants measured before each of its updates; with `proxy_run`, it is the mixer of that run.
 
     `excess_losses`, of `tasks` or of `domains`: max(loss now - loss of the run that kept its losses, 0), averaged
-    over tokens. `domain_cosines` come with the impact, in its metric.
+    over tokens. `domain_cosines` come with the impact, in its metric. `task_samples`: the factory wants `task_samples_D`.
     """
 
     task_losses: bool = False
@@ -82,6 +83,7 @@ class Needs:
     domain_losses: bool = False
     excess_losses: Literal["tasks", "domains"] | None = None
     proxy_run: ProxyRun | None = None
+    task_samples: bool = False
 
     @property
     def measures(self) -> bool:
@@ -227,3 +229,13 @@ def shares_of_sizes(sizes_D: ArrayLike | None, num_domains: int, why: str) -> Ar
     if sizes.shape != (num_domains,) or not np.isfinite(sizes).all() or (sizes < 0).any() or not sizes.any():
         raise ValueError(f"sizes_D: got {sizes.tolist()}, allowed: {num_domains} sample counts, not all zero")
     return sizes / math.fsum(sizes)
+
+
+def shares_of_task_samples(task_samples_D: ArrayLike | None, num_domains: int, why: str) -> Array:
+    """The tasks' own histogram over the domains. Raises ValueError, saying `why` it is needed."""
+    if task_samples_D is None:
+        raise ValueError(f"task_samples_D: got None, allowed: the task samples nearest to each domain, for {why}")
+    counts_D = np.array(task_samples_D, dtype=np.float64)
+    if counts_D.shape != (num_domains,) or not (np.isfinite(counts_D) & (counts_D >= 0)).all() or not counts_D.any():
+        raise ValueError(f"task_samples_D: got {counts_D.tolist()}, allowed: {num_domains} counts, not all zero")
+    return counts_D / math.fsum(counts_D)

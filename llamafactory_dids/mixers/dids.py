@@ -24,6 +24,7 @@ from ..core.trajectory import potential
 from .base import (
     IMPACT_KINDS,
     IMPACT_NORMALIZATIONS,
+    MARGINAL,
     Array,
     Bools,
     Impact,
@@ -37,6 +38,7 @@ from .base import (
     require_share,
     require_tasks,
     shares_of_sizes,
+    shares_of_task_samples,
 )
 from .joint import joint_mixture
 
@@ -73,7 +75,7 @@ PRESET_WARNINGS: dict[str, str] = {
 MIXTURES = ("separate", "joint")
 _NOT_JOINT = ("impact_normalize", "update", "eta", "temperature", "divide_by_p")  # of a utility a domain
 TASK_WEIGHTS = ("alike", "mixed", "raw", "printed", "authors")
-INITS = ("uniform", "proportional")
+INITS = ("uniform", "proportional", "importance")
 _LEAST_UTILITY = 1e-7  # what the linear update puts in place of a negative one
 _AUTHORS_MIN_POINTS = 5
 
@@ -100,7 +102,7 @@ def resolve(preset: str = "default", **overrides: Any) -> dict[str, Any]:
     values = PRESETS[preset] | {key: value for key, value in overrides.items() if value is not None}
     require_choice("dids_mixture", values["mixture"], MIXTURES)
     require_choice("dids_impact", values["impact"], IMPACT_KINDS)
-    require_choice("dids_impact_normalize", values["impact_normalize"], IMPACT_NORMALIZATIONS)
+    require_choice("dids_impact_normalize", values["impact_normalize"], (*IMPACT_NORMALIZATIONS, MARGINAL))
     require_choice("dids_task_weights", values["task_weights"], TASK_WEIGHTS)
     require_choice("dids_update", values["update"], UPDATES)
     require_choice("dids_init", values["init"], INITS)
@@ -149,6 +151,7 @@ def dids(
     ema_beta: float | None = None,
     floor: float | None = None,
     init: str | None = None,
+    task_samples_D: ArrayLike | None = None,
     sizes_D: ArrayLike | None = None,
 ) -> Dids:
     """`mix_strategy: dids`. None means the preset's value; `sizes_D` is needed for `init` proportional only.
@@ -173,8 +176,10 @@ def dids(
     )
     initial_D = np.full(num_domains, 1.0 / num_domains)
     if options["init"] == "proportional":
-        shares_D = shares_of_sizes(sizes_D, num_domains, "dids_init 'proportional'")
-        initial_D = simplex.mix_floor(shares_D, options["floor"])
+        initial_D = shares_of_sizes(sizes_D, num_domains, "dids_init 'proportional'")
+    elif options["init"] == "importance":
+        initial_D = shares_of_task_samples(task_samples_D, num_domains, "dids_init 'importance'")
+    initial_D = simplex.mix_floor(initial_D, options["floor"])
     return Dids(num_domains, num_tasks, options, initial_D, PRESET_WARNINGS.get(preset))
 
 
@@ -190,7 +195,12 @@ class Dids:
     def needs(self) -> Needs:
         impact = Impact(self.options["impact"], self.options["impact_normalize"])
         joint = self.options["mixture"] == "joint"
-        return Needs(task_losses=self.options["task_weights"] != "alike", impact=impact, domain_cosines=joint)
+        return Needs(
+            task_losses=self.options["task_weights"] != "alike",
+            impact=impact,
+            domain_cosines=joint,
+            task_samples=self.options["init"] == "importance",
+        )
 
     def init(self) -> DidsState:
         zeros_T = np.zeros(self.num_tasks)

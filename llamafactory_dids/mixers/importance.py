@@ -7,13 +7,10 @@ Shapes: `D` domains.
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core.simplex import mix_floor
-from .base import require_share, require_tasks
+from .base import Needs, require_share, require_tasks, shares_of_task_samples
 from .static import Fixed
 
 
@@ -32,10 +29,5 @@ def importance(
     require_tasks("importance", num_tasks)
     floor = 0.0 if floor is None else floor
     require_share("dids_floor", floor)
-    if task_samples_D is None:
-        raise ValueError("task_samples_D: got None, allowed: the task samples nearest to each domain")
-    counts_D = np.array(task_samples_D, dtype=np.float64)
-    if counts_D.shape != (num_domains,) or not (np.isfinite(counts_D) & (counts_D >= 0)).all() or not counts_D.any():
-        raise ValueError(f"task_samples_D: got {counts_D.tolist()}, allowed: {num_domains} counts, not all zero")
-    p_D = mix_floor(counts_D / math.fsum(counts_D), floor)
-    return Fixed(num_domains, num_tasks, p_D, options={"floor": floor})
+    p_D = mix_floor(shares_of_task_samples(task_samples_D, num_domains, "importance"), floor)
+    return Fixed(num_domains, num_tasks, p_D, options={"floor": floor}, needs=Needs(task_samples=True))

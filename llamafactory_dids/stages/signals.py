@@ -13,21 +13,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.fisher import impact
-from ..mixers.base import Needs
+from ..core.fisher import impact, marginal_impact
+from ..mixers.base import MARGINAL, Needs
 from . import ranks
 from .batching import Collate, length_batches, num_tokens, to_device
 from .entries import TrackedEntries
 from .per_sample import GradientEngine
 
 Rows = Sequence[Mapping[str, Any]]
+Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)
 class TaskMeasurement:
     """Mean loss over samples, mean gradient and diagonal Fisher (mean of squares, equation 11) of each of T tasks."""
 
-    losses_T: np.ndarray[Any, np.dtype[np.float64]]
+    losses_T: Floats
     gradients_TP: Tensor
     fisher_TP: Tensor
 
@@ -97,14 +98,21 @@ class Meter:
         return losses_N, counts_N, torch.cat(blocks, dim=1)
 
 
-def impact_matrix(needs: Needs, domain_gradients_DP: Tensor, tasks: TaskMeasurement) -> Any:
-    """The (D, T) impact in the metric and normalisation that the mixer asked for, or None."""
+def impact_matrix(
+    needs: Needs,
+    domain_gradients_DP: Tensor,
+    tasks: TaskMeasurement,
+    mixture: Callable[[], tuple[Floats, Floats]] | None = None,
+) -> Any:
+    """The (D, T) impact in the metric and normalisation that the mixer asked for, or None.
+
+    `mixture` gives the probabilities and each domain's terms a sample (D, D), which a marginal impact needs.
+    """
     if needs.impact is None:
         return None
-    return impact(
-        domain_gradients_DP,
-        tasks.gradients_TP,
-        tasks.fisher_TP,
-        kind=needs.impact.kind,
-        normalize=needs.impact.normalize,
-    )
+    kind, normalize = needs.impact
+    gradients = (domain_gradients_DP, tasks.gradients_TP, tasks.fisher_TP)
+    if normalize != MARGINAL:
+        return impact(*gradients, kind=kind, normalize=normalize)
+    assert mixture is not None, "a marginal impact is one on the mixture"
+    return marginal_impact(*gradients, *mixture(), kind=kind)

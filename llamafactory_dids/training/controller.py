@@ -124,8 +124,8 @@ class MixtureController:
 
     def _update(self, step: int) -> dict[str, float]:
         began = time.monotonic()
-        signals = self.observer.measure(self.num_updates, step * self.samples_per_step)
         before_D = self.state.probabilities_D
+        signals = self.observer.measure(self.num_updates, step * self.samples_per_step, before_D)
         probabilities_D, self.state = self.plan.mixer.update(self.state, signals)
         # from a whole step on, so that it does not depend on how ranks and accumulation share out a step
         applies_from = self.sampler.set_probabilities(probabilities_D, self.samples_per_step)

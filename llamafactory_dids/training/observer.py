@@ -58,6 +58,8 @@ class Observer:
         self.meter: Meter | None = None
         self.running: RunningGradients | None = None
         self.domain_losses: DomainLosses | None = None
+        self._collate = collate
+        self._terms: Floats | None = None
         how: dict[str, Any] = {"batch_size": batch_size, "precision": precision, "device": device}
         self._loss_meter = LossMeter(model, objective, _untagged(collate), **how)
         if self.needs.impact is not None:
@@ -102,8 +104,8 @@ class Observer:
         if self.needs.tasks and self.plan.tasks:
             self.losses.append(self._task_losses())
 
-    def measure(self, num_updates: int, samples_seen: int) -> Signals:
-        """What the mixer needs, now, as signals; `num_updates` counts from 1."""
+    def measure(self, num_updates: int, samples_seen: int, probabilities_D: Floats) -> Signals:
+        """What the mixer needs, now, as signals; `num_updates` counts from 1, `probabilities_D` are those of now."""
         if self.running is not None:
             self.running.rest()  # a measurement is no training batch
         impact_DT = cosines_TDD = None
@@ -111,7 +113,7 @@ class Observer:
             tasks = self.meter.tasks(list(self.plan.tasks.values()))
             self.losses.append(tasks.losses_T)
             domains_DP = self._domain_gradients(num_updates)
-            impact_DT = impact_matrix(self.needs, domains_DP, tasks)
+            impact_DT = impact_matrix(self.needs, domains_DP, tasks, lambda: (probabilities_D, self._terms_D()))
             if self.needs.domain_cosines:
                 assert self.needs.impact is not None
                 cosines_TDD = domain_cosines(domains_DP, tasks.fisher_TP, self.needs.impact.kind)
@@ -153,6 +155,15 @@ class Observer:
         generator = np.random.default_rng((self.plan.seed, draw, domain))
         chosen = generator.permutation(members)[: self.plan.config.dids_fresh_samples]
         return [self.train_rows[int(i)] for i in np.sort(chosen)]
+
+    def _terms_D(self) -> Floats:
+        """Mean terms (labelled tokens) of a row of each domain, of some of its rows; looked at once."""
+        if self._terms is None:
+            collate = _untagged(self._collate)
+            every = (self._some_rows(domain, draw=0) for domain in range(len(self.plan.domain_names)))
+            sums = [(self.objective.counts(collate(rows)).sum().item(), len(rows)) for rows in every]
+            self._terms = np.array([max(terms / count, 1.0) for terms, count in sums])
+        return self._terms
 
     def _report_unusable(self, tasks: TaskMeasurement) -> None:
         norms_T = tasks.gradients_TP.norm(dim=1).cpu()

@@ -52,11 +52,11 @@ class Choice:
 
     @property
     def features_wanted(self) -> bool:
-        return self.clusters or "task_samples_D" in self.options
+        return self.clusters or self.needs.task_samples
 
     @property
     def tasks_wanted(self) -> bool:
-        return self.needs.tasks or "task_samples_D" in self.options
+        return self.needs.tasks or self.needs.task_samples
 
 
 # Keys that are no mixer's option: when they apply. An option applies where the strategy's factory takes it.
