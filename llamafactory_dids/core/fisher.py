@@ -153,7 +153,7 @@ def marginal_impact(
     weights_D = probabilities_D * terms_D
     weights_D = np.where(_finite_and_nonzero(domain_DP), weights_D, 0.0)
     shares_D = weights_D / (weights_D.sum() or 1.0)
-    mixture_P = torch.as_tensor(shares_D, dtype=domain_DP.dtype, device=domain_DP.device) @ domain_DP.nan_to_num(0, 0, 0)
+    mixture_P = torch.as_tensor(shares_D).to(domain_DP) @ domain_DP.nan_to_num(0, 0, 0)
     to_tasks = inner_products(domain_DP, task_TP, fisher_TP, kind)
     along_DT = inner_products(domain_DP, mixture_P.expand_as(task_TP), fisher_TP, kind).cross_DT
     with np.errstate(all="ignore"):

@@ -33,7 +33,7 @@ def check(settings: Settings, data_args: Any, finetuning_args: Any, trial_mixer:
     """Raise DidsError for what a stream cannot give: its length, all of its samples, or those around one."""
     if not data_args.streaming:
         return
-    config, names = settings.config, mixers.options(settings.strategy)
+    config = settings.config
 
     def need(key: str, value: Any, ok: bool, allowed: str) -> None:
         if not ok:

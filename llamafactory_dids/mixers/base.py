@@ -74,7 +74,8 @@ class Needs:
     """What a mixer wants measured before each of its updates; with `proxy_run`, it is the mixer of that run.
 
     `excess_losses`, of `tasks` or of `domains`: max(loss now - loss of the run that kept its losses, 0), averaged
-    over tokens. `domain_cosines` come with the impact, in its metric. `task_samples`: the factory wants `task_samples_D`.
+    over tokens. `domain_cosines` come with the impact, in its metric. `task_samples`: the factory wants
+    `task_samples_D`.
     """
 
     task_losses: bool = False

@@ -26,8 +26,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from scripts.paper import mini_data, mini_run
-from scripts.paper.mini_data import IRRELEVANT, PROXY_SEED, TASKS, UNSEEN
+from scripts.paper import mini_data, mini_run  # noqa: E402
+from scripts.paper.mini_data import IRRELEVANT, PROXY_SEED, TASKS, UNSEEN  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 RESULTS = ROOT / "docs" / "results" / "mini"

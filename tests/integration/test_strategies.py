@@ -2,10 +2,13 @@
 
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 
+from llamafactory_dids.core.fisher import marginal_impact
 from llamafactory_dids.errors import DidsError
+from llamafactory_dids.stages.losses import IGNORE_INDEX
 from llamafactory_dids.training.observer import Observer
 from tests.integration.support import arguments, same_domains, train
 
@@ -26,6 +29,35 @@ def test_importance_uses_what_the_clustering_left_in_the_cache(world, finished, 
     ran = train(values)
     assert len(ran.lines) == 1 and sum(ran.probabilities[0].values()) == pytest.approx(1)
     assert len(set((finished.folder.parent / "cache" / "gradients").iterdir()) - before) == 1, "the tasks' alone"
+
+
+def test_dids_starts_where_importance_stays(world, finished, tmp_path):
+    keys = {"dids_cache_dir": str(finished.folder.parent / "cache"), "dids_floor": 0.1}
+    fixed = train(arguments(world, tmp_path / "fixed", mix_strategy="importance", **keys))
+    moving = train(arguments(world, tmp_path / "moving", dids_init="importance", **keys))
+    assert moving.probabilities[0] == fixed.probabilities[0] != finished.probabilities[0]
+    assert moving.probabilities[-1] != moving.probabilities[0]
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_the_marginal_impact_knows_the_mixture_and_the_labels_of_its_rows(world, tmp_path, packing):
+    seen = []
+
+    def spy(*arguments, **keys):
+        seen.append(arguments[3:])
+        return marginal_impact(*arguments, **keys)
+
+    with mock.patch("llamafactory_dids.stages.signals.marginal_impact", side_effect=spy):
+        keys = {"dids_impact_normalize": "marginal", "dids_fresh_samples": 999, "packing": packing}
+        ran = train(arguments(world, tmp_path, **keys))
+    assert len(seen) == len(ran.lines) - 1
+    rows, domains = ran.trainer.train_dataset, np.array(ran.trainer.train_dataset["dids_domain"])
+    labelled_N = np.array([sum(label != IGNORE_INDEX for label in labels[1:]) for labels in rows["labels"]])
+    for (p_D, terms_D), line in zip(seen, ran.lines, strict=False):
+        assert p_D.tolist() == list(line["probabilities"].values()), "those that the window was drawn with"
+        # of all rows, since dids_fresh_samples is more than any domain has
+        assert terms_D == pytest.approx([labelled_N[domains == d].mean() for d in range(len(p_D))])
+    assert ran.probabilities[-1] != ran.probabilities[0]
 
 
 @pytest.mark.parametrize("packing", [False, True])

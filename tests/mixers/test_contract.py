@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from llamafactory_dids import mixers
 from llamafactory_dids.core import fisher
 from llamafactory_dids.mixers import Mixer, Signals, base, create, names
-from llamafactory_dids.mixers.base import RunRecord
+from llamafactory_dids.mixers.base import MARGINAL, RunRecord
 from llamafactory_dids.mixers.dids import PRESETS, UPDATES
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -21,6 +21,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{f"dids-{preset}": ("dids", {"preset": preset}) for preset in PRESETS},
     **{f"dids-mixed-{update}": ("dids", {"task_weights": "mixed", "update": update}) for update in UPDATES},
     "dids-proportional": ("dids", {"init": "proportional", "floor": 0.3}),
+    "dids-importance": ("dids", {"init": "importance", "impact_normalize": "marginal"}),
     "dids-no-trajectory": ("dids", {"preset": "paper", "trajectory": False}),
     "dids-joint": ("dids", {"mixture": "joint"}),
     "dids-paper-joint": ("dids", {"mixture": "joint", "preset": "paper"}),
@@ -300,7 +301,7 @@ def test_a_mixer_made_of_the_options_that_it_reports_does_the_same(variant):
 @every_variant
 def test_the_impact_asked_for_is_one_that_can_be_measured(variant):
     impact = make(variant, np.array([1, 1]), 1).needs.impact
-    assert impact is None or (impact.kind in fisher.KINDS and impact.normalize in fisher.NORMALIZATIONS)
+    assert impact is None or (impact.kind in fisher.KINDS and impact.normalize in (*fisher.NORMALIZATIONS, MARGINAL))
 
 
 def test_the_names_of_impacts_are_those_of_the_core():

@@ -142,6 +142,12 @@ def test_the_start_is_uniform_or_proportional_to_the_sizes_above_the_floor():
     assert start_D == pytest.approx([0.9 * 0.25 + 0.05, 0.9 * 0.75 + 0.05])
 
 
+def test_the_start_is_the_tasks_own_histogram_where_asked_for():
+    mixer = create("dids", 4, 1, init="importance", task_samples_D=[6, 0, 1, 3], floor=0.2)
+    assert mixer.init().probabilities_D == pytest.approx([0.53, 0.05, 0.13, 0.29])
+    assert mixer.needs.task_samples and not create("dids", 4, 1, task_samples_D=[6, 0, 1, 3]).needs.task_samples
+
+
 def test_presets_are_those_of_the_method_page():
     assert resolve("default", eta=None)["eta"] == 4
     measured = {preset: create("dids", 2, 1, preset=preset).needs.impact for preset in PRESETS}
@@ -175,6 +181,7 @@ def test_final_values_resolve_to_themselves():
         ({"task_weights": 3}, "dids_task_weights: got 3, allowed: alike, mixed"),
         ({"init": "random"}, "dids_init: got 'random', allowed: uniform, proportional"),
         ({"init": "proportional"}, "sizes_D: got None.*dids_init 'proportional'"),
+        ({"init": "importance"}, "task_samples_D: got None.*dids_init 'importance'"),
         ({"trajectory": "no"}, "dids_trajectory: got 'no', allowed: true, false"),
         ({"divide_by_p": 1}, "dids_divide_by_p: got 1"),
         ({"ema_beta": 1.0}, "dids_ema_beta: got 1.0, allowed: at least 0, below 1"),

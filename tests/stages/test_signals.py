@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from llamafactory_dids.core.fisher import impact
-from llamafactory_dids.mixers.base import Impact, Needs
+from llamafactory_dids.core.fisher import impact, marginal_impact
+from llamafactory_dids.mixers.base import MARGINAL, Impact, Needs
 from llamafactory_dids.stages.entries import TrackedEntries
 from llamafactory_dids.stages.layers import track_layers
 from llamafactory_dids.stages.per_sample import GradientEngine
@@ -95,6 +95,16 @@ def test_the_impact_is_measured_in_the_metric_that_the_mixer_asked_for(wanted):
         found_DT, impact(domains_DP, tasks_TP, fisher_TP, kind=wanted.kind, normalize=wanted.normalize)
     )
     assert found_DT.shape == (4, 2)
+
+
+def test_a_marginal_impact_is_that_on_the_mixture_of_now():
+    generator = torch.Generator().manual_seed(0)
+    domains_DP, tasks_TP = (torch.randn(n, 30, generator=generator) for n in (3, 2))
+    measured = TaskMeasurement(np.ones(2), tasks_TP, torch.rand(2, 30, generator=generator))
+    mixture = np.array([0.5, 0.2, 0.3]), np.array([4.0, 1.0, 9.0])
+    found_DT = impact_matrix(Needs(impact=Impact("fisher", MARGINAL)), domains_DP, measured, lambda: mixture)
+    expected_DT = marginal_impact(domains_DP, tasks_TP, measured.fisher_TP, *mixture, kind="fisher")
+    np.testing.assert_array_equal(found_DT, expected_DT)
 
 
 def test_no_impact_is_computed_for_a_mixer_that_needs_none():

@@ -1,0 +1,96 @@
+"""The tables of docs/results.md, from the committed results of the mini preset.
+
+    python scripts/paper/results.py            # rebuilds every table between its markers
+
+A marker says what its table has: `<!-- mini: RUN, RUN | against: RUN, RUN -->`. Means are over
+seeds, ± standard error; differences are paired by seed, with their 95% interval by Student's t.
+"""
+
+import math
+import re
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from scipy import stats
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from scripts.paper.mini import read_results  # noqa: E402
+
+PAGE = ROOT / "docs" / "results.md"
+MARKER = re.compile(r"<!-- mini: (?P<runs>[^|>]*?)(\| against: (?P<against>[^|>]*?))?-->\n.*?<!-- end -->", re.DOTALL)
+
+Results = dict[int, dict[str, Any]]  # by seed
+
+
+def mean_loss(result: dict[str, Any], kind: str = "losses") -> float:
+    """Over the tasks."""
+    return statistics.mean(result[kind].values())
+
+
+def with_error(values: Sequence[float], digits: int = 3) -> str:
+    """Mean ± standard error; of one value, the value."""
+    if len(values) < 2:
+        return f"{values[0]:.{digits}f}" if values else "–"
+    return f"{statistics.mean(values):.{digits}f} ± {statistics.stdev(values) / math.sqrt(len(values)):.{digits}f}"
+
+
+def interval(differences: Sequence[float]) -> tuple[float, float, float]:
+    """Mean and the ends of its 95% interval (Student's t). Raises ValueError for fewer than two."""
+    if len(differences) < 2:
+        raise ValueError(f"differences: got {len(differences)}, allowed: at least 2")
+    mean, error = statistics.mean(differences), statistics.stdev(differences) / math.sqrt(len(differences))
+    half = float(stats.t.ppf(0.975, len(differences) - 1)) * error
+    return mean, mean - half, mean + half
+
+
+def difference(run: Results, other: Results) -> str:
+    """Mean loss of a run less that of another, paired by seed; bold where the interval excludes zero."""
+    pairs = [mean_loss(run[seed]) - mean_loss(other[seed]) for seed in sorted(run.keys() & other.keys())]
+    if run == other or len(pairs) < 2:
+        return ""
+    mean, low, high = interval(pairs)
+    text = f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]".replace("-", "−")
+    return f"**{text}**" if low > 0 or high < 0 else text
+
+
+def table(names: Sequence[str], against: Sequence[str]) -> str:
+    """A row a run, the lowest mean loss first; runs without a result are named below."""
+    found = {name: results for name in names if (results := read_results(name))}
+    others = {name: read_results(name) for name in against}
+    head = ["run", "seeds", "mean loss", *[f"against `{name}`" for name in against], "unseen", "accuracy"]
+    rows = [[*head, "samples", "CPU s"], ["---"] * (len(head) + 2)]
+    for name in sorted(found, key=lambda name: statistics.mean(map(mean_loss, found[name].values()))):
+        results = list(found[name].values())
+        columns = [f"`{name}`", str(len(results)), with_error([mean_loss(result) for result in results])]
+        columns += [difference(found[name], other) for other in others.values()]
+        columns += [with_error([mean_loss(result, kind) for result in results]) for kind in ("unseen", "accuracy")]
+        proxy = statistics.mean(result["proxy_samples"] for result in results)
+        columns.append(f"{results[0]['samples']:,}" + (f" + {proxy:,.0f}" if proxy else ""))
+        columns.append(f"{statistics.mean(result['cpu_seconds'] for result in results):.0f}")
+        rows.append(columns)
+    missing = [name for name in names if name not in found]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows) + (f"\nNot run: {', '.join(missing)}.\n" if missing else "")
+
+
+def rebuilt(page: str) -> str:
+    """The page with every table made anew."""
+
+    def replace(match: re.Match[str]) -> str:
+        runs, against = (split(match[name]) for name in ("runs", "against"))
+        return f"{match[0].partition('-->')[0]}-->\n\n{table(runs, against)}\n<!-- end -->"
+
+    return MARKER.sub(replace, page)
+
+
+def split(words: str | None) -> list[str]:
+    """Names, comma-separated."""
+    return [word.strip() for word in (words or "").split(",") if word.strip()]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(rebuilt(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
