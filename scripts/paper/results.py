@@ -74,7 +74,8 @@ def table(names: Sequence[str], against: Sequence[str]) -> str:
         columns.append(f"{statistics.mean(result['cpu_seconds'] for result in results):.0f}")
         rows.append(columns)
     missing = [name for name in names if name not in found]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows) + (f"\nNot run: {', '.join(missing)}.\n" if missing else "")
+    note = f"\nNot run: {', '.join(missing)}.\n" if missing else ""
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows) + note
 
 
 def rebuilt(page: str) -> str:
