@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from scripts.compare import source_shares
 from scripts.paper.mini_data import TASKS, UNSEEN
 
 MAX_QUESTIONS = 50  # of each multiple-choice task
@@ -63,20 +64,8 @@ def read_result(values: dict[str, Any]) -> dict[str, Any]:
         "proxy_samples": sum(json.loads(path.read_text().splitlines()[-1])["samples_seen"] for path in runs),
         "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
         "cost": json.loads((output / "dids" / "cost.json").read_text()),
-        "shares": source_shares(output / "dids"),
+        "shares": {name: round(share, 4) for name, share in source_shares(output / "dids").items()},
     }
-
-
-def source_shares(folder: Path) -> dict[str, float]:
-    """The part of the samples drawn, up to the last update, that each source had."""
-    lines = [json.loads(line) for line in (folder / "mixture.jsonl").read_text().splitlines()]
-    domains = json.loads((folder / "domains.json").read_text())["domains"]
-    drawn = lines[-1]["samples_drawn"] if len(lines) > 1 else lines[0]["probabilities"]
-    total, shares = sum(drawn.values()), dict.fromkeys(sorted({s for d in domains for s in d["sources"]}), 0.0)
-    for domain in domains:
-        for source, count in domain["sources"].items():
-            shares[source] += drawn[domain["name"]] / total * count / domain["size"]
-    return {source: round(share, 4) for source, share in shares.items()}
 
 
 # --- multiple choice ---------------------------------------------------------------------------------------

@@ -1,0 +1,159 @@
+"""The mini preset: what its words become, what a run's scores are, and the intervals of its tables."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from scipy import stats
+
+from llamafactory_dids import mixers
+from llamafactory_dids.config import MixingConfig
+from scripts.paper import mini, mini_data, mini_run, results
+from scripts.quickstart import build_model
+
+RUNS = yaml.safe_load((Path(mini.__file__).parent / "runs.yaml").read_text())
+
+
+def write(path: Path, rows: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+def row(question: str, answer: str, **more) -> dict:
+    return {"instruction": question, "input": "", "output": answer, **more}
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A data folder with two sources, an irrelevant one, and a task."""
+    folder = tmp_path / "given"
+    for name, count in {"poems": 100, "sums": 40, "finance_finqa": 20}.items():
+        write(folder / "train" / f"{name}.parquet", [row(f"{name} {i}", f"answer {i}") for i in range(count)])
+    choices = {"choices": ["one", "two"], "label": 0}
+    write(folder / "eval" / "boolq_val.parquet", [row(f"val {i}", "one") for i in range(5)])
+    write(folder / "eval" / "boolq_test.parquet", [row(f"test {i}", "one", **choices) for i in range(250)])
+    (folder / "dataset_info.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def preset(tmp_path, data):
+    made = mini.Preset(tmp_path / "saves", data)
+    mini_data.prepare_data(data, made.data)
+    return made
+
+
+def test_the_presets_data_is_a_part_of_each_source_and_the_first_of_what_is_scored(data, tmp_path):
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        mini_data.prepare_data(data, folder)
+        counts = {path.stem: pq.read_table(path).num_rows for path in folder.glob("*.parquet")}
+        assert counts == {"poems": 15, "sums": 6, "finance_finqa": 3, "boolq_val": 5, "boolq_test": 200}
+    assert pq.read_table(tmp_path / "one/poems.parquet").equals(pq.read_table(tmp_path / "two/poems.parquet"))
+    assert mini_data.sources_of_preset(tmp_path / "one") == ["poems", "sums"]
+
+
+def test_a_folder_without_data_is_refused(tmp_path):
+    with pytest.raises(SystemExit, match=r"--data: got .*, allowed: a folder with dataset_info.json"):
+        mini_data.prepare_data(tmp_path / "none", tmp_path / "out")
+
+
+def test_the_words_of_a_run_become_keys_in_the_presets_size(preset):
+    preset.runs = {"a": {"mix_strategy": "dids", "updates": 64, "budget": 0.5, "tasks": ["gsm8k"], "mix_in": 0.1}}
+    values = preset.arguments("a", 7)
+    assert values["max_steps"] == 100 and values["dids_update_samples"] == 100 * 32 // 64
+    assert values["dids_tasks"] == "gsm8k_val" and values["seed"] == values["dids_seed"] == 7
+    assert values["dids_mix_in_share"] == 0.1 and values["dids_mix_in"].count("finance") == 3
+    assert len(values["eval_dataset"].split(",")) == 11, "what was not observed is scored all the same"
+    assert "finance" not in values["dataset"]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_each_run_is_of_keys_that_there_are(name, preset):
+    keys = set(MixingConfig.__dataclass_fields__)
+    run = RUNS[name]
+    assert run["mix_strategy"] in mixers.names()
+    assert set(run) - {"mix_strategy", "updates", "budget", "tasks", "mix_in", "of"} <= keys
+    assert set(run.get("tasks", [])) <= set(mini_data.TASKS)
+    assert run.get("of", name) in RUNS
+    assert ("dids_probs" in preset.arguments(name, 1)) == (run["mix_strategy"] == "static")
+
+
+def test_a_result_belongs_to_its_keys_wherever_the_folder_is(tmp_path, data):
+    digests = set()
+    for folder in (tmp_path / "here", tmp_path / "there"):
+        preset = mini.Preset(folder, data)
+        mini_data.prepare_data(data, preset.data)
+        digests.add(mini._digest(preset.arguments("dids", 1), folder))
+    assert len(digests) == 1
+    assert mini._digest(preset.arguments("dids", 2), folder) not in digests
+
+
+def test_a_result_takes_the_place_of_an_older_one_of_its_seed(tmp_path, monkeypatch):
+    monkeypatch.setattr(mini, "RESULTS", tmp_path)
+    for seed, value in ((2, 1.0), (1, 2.0), (2, 3.0)):
+        mini._add({"run": "a", "seed": seed, "value": value})
+    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert [(line["seed"], line["value"]) for line in lines] == [(1, 2.0), (2, 3.0)]
+    assert mini.state(["a", "b"], [1, 3]) == {"a": 1, "b": 0}
+
+
+# --- accuracy ----------------------------------------------------------------------------------------------
+
+
+def test_the_gold_choice_wins_where_the_model_finds_it_likelier(tmp_path, monkeypatch):
+    monkeypatch.setattr(mini_run, "TASKS", ("quiz",))
+    monkeypatch.setattr(mini_run, "UNSEEN", ())
+    words = iter(["Human: is it ?", "\nAssistant: yes no"] * 20)
+    tokenizer = build_model.train_tokenizer(words, 300, 64)
+    model = build_model.build_llama(tokenizer, seed=3)
+    tokenizer.save_pretrained(tmp_path / "model")
+    model.save_pretrained(tmp_path / "model")
+    rows = [row("is it?", "yes", choices=["yes", "no"], label=label) for label in (0, 1)]
+    write(tmp_path / "quiz_test.parquet", [*rows, row("no choices here", "yes")])
+    found = mini_run.accuracies(tmp_path / "model", tmp_path, "default", 32)
+    assert found == {"quiz": 0.5}, "one of two opposite questions, whichever choice the model prefers"
+
+
+# --- tables ------------------------------------------------------------------------------------------------
+
+
+def test_an_interval_is_that_of_a_paired_t_test():
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(5, 1, 6), rng.normal(4.5, 1, 6)
+    expected = stats.ttest_rel(first, second).confidence_interval(0.95)
+    assert results.interval(list(first - second)) == pytest.approx(
+        ((first - second).mean(), expected.low, expected.high)
+    )
+    with pytest.raises(ValueError, match="differences: got 1, allowed: at least 2"):
+        results.interval([1.0])
+
+
+def made_up(values: list[float]) -> dict[int, dict]:
+    rest = {"unseen": {"c": 1.0}, "accuracy": {"d": 0.5}, "samples": 640, "proxy_samples": 0, "cpu_seconds": 9.0}
+    return {seed: {"losses": {"a": value, "b": value + 1}, **rest} for seed, value in enumerate(values)}
+
+
+def test_differences_are_paired_by_seed_and_bold_where_the_interval_excludes_zero():
+    noise = [0.3, -0.2, 0.9, 0.0]
+    worse, better = made_up([1 + x for x in noise]), made_up([0.5 + x + 1e-3 * i for i, x in enumerate(noise)])
+    assert results.difference(better, worse).startswith("**−0.498 [")
+    assert results.difference(better, made_up([1.0, 0.1])) == results.difference(
+        {seed: better[seed] for seed in (0, 1)}, made_up([1.0, 0.1])
+    )
+    assert not results.difference(better, better)
+
+
+def test_a_table_stands_between_its_markers_and_says_what_was_not_run(monkeypatch):
+    known = {"dids": made_up([1.0, 1.1]), "uniform": made_up([2.0, 2.2])}
+    monkeypatch.setattr(results, "read_results", lambda name: known.get(name, {}))
+    page = "before\n<!-- mini: uniform, dids, doge | against: uniform -->\nold\n<!-- end -->\nafter\n"
+    once = results.rebuilt(page)
+    assert results.rebuilt(once) == once and "old" not in once
+    assert once.startswith("before\n<!-- mini: uniform, dids, doge | against: uniform -->") and once.endswith("after\n")
+    assert once.index("| `dids` |") < once.index("| `uniform` |") and "Not run: doge." in once
+    assert f"{1.55:.3f} ± {0.1 / math.sqrt(2) / math.sqrt(2):.3f}" in once
