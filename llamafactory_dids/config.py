@@ -84,8 +84,8 @@ class MixingConfig:
         None, "The mixture at the start; `importance`: the share of the tasks' samples nearest to each domain."
     )
     dids_dga_similarity: Literal["cosine", "dot"] | None = _key(None, "Gradient alignment of `dga`.")
-    dids_mixture: Literal["separate", "joint"] | None = _key(
-        None, "`dids`: a utility for each domain, or probabilities chosen for the mixture as a whole."
+    dids_mixture: Literal["separate", "by_task", "joint"] | None = _key(
+        None, "`dids`: a utility for each domain; a mixture for each task, averaged; or one chosen as a whole."
     )
     dids_doge_similarity: Literal["cosine", "dot"] | None = _key(None, "Gradient alignment of `doge`.")
     dids_doremi_target: Literal["tasks", "domains"] | None = _key(

@@ -12,6 +12,7 @@ Shapes: `D` domains, `T` tasks, `U` measurements so far.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
@@ -72,7 +73,7 @@ PRESET_WARNINGS: dict[str, str] = {
     "that are best aligned with the tasks last. It is for studying the release, not for training.",
 }
 
-MIXTURES = ("separate", "joint")
+MIXTURES = ("separate", "by_task", "joint")
 _NOT_JOINT = ("impact_normalize", "update", "eta", "temperature", "divide_by_p")  # of a utility a domain
 TASK_WEIGHTS = ("alike", "mixed", "raw", "printed", "authors")
 INITS = ("uniform", "proportional", "importance")
@@ -81,9 +82,11 @@ _AUTHORS_MIN_POINTS = 5
 
 
 class DidsState(NamedTuple):
-    """The probabilities and, for the log, the last update's terms: zeros before it and where not measured."""
+    """The probabilities, of each task where it has its own, and, for the log, the last update's terms: zeros before it
+    and where not measured."""
 
     probabilities_D: Array
+    probabilities_TD: Array
     utility_D: Array
     task_potential_T: Array
     task_weight_T: Array
@@ -204,7 +207,8 @@ class Dids:
 
     def init(self) -> DidsState:
         zeros_T = np.zeros(self.num_tasks)
-        return DidsState(self.initial_D.copy(), np.zeros(self.num_domains), zeros_T, zeros_T.copy())
+        initial_TD = np.tile(self.initial_D, (self.num_tasks, 1))
+        return DidsState(self.initial_D.copy(), initial_TD, np.zeros(self.num_domains), zeros_T, zeros_T.copy())
 
     def update(self, state: DidsState, signals: Signals) -> tuple[Array, DidsState]:
         """One update. Without a usable task p stays as it is; a usable task of weight zero is still
@@ -212,15 +216,25 @@ class Dids:
         impact_DT, usable_T = read_impact(signals, self.num_domains, self.num_tasks)
         weight_T, potential_T, usable_T = self._weigh_tasks(signals, usable_T)
         utility_D = (impact_DT * weight_T).sum(axis=1)
-        p_D = state.probabilities_D
-        if self.options["mixture"] == "joint":
+        p_D, p_TD = state.probabilities_D, state.probabilities_TD
+        if self.options["mixture"] == "by_task":
+            p_TD = np.stack([self._step(*task) for task in zip(p_TD, impact_DT.T, usable_T, strict=True)])
+            p_D = _mean_of_tasks(p_TD, weight_T) if weight_T.any() else p_D
+        elif self.options["mixture"] == "joint":
             assert signals.domain_cosines_TDD is not None, "as `needs` asks"
-            p_hat_D = joint_mixture(impact_DT, signals.domain_cosines_TDD, weight_T)
+            p_D = self._blend(p_D, joint_mixture(impact_DT, signals.domain_cosines_TDD, weight_T))
         else:
-            p_hat_D = self._rule(utility_D, p_D) if usable_T.any() else None
-        if p_hat_D is not None:
-            p_D = simplex.mix_floor(simplex.blend(p_D, p_hat_D, self.options["ema_beta"]), self.options["floor"])
-        return p_D, DidsState(p_D, utility_D, potential_T, weight_T)
+            p_D = self._step(p_D, utility_D, bool(usable_T.any()))
+        return p_D, DidsState(p_D, p_TD, utility_D, potential_T, weight_T)
+
+    def _step(self, p_D: Array, utility_D: Array, usable: bool) -> Array:
+        return self._blend(p_D, self._rule(utility_D, p_D)) if usable else p_D
+
+    def _blend(self, p_D: Array, p_hat_D: Array | None) -> Array:
+        """The moving average, above the floor; p as it is where there is no p_hat."""
+        if p_hat_D is None:
+            return p_D
+        return simplex.mix_floor(simplex.blend(p_D, p_hat_D, self.options["ema_beta"]), self.options["floor"])
 
     def _rule(self, utility_D: Array, p_D: Array) -> Array:
         if self.options["divide_by_p"]:
@@ -255,6 +269,12 @@ def _weights(kind: str, progress_T: Array, loss_T: Array, usable_T: Bools) -> Ar
     if not rate_T.any():
         return _alike(usable_T)
     return 0.5 * _alike(usable_T) + 0.5 * simplex.normalize(rate_T)
+
+
+def _mean_of_tasks(p_TD: Array, weight_T: Array) -> Array:
+    """Of the tasks' own mixtures, by their weights; summed alike whatever the order of the domains."""
+    weight_T = simplex.normalize(weight_T)
+    return np.array([math.fsum(weight_T * p_T) for p_T in p_TD.T])
 
 
 def _alike(usable_T: Bools) -> Array:
