@@ -1,7 +1,9 @@
 """Domain Impact-aware Data Sampling (equations 13 and 16, Algorithm 1; method.md, sections 3 to 5).
 
-    U_i = sum_j I_ij w_j      p_hat = update(U, p)      p ← beta p + (1 - beta) p_hat      p ← (1 - f) p + f /
-    D
+    U_i = sum_j I_ij w_j      p_hat = update(U, p)      p ← beta p + (1 - beta) p_hat      p ← (1 - f) p + f / D
+
+With `mixture: by_task` each task has a p of its own, from its own impacts, and their mean by w is drawn from: what
+helps many tasks cannot crowd out what helps one.
 
 `default` departs from the paper where its formulas contradict each other or lost in experiments; `paper`
 keeps to them where they can work; `literal` and `authors` are as printed and as released, to be measured
@@ -23,9 +25,6 @@ from numpy.typing import ArrayLike
 from ..core import simplex
 from ..core.trajectory import potential
 from .base import (
-    IMPACT_KINDS,
-    IMPACT_NORMALIZATIONS,
-    MARGINAL,
     Array,
     Bools,
     Impact,
@@ -33,50 +32,13 @@ from .base import (
     Signals,
     read_impact,
     read_losses,
-    require_bool,
-    require_choice,
-    require_positive,
-    require_share,
     require_tasks,
     shares_of_sizes,
     shares_of_task_samples,
 )
+from .dids_options import PRESET_WARNINGS, resolve
 from .joint import joint_mixture
 
-_COMMON: dict[str, Any] = {
-    "mixture": "separate",
-    "trajectory": True,
-    "eta": 4.0,
-    "temperature": 1.0,
-    "ema_beta": 0.1,
-    "floor": 0.05,
-    "init": "uniform",
-}
-PRESETS: dict[str, dict[str, Any]] = {
-    "default": _COMMON
-    | {"impact": "preconditioned", "impact_normalize": "cosine", "task_weights": "alike"}
-    | {"update": "exponentiated", "divide_by_p": False},
-    "paper": _COMMON
-    | {"impact": "fisher", "impact_normalize": "sum", "task_weights": "raw"}
-    | {"update": "standardized", "divide_by_p": True},
-    "literal": _COMMON
-    | {"impact": "kl", "impact_normalize": "none", "task_weights": "printed"}
-    | {"update": "softmax", "divide_by_p": True, "floor": 0.0},
-    "authors": _COMMON
-    | {"impact": "fisher", "impact_normalize": "authors", "task_weights": "authors"}
-    | {"update": "linear", "divide_by_p": True, "floor": 0.0, "ema_beta": 0.2},
-}
-PRESET_WARNINGS: dict[str, str] = {
-    "literal": "dids_preset literal multiplies by equation 12 as printed, which is a distance, and so feeds "
-    "the domains that are furthest from the tasks. It is for studying the paper, not for training.",
-    "authors": "dids_preset authors ranks domains as the authors' release does, by max - x, which puts those "
-    "that are best aligned with the tasks last. It is for studying the release, not for training.",
-}
-
-MIXTURES = ("separate", "by_task", "joint")
-_NOT_JOINT = ("impact_normalize", "update", "eta", "temperature", "divide_by_p")  # of a utility a domain
-TASK_WEIGHTS = ("alike", "mixed", "raw", "printed", "authors")
-INITS = ("uniform", "proportional", "importance")
 _LEAST_UTILITY = 1e-7  # what the linear update puts in place of a negative one
 _AUTHORS_MIN_POINTS = 5
 
@@ -90,51 +52,6 @@ class DidsState(NamedTuple):
     utility_D: Array
     task_potential_T: Array
     task_weight_T: Array
-
-
-def resolve(preset: str = "default", **overrides: Any) -> dict[str, Any]:
-    """The final value of every option: the preset's, unless an override other than None is given.
-
-    With `trajectory` False the task weights are `alike`. Raises ValueError, naming the YAML key, for a name
-    or value that is not allowed.
-    """
-    require_choice("dids_preset", preset, PRESETS)
-    allowed = [f"dids_{key}" for key in PRESETS[preset]]
-    if unknown := sorted({f"dids_{key}" for key in overrides} - set(allowed)):
-        raise ValueError(f"{unknown[0]}: unknown option of dids, allowed: {', '.join(allowed)}")
-    values = PRESETS[preset] | {key: value for key, value in overrides.items() if value is not None}
-    require_choice("dids_mixture", values["mixture"], MIXTURES)
-    require_choice("dids_impact", values["impact"], IMPACT_KINDS)
-    require_choice("dids_impact_normalize", values["impact_normalize"], (*IMPACT_NORMALIZATIONS, MARGINAL))
-    require_choice("dids_task_weights", values["task_weights"], TASK_WEIGHTS)
-    require_choice("dids_update", values["update"], UPDATES)
-    require_choice("dids_init", values["init"], INITS)
-    for key in ("trajectory", "divide_by_p"):
-        require_bool(f"dids_{key}", values[key])
-    for key in ("ema_beta", "floor"):
-        require_share(f"dids_{key}", values[key])
-    for key in ("eta", "temperature"):
-        require_positive(f"dids_{key}", values[key])
-    if not values["trajectory"]:
-        values["task_weights"] = "alike"
-    return _joint(values, overrides) if values["mixture"] == "joint" else values
-
-
-def _joint(values: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The options where the mixture is chosen as a whole; what belongs to a utility a domain leaves."""
-    kept = {"impact_normalize": "cosine"}
-    for key in _NOT_JOINT:
-        if overrides.get(key) not in (None, kept.get(key)):
-            allowed = kept.get(key, "none")
-            raise ValueError(f"dids_{key}: got {overrides[key]!r}, allowed with dids_mixture 'joint': {allowed}")
-    if values["impact"] == "kl":
-        raise ValueError("dids_impact: got 'kl', allowed with dids_mixture 'joint': preconditioned, fisher, gradient")
-    if values["task_weights"] in ("printed", "authors"):
-        raise ValueError(
-            f"dids_task_weights: got {values['task_weights']!r}, which may be negative, allowed with dids_mixture "
-            "'joint': alike, mixed, raw"
-        )
-    return {key: value for key, value in values.items() if key not in _NOT_JOINT} | kept
 
 
 def dids(
@@ -239,7 +156,7 @@ class Dids:
     def _rule(self, utility_D: Array, p_D: Array) -> Array:
         if self.options["divide_by_p"]:
             utility_D = utility_D / np.maximum(p_D, 1e-3 / self.num_domains)
-        update: Update = UPDATES[self.options["update"]]
+        update: Update = _RULES[self.options["update"]]
         return update(utility_D, p_D, self.options)
 
     def _weigh_tasks(self, signals: Signals, usable_T: Bools) -> tuple[Array, Array, Bools]:
@@ -304,7 +221,7 @@ def _linear(utility_D: Array, p_D: Array, options: Mapping[str, Any]) -> Array:
 
 
 Update: TypeAlias = Callable[[Array, Array, Mapping[str, Any]], Array]
-UPDATES: dict[str, Update] = {
+_RULES: dict[str, Update] = {  # UPDATES of the options
     "exponentiated": _exponentiated,
     "standardized": _standardized,
     "softmax": _softmax,

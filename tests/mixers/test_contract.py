@@ -14,7 +14,7 @@ from llamafactory_dids import mixers
 from llamafactory_dids.core import fisher
 from llamafactory_dids.mixers import Mixer, Signals, base, create, names
 from llamafactory_dids.mixers.base import MARGINAL, RunRecord
-from llamafactory_dids.mixers.dids import PRESETS, UPDATES
+from llamafactory_dids.mixers.dids_options import PRESETS, UPDATES
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in names()},
@@ -359,7 +359,7 @@ def test_dga_multiplies_by_the_exponential_of_the_summed_alignment(similarity):
         (("importance", 2, 1, {}), "task_samples_D: got None"),
         (("importance", 2, 1, {"task_samples_D": [0, 0]}), r"task_samples_D: got \[0.0, 0.0\], allowed: 2 counts"),
         (("odm", 2, 0, {"alpha": 1.0}), "dids_odm_alpha: got 1.0, allowed: at least 0, below 1"),
-        (("dids", 2, 1, {"mixture": "both"}), "dids_mixture: got 'both', allowed: separate, joint"),
+        (("dids", 2, 1, {"mixture": "both"}), "dids_mixture: got 'both', allowed: separate, by_task, joint"),
         (("dids", 2, 1, {"mixture": "joint", "eta": 2}), "dids_eta: got 2, allowed with dids_mixture 'joint': none"),
         (("dids", 2, 1, {"mixture": "joint", "impact": "kl"}), "dids_impact: got 'kl', allowed with"),
         (("dids", 2, 1, {"mixture": "joint", "preset": "literal"}), "dids_impact: got 'kl', allowed with"),

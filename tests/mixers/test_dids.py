@@ -3,7 +3,7 @@ import pytest
 
 from llamafactory_dids.core.trajectory import potential
 from llamafactory_dids.mixers import Impact, Signals, create
-from llamafactory_dids.mixers.dids import PRESET_WARNINGS, PRESETS, resolve
+from llamafactory_dids.mixers.dids_options import PRESET_WARNINGS, PRESETS, resolve
 from tests.reference import dids as reference
 
 D, T, NUM_UPDATES = 4, 3, 8

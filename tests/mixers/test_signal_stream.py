@@ -15,7 +15,7 @@ import torch
 from llamafactory_dids.core.fisher import diagonal_fisher, domain_cosines, impact
 from llamafactory_dids.mixers import Mixer, Signals, create
 from llamafactory_dids.mixers.base import RunRecord
-from llamafactory_dids.mixers.dids import PRESETS
+from llamafactory_dids.mixers.dids_options import PRESETS
 
 P, T, N, NUM_UPDATES = 400, 3, 40, 25
 GOOD, IRRELEVANT, NOISY = slice(0, 3), slice(3, 6), slice(6, 9)
