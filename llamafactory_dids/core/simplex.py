@@ -51,8 +51,9 @@ def blend(old_D: Array, new_D: Array, beta: float) -> Array:
 
 
 def mix_floor(probabilities_D: Array, floor: float) -> Array:
-    """(1 - floor) * p + floor / D: no domain falls below floor / D."""
-    return (1.0 - floor) * probabilities_D + floor / len(probabilities_D)
+    """(1 - floor) * p + floor / D, along the last axis: no domain falls below floor / D."""
+    mixed_D: Array = (1.0 - floor) * probabilities_D + floor / probabilities_D.shape[-1]
+    return mixed_D
 
 
 def mean_over(samples_U: Array, probabilities_UD: Array) -> Array:

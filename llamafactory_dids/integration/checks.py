@@ -141,7 +141,8 @@ def _idle_keys(settings: Settings) -> list[str]:
 def trial_mixer(settings: Settings, *, sized: bool = True) -> mixers.Mixer:
     """The mixer over two domains, of known size or not: what it needs and allows does not depend on how many there are.
     """
-    given = {"sizes_D": [1, 1] if sized else None, "probabilities_D": [0.5, 0.5], "task_samples_D": [1, 1]}
+    counts_TD = [[1, 1]] * len(settings.tasks)
+    given = {"sizes_D": [1, 1] if sized else None, "probabilities_D": [0.5, 0.5], "task_samples_TD": counts_TD}
     options = {name: value for name, value in given.items() if name in mixers.options(settings.strategy)}
     try:
         return mixers.create(settings.strategy, 2, len(settings.tasks), **options, **mixer_options(settings))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..artifacts.domain_map import DomainMap
 from ..errors import DidsError
-from ..stages.cluster import StoredFeatures, nearest_domain_counts
+from ..stages.cluster import StoredFeatures, nearest_domains
 from .features import feature_source, feature_store
 from .lookup import UNKNOWN, MapLookup
 from .randomness import undisturbed
@@ -31,7 +31,7 @@ def nearest_task_samples(
     domain_map: DomainMap,
     choose: Callable[[Any], Any],
 ) -> NDArray[np.int64]:
-    """Task samples by domain, shape D; `choose` picks those observed of a task."""
+    """Task samples by task and domain, shape T x D; `choose` picks those observed of a task."""
     if not settings.tasks:
         raise DidsError("dids_tasks: got none, allowed: at least one dataset name (or eval_dataset)")
     samples = proxy_samples(settings, source)
@@ -39,9 +39,13 @@ def nearest_task_samples(
     domains_N = np.array(MapLookup(domain_map).domains(samples.sources, samples.keys), dtype=np.int64)
     kept_N = features.written_N & (domains_N != UNKNOWN)  # the others are of a domain that no training row is left of
     observed = source.without_training_set()
-    others = _features(settings, observed, _task_samples(settings, observed, choose))
-    others_MK = others(np.flatnonzero(others.written_N))
-    return nearest_domain_counts(features, kept_N, domains_N, len(domain_map.names), others_MK)
+    task_samples, tasks_M = _task_samples(settings, observed, choose)
+    others = _features(settings, observed, task_samples)
+    usable_M = np.flatnonzero(others.written_N)
+    counts_TD = np.zeros((len(settings.tasks), len(domain_map.names)), dtype=np.int64)
+    found_M = nearest_domains(features, kept_N, domains_N, len(domain_map.names), others(usable_M))
+    np.add.at(counts_TD, (tasks_M[usable_M], found_M), 1)
+    return counts_TD
 
 
 def _features(settings: Settings, source: "DataSource", samples: TokenisedSamples) -> StoredFeatures:
@@ -50,8 +54,11 @@ def _features(settings: Settings, source: "DataSource", samples: TokenisedSample
     return StoredFeatures(store, settings.config.dids_normalize)
 
 
-def _task_samples(settings: Settings, source: "DataSource", choose: Callable[[Any], Any]) -> TokenisedSamples:
-    """The observed samples of all tasks, with their tags, as the proxy tokenises them."""
+def _task_samples(
+    settings: Settings, source: "DataSource", choose: Callable[[Any], Any]
+) -> tuple[TokenisedSamples, NDArray[np.int64]]:
+    """The observed samples of all tasks, with their tags, as the proxy tokenises them; and the task of each (M)."""
     template, module = proxy_tokens(settings, source)
     parts = [source.task(name, choose, template=template, keep_tags=True, **module) for name in settings.tasks]
-    return TokenisedSamples(concatenate_datasets(parts), module["tokenizer"])
+    tasks_M = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    return TokenisedSamples(concatenate_datasets(parts), module["tokenizer"]), tasks_M

@@ -202,7 +202,7 @@ def _mixer(
     if "proxy_runs" in mixers.options(settings.strategy):
         options["proxy_runs"] = history.records
     if trial_mixer(settings).needs.task_samples:
-        options["task_samples_D"] = nearest_task_samples(settings, source, domain_map, _chooser(settings))
+        options["task_samples_TD"] = nearest_task_samples(settings, source, domain_map, _chooser(settings))
     if "probabilities_D" in mixers.options(settings.strategy):
         given = str(settings.config.dids_probs)  # there, as checked
         options["probabilities_D"] = probabilities_by_domain(given, domain_map, source.data_args.dataset)

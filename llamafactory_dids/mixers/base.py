@@ -8,7 +8,7 @@ its YAML key is, without `dids_`. What no YAML file can say is given to a factor
 
 - `sizes_D`: the number of samples of each domain
 - `probabilities_D`: what `dids_probs` says
-- `task_samples_D`: how many of the observed task samples are nearest to each domain's centroid
+- `task_samples_TD`: how many of the observed samples of each task are nearest to each domain's centroid
 - `proxy_runs`: the RunRecord of each proxy run so far. An offline strategy's factory gives the mixer of the next
   run: while its `needs.proxy_run` is set, that run is made and its record appended, and the factory asked again.
 
@@ -75,7 +75,7 @@ class Needs:
 
     `excess_losses`, of `tasks` or of `domains`: max(loss now - loss of the run that kept its losses, 0), averaged
     over tokens. `domain_cosines` come with the impact, in its metric. `task_samples`: the factory wants
-    `task_samples_D`.
+    `task_samples_TD`.
     """
 
     task_losses: bool = False
@@ -232,11 +232,18 @@ def shares_of_sizes(sizes_D: ArrayLike | None, num_domains: int, why: str) -> Ar
     return sizes / math.fsum(sizes)
 
 
-def shares_of_task_samples(task_samples_D: ArrayLike | None, num_domains: int, why: str) -> Array:
-    """The tasks' own histogram over the domains. Raises ValueError, saying `why` it is needed."""
-    if task_samples_D is None:
-        raise ValueError(f"task_samples_D: got None, allowed: the task samples nearest to each domain, for {why}")
-    counts_D = np.array(task_samples_D, dtype=np.float64)
-    if counts_D.shape != (num_domains,) or not (np.isfinite(counts_D) & (counts_D >= 0)).all() or not counts_D.any():
-        raise ValueError(f"task_samples_D: got {counts_D.tolist()}, allowed: {num_domains} counts, not all zero")
-    return counts_D / math.fsum(counts_D)
+def histograms(task_samples_TD: ArrayLike | None, num_tasks: int, num_domains: int, why: str) -> tuple[Array, Array]:
+    """The shares that all tasks' samples, shape D, and each task's, shape T x D, have nearest to each domain.
+
+    A task none of whose samples has features gets what all have. Raises ValueError, saying `why` they are needed.
+    """
+    if task_samples_TD is None:
+        raise ValueError(f"task_samples_TD: got None, allowed: the task samples nearest to each domain, for {why}")
+    counts_TD = np.array(task_samples_TD, dtype=np.float64)
+    usable = counts_TD.shape == (num_tasks, num_domains) and bool((np.isfinite(counts_TD) & (counts_TD >= 0)).all())
+    if not usable or not counts_TD.any():
+        allowed = f"{num_tasks} x {num_domains} counts, not all zero"
+        raise ValueError(f"task_samples_TD: got {counts_TD.tolist()}, allowed: {allowed}")
+    all_D = np.array([math.fsum(counts_T) for counts_T in counts_TD.T])
+    all_D /= math.fsum(all_D)
+    return all_D, np.stack([row_D / math.fsum(row_D) if row_D.any() else all_D for row_D in counts_TD])

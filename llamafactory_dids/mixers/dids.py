@@ -30,11 +30,11 @@ from .base import (
     Impact,
     Needs,
     Signals,
+    histograms,
     read_impact,
     read_losses,
     require_tasks,
     shares_of_sizes,
-    shares_of_task_samples,
 )
 from .dids_options import PRESET_WARNINGS, resolve
 from .joint import joint_mixture
@@ -71,7 +71,7 @@ def dids(
     ema_beta: float | None = None,
     floor: float | None = None,
     init: str | None = None,
-    task_samples_D: ArrayLike | None = None,
+    task_samples_TD: ArrayLike | None = None,
     sizes_D: ArrayLike | None = None,
 ) -> Dids:
     """`mix_strategy: dids`. None means the preset's value; `sizes_D` is needed for `init` proportional only.
@@ -94,13 +94,15 @@ def dids(
         floor=floor,
         init=init,
     )
-    initial_D = np.full(num_domains, 1.0 / num_domains)
-    if options["init"] == "proportional":
-        initial_D = shares_of_sizes(sizes_D, num_domains, "dids_init 'proportional'")
-    elif options["init"] == "importance":
-        initial_D = shares_of_task_samples(task_samples_D, num_domains, "dids_init 'importance'")
-    initial_D = simplex.mix_floor(initial_D, options["floor"])
-    return Dids(num_domains, num_tasks, options, initial_D, PRESET_WARNINGS.get(preset))
+    if options["init"] == "importance":
+        initial_D, initial_TD = histograms(task_samples_TD, num_tasks, num_domains, "dids_init 'importance'")
+    else:
+        initial_D = np.full(num_domains, 1.0 / num_domains)
+        if options["init"] == "proportional":
+            initial_D = shares_of_sizes(sizes_D, num_domains, "dids_init 'proportional'")
+        initial_TD = np.tile(initial_D, (num_tasks, 1))
+    initial_D, initial_TD = (simplex.mix_floor(p, options["floor"]) for p in (initial_D, initial_TD))
+    return Dids(num_domains, num_tasks, options, initial_D, initial_TD, PRESET_WARNINGS.get(preset))
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +111,7 @@ class Dids:
     num_tasks: int
     options: Mapping[str, Any]
     initial_D: Array
+    initial_TD: Array
     warning: str | None = None
 
     @property
@@ -124,8 +127,8 @@ class Dids:
 
     def init(self) -> DidsState:
         zeros_T = np.zeros(self.num_tasks)
-        initial_TD = np.tile(self.initial_D, (self.num_tasks, 1))
-        return DidsState(self.initial_D.copy(), initial_TD, np.zeros(self.num_domains), zeros_T, zeros_T.copy())
+        start = self.initial_D.copy(), self.initial_TD.copy()
+        return DidsState(*start, np.zeros(self.num_domains), zeros_T, zeros_T.copy())
 
     def update(self, state: DidsState, signals: Signals) -> tuple[Array, DidsState]:
         """One update. Without a usable task p stays as it is; a usable task of weight zero is still

@@ -10,7 +10,7 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from ..core.simplex import mix_floor
-from .base import Needs, require_share, require_tasks, shares_of_task_samples
+from .base import Needs, histograms, require_share, require_tasks
 from .static import Fixed
 
 
@@ -18,7 +18,7 @@ def importance(
     num_domains: int,
     num_tasks: int,
     *,
-    task_samples_D: ArrayLike | None = None,
+    task_samples_TD: ArrayLike | None = None,
     floor: float | None = None,
     sizes_D: ArrayLike | None = None,
 ) -> Fixed:
@@ -29,5 +29,6 @@ def importance(
     require_tasks("importance", num_tasks)
     floor = 0.0 if floor is None else floor
     require_share("dids_floor", floor)
-    p_D = mix_floor(shares_of_task_samples(task_samples_D, num_domains, "importance"), floor)
+    shares_D, _ = histograms(task_samples_TD, num_tasks, num_domains, "importance")
+    p_D = mix_floor(shares_D, floor)
     return Fixed(num_domains, num_tasks, p_D, options={"floor": floor}, needs=Needs(task_samples=True))

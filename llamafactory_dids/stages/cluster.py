@@ -210,20 +210,20 @@ def central_samples(read: Read, written_N: NDArray[np.bool_], domains_N: Indices
     return central
 
 
-def nearest_domain_counts(
+def nearest_domains(
     read: Read,
     written_N: NDArray[np.bool_],
     domains_N: Indices,
     num_domains: int,
     others_MK: Features,
 ) -> NDArray[np.int64]:
-    """How many of M other samples are nearest to each domain's mean, shape D.
+    """The domain whose mean is nearest to each of M other samples, shape M.
 
     A domain without any sample that has features is nearest to none.
     """
     means_DK, counts_D = domain_means(read, written_N, domains_N, num_domains)
     present = np.flatnonzero(counts_D)
-    return np.bincount(present[_nearest(_index(means_DK[present]), others_MK)], minlength=num_domains)
+    return present[_nearest(_index(means_DK[present]), others_MK)]
 
 
 def _faiss() -> Any:

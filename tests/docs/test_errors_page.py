@@ -11,7 +11,7 @@ PACKAGE = CHECKOUT / "llamafactory_dids"
 PAGE = CHECKOUT / "docs" / "errors.md"
 # A ValueError of these is turned into a DidsError or shown as it is; elsewhere it is an error of ours, not of the user.
 SHOWN_VALUE_ERRORS = {"mixers"}
-OF_OUR_OWN = ("sizes_D", "task_samples_D", "got … domains")
+OF_OUR_OWN = ("sizes_D", "task_samples_TD", "got … domains")
 
 
 def template(node: ast.expr) -> str:

@@ -23,6 +23,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "dids-proportional": ("dids", {"init": "proportional", "floor": 0.3}),
     "dids-importance": ("dids", {"init": "importance", "impact_normalize": "marginal"}),
     "dids-no-trajectory": ("dids", {"preset": "paper", "trajectory": False}),
+    "dids-by-task": ("dids", {"mixture": "by_task"}),
+    "dids-paper-by-task": ("dids", {"mixture": "by_task", "preset": "paper"}),
     "dids-joint": ("dids", {"mixture": "joint"}),
     "dids-paper-joint": ("dids", {"mixture": "joint", "preset": "paper"}),
     "dga-dot": ("dga", {"similarity": "dot"}),
@@ -54,8 +56,9 @@ def inputs(sizes_D: np.ndarray, num_tasks: int) -> dict[str, Any]:
     """What a factory is given beside its options, each of it a function of the sizes alone."""
     history_UD = np.stack([(sizes_D + shift) / (sizes_D + shift).sum() for shift in (1, 9, 3, 5, 2)])
     falling_UT = 1 + 2 * np.exp(-0.3 * np.arange(5))[:, None] * np.arange(1, num_tasks + 1)
+    counts_TD = np.arange(1, num_tasks + 1)[:, None] * sizes_D  # a function of the sizes, as all of it is
     record = RunRecord(np.arange(5) * 100.0, history_UD, falling_UT)
-    return {"probabilities_D": history_UD[0], "task_samples_D": sizes_D, "proxy_runs": [record, record]}
+    return {"probabilities_D": history_UD[0], "task_samples_TD": counts_TD, "proxy_runs": [record, record]}
 
 
 def floor_of(variant: str) -> float:
@@ -356,8 +359,8 @@ def test_dga_multiplies_by_the_exponential_of_the_summed_alignment(similarity):
         (("velocitune", 2, 1, {}), "sizes_D: got None.*the pilot run of velocitune"),
         (("velocitune", 2, 1, {"eta": 0}), "dids_eta: got 0"),
         (("importance", 2, 0, {}), "dids_tasks: got none"),
-        (("importance", 2, 1, {}), "task_samples_D: got None"),
-        (("importance", 2, 1, {"task_samples_D": [0, 0]}), r"task_samples_D: got \[0.0, 0.0\], allowed: 2 counts"),
+        (("importance", 2, 1, {}), "task_samples_TD: got None"),
+        (("importance", 2, 1, {"task_samples_TD": [[0, 0]]}), r"task_samples_TD: got .*0.0.*, allowed: 1 x 2 c"),
         (("odm", 2, 0, {"alpha": 1.0}), "dids_odm_alpha: got 1.0, allowed: at least 0, below 1"),
         (("dids", 2, 1, {"mixture": "both"}), "dids_mixture: got 'both', allowed: separate, by_task, joint"),
         (("dids", 2, 1, {"mixture": "joint", "eta": 2}), "dids_eta: got 2, allowed with dids_mixture 'joint': none"),

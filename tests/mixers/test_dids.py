@@ -143,9 +143,45 @@ def test_the_start_is_uniform_or_proportional_to_the_sizes_above_the_floor():
 
 
 def test_the_start_is_the_tasks_own_histogram_where_asked_for():
-    mixer = create("dids", 4, 1, init="importance", task_samples_D=[6, 0, 1, 3], floor=0.2)
-    assert mixer.init().probabilities_D == pytest.approx([0.53, 0.05, 0.13, 0.29])
-    assert mixer.needs.task_samples and not create("dids", 4, 1, task_samples_D=[6, 0, 1, 3]).needs.task_samples
+    counts_TD = [[6, 0, 0, 0], [0, 0, 1, 3], [0, 0, 0, 0]]
+    mixer = create("dids", 4, 3, init="importance", task_samples_TD=counts_TD, floor=0.2)
+    start = mixer.init()
+    assert start.probabilities_D == pytest.approx([0.53, 0.05, 0.13, 0.29])
+    expected_TD = [[0.85, 0.05, 0.05, 0.05], [0.05, 0.05, 0.25, 0.65], [0.53, 0.05, 0.13, 0.29]]
+    np.testing.assert_allclose(start.probabilities_TD, expected_TD)
+    assert mixer.needs.task_samples and not create("dids", 4, 3, task_samples_TD=counts_TD).needs.task_samples
+
+
+@pytest.mark.parametrize("task_weights", ["alike", "mixed"])
+def test_by_task_each_task_has_a_mixture_of_its_own_and_their_mean_is_drawn_from(stream, task_weights):
+    mixer = create("dids", D, T, mixture="by_task", task_weights=task_weights, update="exponentiated", eta=4.0)
+    state, own = mixer.init(), [[1 / D] * D for _ in range(T)]
+    for signals in stream:
+        p_D, state = mixer.update(state, signals)
+        own, expected = reference.by_task(own, signals.impact_DT.tolist(), state.task_weight_T.tolist())
+        np.testing.assert_allclose(p_D, expected, rtol=1e-9)
+        np.testing.assert_allclose(state.probabilities_TD, own, rtol=1e-9)
+
+
+def test_by_task_what_helps_many_tasks_does_not_crowd_out_what_helps_one():
+    impact_DT = np.array([[0.5, 0.5, 0.5, 0.0], [0.0, 0.0, 0.0, 0.5], [-0.1, 0.0, 0.1, 0.0]])
+    ends = {}
+    for mixture in ("separate", "by_task"):
+        mixer = create("dids", 3, 4, mixture=mixture)
+        state = mixer.init()
+        for _ in range(20):
+            _, state = mixer.update(state, Signals(impact_DT=impact_DT))
+        ends[mixture] = state.probabilities_D
+    assert ends["separate"][1] < 0.05 and ends["by_task"][1] == pytest.approx(0.25, abs=0.03)
+
+
+def test_by_task_a_task_that_is_not_usable_keeps_its_mixture_and_does_not_count():
+    mixer = create("dids", 2, 2, mixture="by_task")
+    first_D, state = mixer.update(mixer.init(), Signals(impact_DT=np.array([[0.5, -0.5], [-0.5, 0.5]])))
+    assert first_D == pytest.approx([0.5, 0.5])
+    second_D, after = mixer.update(state, Signals(impact_DT=np.array([[0.5, np.nan], [-0.5, 0.1]])))
+    np.testing.assert_array_equal(after.probabilities_TD[1], state.probabilities_TD[1])
+    np.testing.assert_allclose(second_D, after.probabilities_TD[0])
 
 
 def test_presets_are_those_of_the_method_page():
@@ -181,7 +217,8 @@ def test_final_values_resolve_to_themselves():
         ({"task_weights": 3}, "dids_task_weights: got 3, allowed: alike, mixed"),
         ({"init": "random"}, "dids_init: got 'random', allowed: uniform, proportional"),
         ({"init": "proportional"}, "sizes_D: got None.*dids_init 'proportional'"),
-        ({"init": "importance"}, "task_samples_D: got None.*dids_init 'importance'"),
+        ({"init": "importance"}, "task_samples_TD: got None.*dids_init 'importance'"),
+        ({"mixture": "by_task", "preset": "literal"}, "dids_task_weights: got 'printed', which may be negative"),
         ({"trajectory": "no"}, "dids_trajectory: got 'no', allowed: true, false"),
         ({"divide_by_p": 1}, "dids_divide_by_p: got 1"),
         ({"ema_beta": 1.0}, "dids_ema_beta: got 1.0, allowed: at least 0, below 1"),

@@ -12,7 +12,7 @@ from llamafactory_dids.mixers import Impact, Mixer, Signals, create
 from llamafactory_dids.mixers.base import RunRecord
 from llamafactory_dids.mixers.joint import joint_mixture
 from llamafactory_dids.mixers.velocitune import predicted_loss
-from llamafactory_dids.stages.cluster import nearest_domain_counts
+from llamafactory_dids.stages.cluster import nearest_domains
 from tests.reference import gradient_methods as gradients
 from tests.reference import loss_methods as losses
 
@@ -90,9 +90,10 @@ def test_importance_is_the_histogram_of_the_nearest_centroids(rng):
     centroids = [features_NK[domains_N == domain].mean(axis=0).tolist() for domain in range(D)]
     expected = gradients.importance(task_samples_NK.tolist(), centroids)
     read, written_N = features_NK.__getitem__, np.ones(60, dtype=bool)
-    counts_D = nearest_domain_counts(read, written_N, domains_N, D, task_samples_NK)
-    assert create("importance", D, T, task_samples_D=counts_D).init().probabilities_D == pytest.approx(expected)
-    floored_D = create("importance", D, T, task_samples_D=counts_D, floor=0.1).init().probabilities_D
+    nearest_N = nearest_domains(read, written_N, domains_N, D, task_samples_NK)
+    counts_TD = np.stack([np.bincount(nearest_N[np.arange(60) % T == task], minlength=D) for task in range(T)])
+    assert create("importance", D, T, task_samples_TD=counts_TD).init().probabilities_D == pytest.approx(expected)
+    floored_D = create("importance", D, T, task_samples_TD=counts_TD, floor=0.1).init().probabilities_D
     assert floored_D == pytest.approx([0.9 * p + 0.1 / D for p in expected])
 
 

@@ -95,10 +95,10 @@ class Run:
         )
 
     def nearest(self) -> np.ndarray:
-        """How many task samples are nearest to each domain's gradient, both at unit length."""
+        """How many samples of each task are nearest to each domain's gradient, both at unit length."""
         domains_DP = unit(self.stream.measure()[0].numpy())
-        samples_NP = np.concatenate([task_P + 0.7 * self.stream.noise(N) for task_P in self.stream.tasks_TP])
-        return np.bincount((samples_NP @ domains_DP.T).argmax(axis=1), minlength=9)
+        samples_TNP = [task_P + 0.7 * self.stream.noise(N) for task_P in self.stream.tasks_TP]
+        return np.stack([np.bincount((x_NP @ domains_DP.T).argmax(axis=1), minlength=9) for x_NP in samples_TNP])
 
 
 def mean_mixture(strategy: str, seed: int) -> np.ndarray:
@@ -108,7 +108,7 @@ def mean_mixture(strategy: str, seed: int) -> np.ndarray:
     if name in ("doge", "doremi", "velocitune"):
         options["proxy_runs"] = runs
     if name == "importance":
-        options["task_samples_D"] = Run(seed).nearest()
+        options["task_samples_TD"] = Run(seed).nearest()
     while (mixer := create(name, 9, T, sizes_D=np.ones(9), **options)).needs.proxy_run:
         runs.append(Run(seed + 100 + len(runs)).train(mixer))
     return Run(seed).train(mixer).mean_D()

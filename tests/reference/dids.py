@@ -48,6 +48,15 @@ def default(p: list, impact: list, losses: list, l_c: list, l_p: list) -> list[f
     return finish(p, exponentiate(p, u), beta=0.1, floor=0.05)
 
 
+def by_task(p_of_tasks: list, impact: list, weights: list) -> tuple[list[list[float]], list[float]]:
+    """Each task's own mixture by `default`'s rule, and their mean by the weights."""
+    moved = [
+        finish(p, exponentiate(p, [row[j] for row in impact]), beta=0.1, floor=0.05) for j, p in enumerate(p_of_tasks)
+    ]
+    mean = [sum(w * p[i] for w, p in zip(weights, moved, strict=True)) / sum(weights) for i in range(len(impact))]
+    return moved, mean
+
+
 def paper(p: list, impact: list, losses: list, l_c: list, l_p: list) -> list[float]:
     weights = [max(0.0, c + q) for c, q in zip(l_c, l_p, strict=True)]
     u = over_p(utilities(impact, weights), p)

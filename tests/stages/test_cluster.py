@@ -12,7 +12,7 @@ from llamafactory_dids.stages.cluster import (
     cluster_domains,
     domain_shares,
     kmeans_labels,
-    nearest_domain_counts,
+    nearest_domains,
 )
 from tests.reference.cluster import best_partition
 
@@ -243,12 +243,12 @@ def test_other_samples_count_for_the_domain_whose_mean_is_nearest():
     domains_N, written_N = rng.integers(0, 4, 40), rng.random(40) < 0.8
     domains_N[domains_N == 2] = 3  # a domain without samples
     others_MK = rng.normal(size=(25, 6)).astype(np.float32)
-    expected = [0] * 5
+    expected = []
     for other in others_MK:
         distance = {
             domain: np.linalg.norm(features_NK[written_N & (domains_N == domain)].mean(axis=0) - other)
             for domain in (0, 1, 3)
         }
-        expected[min(distance, key=distance.get)] += 1
-    found = nearest_domain_counts(features_NK.__getitem__, written_N, domains_N, 5, others_MK)
+        expected.append(min(distance, key=distance.get))
+    found = nearest_domains(features_NK.__getitem__, written_N, domains_N, 5, others_MK)
     assert found.tolist() == expected

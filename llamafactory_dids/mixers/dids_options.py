@@ -1,0 +1,104 @@
+"""The options of `dids`: the presets (method.md, section 5), and which values and combinations are allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .base import (
+    IMPACT_KINDS,
+    IMPACT_NORMALIZATIONS,
+    MARGINAL,
+    require_bool,
+    require_choice,
+    require_positive,
+    require_share,
+)
+
+_COMMON: dict[str, Any] = {
+    "mixture": "separate",
+    "trajectory": True,
+    "eta": 4.0,
+    "temperature": 1.0,
+    "ema_beta": 0.1,
+    "floor": 0.05,
+    "init": "uniform",
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": _COMMON
+    | {"impact": "preconditioned", "impact_normalize": "cosine", "task_weights": "alike"}
+    | {"update": "exponentiated", "divide_by_p": False},
+    "paper": _COMMON
+    | {"impact": "fisher", "impact_normalize": "sum", "task_weights": "raw"}
+    | {"update": "standardized", "divide_by_p": True},
+    "literal": _COMMON
+    | {"impact": "kl", "impact_normalize": "none", "task_weights": "printed"}
+    | {"update": "softmax", "divide_by_p": True, "floor": 0.0},
+    "authors": _COMMON
+    | {"impact": "fisher", "impact_normalize": "authors", "task_weights": "authors"}
+    | {"update": "linear", "divide_by_p": True, "floor": 0.0, "ema_beta": 0.2},
+}
+PRESET_WARNINGS: dict[str, str] = {
+    "literal": "dids_preset literal multiplies by equation 12 as printed, which is a distance, and so feeds "
+    "the domains that are furthest from the tasks. It is for studying the paper, not for training.",
+    "authors": "dids_preset authors ranks domains as the authors' release does, by max - x, which puts those "
+    "that are best aligned with the tasks last. It is for studying the release, not for training.",
+}
+
+MIXTURES = ("separate", "by_task", "joint")
+_NOT_JOINT = ("impact_normalize", "update", "eta", "temperature", "divide_by_p")  # of a utility a domain
+UPDATES = ("exponentiated", "standardized", "softmax", "linear")
+TASK_WEIGHTS = ("alike", "mixed", "raw", "printed", "authors")
+INITS = ("uniform", "proportional", "importance")
+
+
+def resolve(preset: str = "default", **overrides: Any) -> dict[str, Any]:
+    """The final value of every option: the preset's, unless an override other than None is given.
+
+    With `trajectory` False the task weights are `alike`. Raises ValueError, naming the YAML key, for a name
+    or value that is not allowed.
+    """
+    require_choice("dids_preset", preset, PRESETS)
+    allowed = [f"dids_{key}" for key in PRESETS[preset]]
+    if unknown := sorted({f"dids_{key}" for key in overrides} - set(allowed)):
+        raise ValueError(f"{unknown[0]}: unknown option of dids, allowed: {', '.join(allowed)}")
+    values = PRESETS[preset] | {key: value for key, value in overrides.items() if value is not None}
+    require_choice("dids_mixture", values["mixture"], MIXTURES)
+    require_choice("dids_impact", values["impact"], IMPACT_KINDS)
+    require_choice("dids_impact_normalize", values["impact_normalize"], (*IMPACT_NORMALIZATIONS, MARGINAL))
+    require_choice("dids_task_weights", values["task_weights"], TASK_WEIGHTS)
+    require_choice("dids_update", values["update"], UPDATES)
+    require_choice("dids_init", values["init"], INITS)
+    for key in ("trajectory", "divide_by_p"):
+        require_bool(f"dids_{key}", values[key])
+    for key in ("ema_beta", "floor"):
+        require_share(f"dids_{key}", values[key])
+    for key in ("eta", "temperature"):
+        require_positive(f"dids_{key}", values[key])
+    if not values["trajectory"]:
+        values["task_weights"] = "alike"
+    if values["mixture"] == "joint":
+        values = _joint(values, overrides)
+    if values["mixture"] != "separate":
+        _require_no_negative_weights(values)
+    return values
+
+
+def _require_no_negative_weights(values: Mapping[str, Any]) -> None:
+    if values["task_weights"] in ("printed", "authors"):
+        raise ValueError(
+            f"dids_task_weights: got {values['task_weights']!r}, which may be negative, allowed with dids_mixture "
+            f"{values['mixture']!r}: alike, mixed, raw"
+        )
+
+
+def _joint(values: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The options where the mixture is chosen as a whole; what belongs to a utility a domain leaves."""
+    kept = {"impact_normalize": "cosine"}
+    for key in _NOT_JOINT:
+        if overrides.get(key) not in (None, kept.get(key)):
+            allowed = kept.get(key, "none")
+            raise ValueError(f"dids_{key}: got {overrides[key]!r}, allowed with dids_mixture 'joint': {allowed}")
+    if values["impact"] == "kl":
+        raise ValueError("dids_impact: got 'kl', allowed with dids_mixture 'joint': preconditioned, fisher, gradient")
+    return {key: value for key, value in values.items() if key not in _NOT_JOINT} | kept
