@@ -152,7 +152,9 @@ def trial_mixer(settings: Settings, *, sized: bool = True) -> mixers.Mixer:
 
 def mixer_options(settings: Settings) -> dict[str, Any]:
     """The strategy's options that the YAML file sets."""
-    options = {}
+    options: dict[str, Any] = {}
+    if "clustered" in mixers.options(settings.strategy):
+        options["clustered"] = settings.config.dids_domains == "cluster"
     for name in mixers.options(settings.strategy):
         key = option_key(settings.strategy, name)
         if key is not None and (value := getattr(settings.config, key)) is not None:

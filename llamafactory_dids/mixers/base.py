@@ -9,6 +9,7 @@ its YAML key is, without `dids_`. What no YAML file can say is given to a factor
 - `sizes_D`: the number of samples of each domain
 - `probabilities_D`: what `dids_probs` says
 - `task_samples_TD`: how many of the observed samples of each task are nearest to each domain's centroid
+- `clustered`: whether the run makes its domains itself, so that features of the samples are there
 - `proxy_runs`: the RunRecord of each proxy run so far. An offline strategy's factory gives the mixer of the next
   run: while its `needs.proxy_run` is set, that run is made and its record appended, and the factory asked again.
 

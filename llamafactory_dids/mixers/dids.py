@@ -71,16 +71,19 @@ def dids(
     ema_beta: float | None = None,
     floor: float | None = None,
     init: str | None = None,
+    clustered: bool = False,
     task_samples_TD: ArrayLike | None = None,
     sizes_D: ArrayLike | None = None,
 ) -> Dids:
-    """`mix_strategy: dids`. None means the preset's value; `sizes_D` is needed for `init` proportional only.
+    """`mix_strategy: dids`. None means the preset's value; `sizes_D` is needed for `init` proportional only, and
+    `task_samples_TD` for `init` importance.
 
     Raises ValueError, naming the YAML key, for a value that is not allowed.
     """
     require_tasks("dids", num_tasks)
     options = resolve(
         preset,
+        clustered=clustered,
         mixture=mixture,
         impact=impact,
         impact_normalize=impact_normalize,

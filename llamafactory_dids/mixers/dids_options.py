@@ -15,6 +15,7 @@ from .base import (
     require_share,
 )
 
+WHERE_CLUSTERED = "importance where the run makes its domains, else uniform"
 _COMMON: dict[str, Any] = {
     "mixture": "separate",
     "trajectory": True,
@@ -27,7 +28,8 @@ _COMMON: dict[str, Any] = {
 PRESETS: dict[str, dict[str, Any]] = {
     "default": _COMMON
     | {"impact": "preconditioned", "impact_normalize": "cosine", "task_weights": "alike"}
-    | {"update": "exponentiated", "divide_by_p": False},
+    | {"update": "exponentiated", "divide_by_p": False}
+    | {"mixture": "by_task", "eta": 1.0, "init": WHERE_CLUSTERED},
     "paper": _COMMON
     | {"impact": "fisher", "impact_normalize": "sum", "task_weights": "raw"}
     | {"update": "standardized", "divide_by_p": True},
@@ -52,9 +54,10 @@ TASK_WEIGHTS = ("alike", "mixed", "raw", "printed", "authors")
 INITS = ("uniform", "proportional", "importance")
 
 
-def resolve(preset: str = "default", **overrides: Any) -> dict[str, Any]:
+def resolve(preset: str = "default", *, clustered: bool = False, **overrides: Any) -> dict[str, Any]:
     """The final value of every option: the preset's, unless an override other than None is given.
 
+    `clustered` says that the run makes its domains, so that the features that `init` importance compares are there.
     With `trajectory` False the task weights are `alike`. Raises ValueError, naming the YAML key, for a name
     or value that is not allowed.
     """
@@ -63,6 +66,8 @@ def resolve(preset: str = "default", **overrides: Any) -> dict[str, Any]:
     if unknown := sorted({f"dids_{key}" for key in overrides} - set(allowed)):
         raise ValueError(f"{unknown[0]}: unknown option of dids, allowed: {', '.join(allowed)}")
     values = PRESETS[preset] | {key: value for key, value in overrides.items() if value is not None}
+    if values["init"] == WHERE_CLUSTERED:
+        values["init"] = "importance" if clustered else "uniform"
     require_choice("dids_mixture", values["mixture"], MIXTURES)
     require_choice("dids_impact", values["impact"], IMPACT_KINDS)
     require_choice("dids_impact_normalize", values["impact_normalize"], (*IMPACT_NORMALIZATIONS, MARGINAL))

@@ -25,7 +25,7 @@ def finish(p: list[float], p_hat: list[float], beta: float, floor: float) -> lis
     return [(1 - floor) * q + floor / len(p) for q in averaged]
 
 
-def exponentiate(p: list[float], u: list[float], eta: float = 4.0) -> list[float]:
+def exponentiate(p: list[float], u: list[float], eta: float) -> list[float]:
     unnormalised = [q * math.exp(eta * v) for q, v in zip(p, u, strict=True)]
     return [x / sum(unnormalised) for x in unnormalised]
 
@@ -43,16 +43,12 @@ def mixed_weights(losses: list[float], l_c: list[float], l_p: list[float]) -> li
     return [0.5 / len(rates) + 0.5 * r / sum(rates) for r in rates]
 
 
-def default(p: list, impact: list, losses: list, l_c: list, l_p: list) -> list[float]:
-    u = utilities(impact, [1 / len(losses)] * len(losses))
-    return finish(p, exponentiate(p, u), beta=0.1, floor=0.05)
-
-
 def by_task(p_of_tasks: list, impact: list, weights: list) -> tuple[list[list[float]], list[float]]:
-    """Each task's own mixture by `default`'s rule, and their mean by the weights."""
-    moved = [
-        finish(p, exponentiate(p, [row[j] for row in impact]), beta=0.1, floor=0.05) for j, p in enumerate(p_of_tasks)
-    ]
+    """`default`: each task's own mixture, and their mean by the weights."""
+    moved = []
+    for j, p in enumerate(p_of_tasks):
+        p_hat = exponentiate(p, [row[j] for row in impact], eta=1.0)
+        moved.append(finish(p, p_hat, beta=0.1, floor=0.05))
     mean = [sum(w * p[i] for w, p in zip(weights, moved, strict=True)) / sum(weights) for i in range(len(impact))]
     return moved, mean
 
