@@ -13,7 +13,7 @@ from scipy import stats
 
 from llamafactory_dids import mixers
 from llamafactory_dids.config import MixingConfig
-from scripts.paper import mini, mini_data, mini_run, results
+from scripts.paper import mini, mini_data, mini_run, mini_tables
 from scripts.quickstart import build_model
 
 RUNS = yaml.safe_load((Path(mini.__file__).parent / "runs.yaml").read_text())
@@ -126,11 +126,11 @@ def test_an_interval_is_that_of_a_paired_t_test():
     rng = np.random.default_rng(0)
     first, second = rng.normal(5, 1, 6), rng.normal(4.5, 1, 6)
     expected = stats.ttest_rel(first, second).confidence_interval(0.95)
-    assert results.interval(list(first - second)) == pytest.approx(
+    assert mini_tables.interval(list(first - second)) == pytest.approx(
         ((first - second).mean(), expected.low, expected.high)
     )
     with pytest.raises(ValueError, match="differences: got 1, allowed: at least 2"):
-        results.interval([1.0])
+        mini_tables.interval([1.0])
 
 
 def made_up(values: list[float]) -> dict[int, dict]:
@@ -141,19 +141,26 @@ def made_up(values: list[float]) -> dict[int, dict]:
 def test_differences_are_paired_by_seed_and_bold_where_the_interval_excludes_zero():
     noise = [0.3, -0.2, 0.9, 0.0]
     worse, better = made_up([1 + x for x in noise]), made_up([0.5 + x + 1e-3 * i for i, x in enumerate(noise)])
-    assert results.difference(better, worse).startswith("**−0.498 [")
-    assert results.difference(better, made_up([1.0, 0.1])) == results.difference(
+    assert mini_tables.difference(better, worse).startswith("**−0.498 [")
+    assert mini_tables.difference(better, made_up([1.0, 0.1])) == mini_tables.difference(
         {seed: better[seed] for seed in (0, 1)}, made_up([1.0, 0.1])
     )
-    assert not results.difference(better, better)
+    assert not mini_tables.difference(better, better)
 
 
 def test_a_table_stands_between_its_markers_and_says_what_was_not_run(monkeypatch):
     known = {"dids": made_up([1.0, 1.1]), "uniform": made_up([2.0, 2.2])}
-    monkeypatch.setattr(results, "read_results", lambda name: known.get(name, {}))
+    monkeypatch.setattr(mini_tables, "read_results", lambda name: known.get(name, {}))
     page = "before\n<!-- mini: uniform, dids, doge | against: uniform -->\nold\n<!-- end -->\nafter\n"
-    once = results.rebuilt(page)
-    assert results.rebuilt(once) == once and "old" not in once
+    once = mini_tables.rebuilt(page)
+    assert mini_tables.rebuilt(once) == once and "old" not in once
     assert once.startswith("before\n<!-- mini: uniform, dids, doge | against: uniform -->") and once.endswith("after\n")
     assert once.index("| `dids` |") < once.index("| `uniform` |") and "Not run: doge." in once
     assert f"{1.55:.3f} ± {0.1 / math.sqrt(2) / math.sqrt(2):.3f}" in once
+
+
+def test_the_table_of_tasks_has_each_tasks_mean_over_seeds(monkeypatch):
+    monkeypatch.setattr(mini_tables, "read_results", lambda name: made_up([1.0, 1.5]) if name == "dids" else {})
+    page = "<!-- mini tasks: dids, doge -->\n<!-- end -->\n"
+    lines = mini_tables.rebuilt(page).splitlines()
+    assert "| run | a | b | c (unseen) |" in lines and "| `dids` | 1.25 | 2.25 | 1.00 |" in lines

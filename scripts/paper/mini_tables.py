@@ -1,8 +1,9 @@
 """The tables of docs/results.md, from the committed results of the mini preset.
 
-    python scripts/paper/results.py            # rebuilds every table between its markers
+    python scripts/paper/mini_tables.py            # rebuilds every table between its markers
 
-A marker says what its table has: `<!-- mini: RUN, RUN | against: RUN, RUN -->`. Means are over
+A marker says what its table has: `<!-- mini: RUN, RUN | against: RUN, RUN -->`, or, for the loss on each task,
+`<!-- mini tasks: RUN, RUN -->`. Means are over
 seeds, ± standard error; differences are paired by seed, with their 95% interval by Student's t.
 """
 
@@ -22,7 +23,9 @@ sys.path.insert(0, str(ROOT))
 from scripts.paper.mini import read_results  # noqa: E402
 
 PAGE = ROOT / "docs" / "results.md"
-MARKER = re.compile(r"<!-- mini: (?P<runs>[^|>]*?)(\| against: (?P<against>[^|>]*?))?-->\n.*?<!-- end -->", re.DOTALL)
+MARKER = re.compile(
+    r"<!-- mini(?P<tasks> tasks)?: (?P<runs>[^|>]*?)(\| against: (?P<against>[^|>]*?))?-->\n.*?<!-- end -->", re.DOTALL
+)
 
 Results = dict[int, dict[str, Any]]  # by seed
 
@@ -78,12 +81,26 @@ def table(names: Sequence[str], against: Sequence[str]) -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in rows) + note
 
 
+def tasks_table(names: Sequence[str]) -> str:
+    """A row a run, in the order given: the mean loss on each task, and on each that no run observed."""
+    found = {name: results for name in names if (results := read_results(name))}
+    one = next(iter(next(iter(found.values())).values()))
+    kinds = [(kind, task) for kind in ("losses", "unseen") for task in one[kind]]
+    rows = [["run", *[f"{task} (unseen)" if kind == "unseen" else task for kind, task in kinds]]]
+    rows.append(["---"] * len(rows[0]))
+    for name, results in found.items():
+        means = [statistics.mean(result[kind][task] for result in results.values()) for kind, task in kinds]
+        rows.append([f"`{name}`", *[f"{mean:.2f}" for mean in means]])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
 def rebuilt(page: str) -> str:
     """The page with every table made anew."""
 
     def replace(match: re.Match[str]) -> str:
         runs, against = (split(match[name]) for name in ("runs", "against"))
-        return f"{match[0].partition('-->')[0]}-->\n\n{table(runs, against)}\n<!-- end -->"
+        made = tasks_table(runs) if match["tasks"] else table(runs, against)
+        return f"{match[0].partition('-->')[0]}-->\n\n{made}\n<!-- end -->"
 
     return MARKER.sub(replace, page)
 
