@@ -56,7 +56,19 @@ def test_log_starts_before_training_and_then_has_a_line_a_window(run):
     assert [line["samples_seen"] for line in ran.lines] == list(range(0, samples + 1, window))
     assert [line["step"] for line in ran.lines] == [24 * n // (samples // window) for n in range(len(ran.lines))]
     assert all(set(line) == KEYS for line in ran.lines)
-    assert ran.lines[0]["impact"] == {} and len(set(ran.lines[0]["probabilities"].values())) == 1
+    assert ran.lines[0]["impact"] == {}
+
+
+def test_the_default_starts_from_the_histogram_of_the_tasks_samples_above_the_floor(run):
+    start, floor = run[0].probabilities[0], 0.05
+    counts = [24 * (p - floor / len(start)) / (1 - floor) for p in start.values()]  # two tasks of 12 observed samples
+    assert counts == pytest.approx([round(count) for count in counts], abs=1e-6)
+    assert len(set(start.values())) > 1
+
+
+def test_domains_that_are_given_are_started_evenly(world, tmp_path):
+    ran = train(arguments(world, tmp_path, dids_domains="source", dids_num_domains=None, max_steps=2))
+    assert set(ran.probabilities[0].values()) == {1 / 3}
 
 
 def test_probabilities_stay_on_the_simplex_above_the_floor_and_move(run):
