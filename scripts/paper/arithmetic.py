@@ -1,8 +1,8 @@
 """Which of the paper's printed figures do not follow from each other, as footnotes that are recomputed each time.
 
-A printed value stands for anything within half a unit of its last digit. A mean of rounded values is off by half a unit at
-most, its own rounding by another half, so a printed average disagrees where it differs from the recomputed one by more
-than one unit: 0.1 for one decimal.
+A printed value stands for anything within half a unit of its last digit. A mean of rounded values is off by half a
+unit at most, its own rounding by another half, so a printed average disagrees where it differs from the recomputed
+one by more than one unit: 0.1 for one decimal.
 """
 
 import math
@@ -96,7 +96,9 @@ def _overheads(definition: Definition) -> list[str]:
             found.append(f"{row.label}: printed {printed}% overhead; its total gives {_overhead(total, base):.1f}%.")
         parts = row.more.get("parts")
         if parts and abs(base + sum(parts) - total) > 2 * _half_unit(total):
-            found.append(f"{row.label}: printed {total:.4g}; base training and its parts sum to {base + sum(parts):.4g}.")
+            found.append(
+                f"{row.label}: printed {total:.4g}; base training and its parts sum to {base + sum(parts):.4g}."
+            )
     return found
 
 

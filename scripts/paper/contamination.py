@@ -1,12 +1,12 @@
 """Which training rows share a run of 13 words with a scored question.
 
-Words are letters and digits, in lower case. Each run of 13 has a 64-bit number: a polynomial of its words' numbers, made of
-a row's array of words by 13 shifted multiplications, and looked up among the questions' sorted runs. One pass over the
-training rows, which are not kept; memory is 8 bytes a run of the questions. Two runs of different words have one number
-with a probability of 2^-64.
+Words are letters and digits, in lower case. Each run of 13 has a 64-bit number: a polynomial of its words' numbers,
+made of a row's array of words by 13 shifted multiplications, and looked up among the questions' sorted runs. One pass
+over the training rows, which are not kept; memory is 8 bytes a run of the questions. Two runs of different words have
+one number with a probability of 2^-64.
 
-Not seen: a question shorter than 13 words, and text without spaces between its words. A run that many questions share is
-wording of the task, such as how its answer is to be given, and no sign of a leak: it does not count.
+Not seen: a question shorter than 13 words, and text without spaces between its words. A run that many questions share
+is wording of the task, such as how its answer is to be given, and no sign of a leak: it does not count.
 """
 
 import hashlib

@@ -2,9 +2,9 @@
 
     python scripts/paper/cost.py        # Tables 3 and 12: what the paper prints, and what this model gives
 
-A forward pass costs 2 operations a parameter and token, and attention 2 L W S more, for L layers of width W over S earlier
-positions, causal. A backward pass is two forward ones; through the last tenth of the blocks alone, a tenth of that. So with
-N parameters and T tokens
+A forward pass costs 2 operations a parameter and token, and attention 2 L W S more, for L layers of width W over S
+earlier positions, causal. A backward pass is two forward ones; through the last tenth of the blocks alone, a tenth of
+that. So with N parameters and T tokens
 
     training            3 T f          f = 2 N + 2 L W S
     gradient clusters   T f (1 + 2 s)  by the proxy, s the share of the blocks that are tracked
@@ -12,7 +12,8 @@ N parameters and T tokens
     an update           O f (1 + 2 s)  O tokens of the observed samples of all tasks
     proxy runs          3 T f          each, by the proxy
 
-Not counted, since they are smaller by orders: projection, k-means (`kmeans` gives it), running sums, the fit of the losses.
+Not counted, since they are smaller by orders: projection, k-means (`kmeans` gives it), running sums, the fit of the
+losses.
 """
 
 import sys
@@ -83,8 +84,12 @@ PAPER = Sizes(
 )
 
 
-def stages(sizes: Sizes, strategy: str) -> dict[str, float]:
-    """Operations of each stage of a run of `strategy` (dids, dids_gc, dga, doremi, doge, velocitune, or a fixed one)."""
+def stages(sizes: Sizes, strategy: str, *, shared_clusters: bool = False) -> dict[str, float]:
+    """Operations of each stage of a run of `strategy`: dids, dids_gc, dga, doremi, doge, velocitune, or a fixed one.
+
+    `shared_clusters` counts gradient clusters for all, as here, and as Appendix B.3 says of the baselines; Tables 3
+    and 12 count semantic ones for DGA, and none for the others.
+    """
     model, length = sizes.model, sizes.length
     found = {"base": model.training(sizes.train_tokens, length)}
     update = model.gradients(sizes.observed_tokens, sizes.observed_length, sizes.share)
@@ -92,6 +97,8 @@ def stages(sizes: Sizes, strategy: str) -> dict[str, float]:
     small_update = sizes.small.gradients(sizes.observed_tokens, sizes.observed_length, sizes.share)
     if strategy in ("dids", "dids_gc", "dga"):
         found |= {"cluster": clusters(sizes, semantic=strategy != "dids"), "impact": sizes.updates * update}
+    if shared_clusters:
+        found["cluster"] = clusters(sizes)
     if strategy == "dids":
         found["trajectory"] = trajectory(sizes)
     if strategy == "doge":
@@ -150,7 +157,9 @@ def measured(cost: Mapping[str, float]) -> dict[str, float]:
     training = cost.get("training_seconds", cost.get("seconds", 0.0) - measuring)
     found = {"base": training, "impact": measuring}
     return found | {
-        stage: cost[key] for stage, key in (("cluster", "clustering_seconds"), ("proxy_runs", "proxy_seconds")) if key in cost
+        stage: cost[key]
+        for stage, key in (("cluster", "clustering_seconds"), ("proxy_runs", "proxy_seconds"))
+        if key in cost
     }
 
 

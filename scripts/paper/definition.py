@@ -1,8 +1,8 @@
-"""The definitions of tables and figures: small YAML files that say which run stands in which row, and the paper's values.
+"""The definitions of tables and figures: YAML files that say which run stands in which row, and the paper's values.
 
-A file has `title`, `columns`, `rows`; `kind` is scores (the default), figure, cost, weights or data. A row has a `label`,
-a `section`, the `run` whose results it shows (`{column}` in it is a run a column), the `base` model and data where they
-are not the table's, and `paper`: the values as printed, the average last where the table has one.
+A file has `title`, `columns`, `rows`; `kind` is scores (the default), figure, cost, weights or data. A row has a
+`label`, a `section`, the `run` whose results it shows (`{column}` in it is a run a column), the `base` model and data
+where they are not the table's, and `paper`: the values as printed, the average last where the table has one.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,20 @@ KINDS = ("scores", "figure", "cost", "weights", "data")
 BASES = ("llama_tulu", "mistral_tulu", "llama_openhermes", "mistral_openhermes")
 PRESETS = ("mini", "paper")
 AVERAGE = "average"
-_KEYS = {"title", "kind", "columns", "average", "base", "reference", "notes", "not_mini", "runs", "axis", "rows"}
+_KEYS = {
+    "title",
+    "kind",
+    "columns",
+    "average",
+    "base",
+    "reference",
+    "notes",
+    "not_mini",
+    "runs",
+    "axis",
+    "rows",
+    "mini_sizes",
+}
 
 
 @dataclass(frozen=True)
@@ -56,6 +69,7 @@ class Definition:
     axis: str
     rows: tuple[Row, ...]
     runs: tuple[str, ...] = ()  # beside those of the rows
+    mini_sizes: Mapping[str, float] = field(default_factory=dict)  # of a table of costs
 
     @property
     def heading(self) -> str:
@@ -68,16 +82,16 @@ class Definition:
         """The columns with values, the average among them."""
         return (*self.columns, AVERAGE) if self.average else self.columns
 
-    def tasks_of(self, row: Row) -> tuple[str, ...]:
-        """The tasks whose values a row shows: those of the columns, or all nine behind an average alone."""
-        return TASKS if self.columns == (AVERAGE,) else self.columns
+    def tasks_of(self) -> tuple[str, ...]:
+        """The tasks whose values a row shows: those of the columns, or all nine where these are no tasks."""
+        return self.columns if self.kind == "scores" else TASKS
 
     def wanted(self) -> list[tuple[str, str]]:
         """Each (run, base) that the table shows, once, in its order."""
         found = {
             (run, row.base): None
             for row in self.rows
-            for column in self.tasks_of(row)
+            for column in self.tasks_of()
             if (run := row.run_of(column)) is not None
         }
         return [*found, *((run, self.base) for run in self.runs if (run, self.base) not in found)]
@@ -107,6 +121,7 @@ def load(path: Path) -> Definition:
         axis=values.get("axis", ""),
         rows=rows,
         runs=tuple(values.get("runs", ())),
+        mini_sizes=values.get("mini_sizes", {}),
         **texts,
     )
 

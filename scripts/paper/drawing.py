@@ -19,7 +19,9 @@ def draw(table: Table) -> bytes:
     sections = list(dict.fromkeys(row.section for row in table.definition.rows))
     _panel(left, table, sections, [_printed(row) for row in table.definition.rows], "the paper", "average score")
     label = "mean loss" if table.preset == "mini" else "average score"
-    _panel(right, table, sections, [_ours(table, row) for row in table.definition.rows], f"{table.preset} preset", label)
+    _panel(
+        right, table, sections, [_ours(table, row) for row in table.definition.rows], f"{table.preset} preset", label
+    )
     handles, labels = [], []
     for axes in (left, right):
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -38,7 +40,9 @@ def _ours(table: Table, row: Row) -> Sequence[float]:
     return list(table.values(row, AVERAGE).values())
 
 
-def _panel(axes: Any, table: Table, sections: Sequence[str], values: Sequence[Sequence[float]], title: str, y: str) -> None:
+def _panel(
+    axes: Any, table: Table, sections: Sequence[str], values: Sequence[Sequence[float]], title: str, y: str
+) -> None:
     """A line a section; points without an x are level lines, since they do not depend on it."""
     for index, section in enumerate(sections):
         rows = zip(table.definition.rows, values, strict=True)

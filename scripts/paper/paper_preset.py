@@ -2,10 +2,10 @@
 
     python scripts/paper/reproduce.py --table 1 --preset paper --dry-run
 
-A run is up to four commands: domains, the proxy run of an offline strategy, the training, the scores. DeepSpeed refuses
-proxy runs, so `doge`, `doremi` and `velocitune` train the proxy as their main model, without it, and the 8B model takes
-over that run's mean mixture by `static`. For `velocitune` this is a departure: the paper's pilot is of full size, and its
-mixture moves with the 8B model's own losses.
+A run is up to four commands: domains, the proxy run of an offline strategy, the training, the scores. DeepSpeed
+refuses proxy runs, so `doge`, `doremi` and `velocitune` train the proxy as their main model, without it, and the 8B
+model takes over that run's mean mixture by `static`. For `velocitune` this is a departure: the paper's pilot is of
+full size, and its mixture moves with the 8B model's own losses.
 """
 
 import hashlib
@@ -63,7 +63,9 @@ class Preset:
         self.bases: dict[str, dict[str, Any]] = yaml.safe_load(BASES.read_text(encoding="utf-8"))
         sources = [row for row in definition.load_all()["table_04"].rows if "dataset" in row.more]
         self.parts: dict[str, str] = {row.more["dataset"]: row.more["part"] for row in sources}
-        self.sizes = {row.more["dataset"]: int(row.paper[0] or 0) if row.paper else row.more["samples"] for row in sources}
+        self.sizes = {
+            row.more["dataset"]: int(row.paper[0] or 0) if row.paper else row.more["samples"] for row in sources
+        }
 
     def base(self, name: str) -> dict[str, Any]:
         """The keys that all runs of a model and data share."""
@@ -100,7 +102,11 @@ class Preset:
                 overrides["dids_probs"] = str(self.output(other, base, seed) / "dids" / "mixture.jsonl")
         if "dids_probs" in overrides and overrides.get("dids_domains") == "source":
             values["dataset"] = ",".join(self.sizes)  # in the order of the probabilities
-        own = {"seed": seed, "output_dir": str(self.output(run, base, seed)), "overwrite_output_dir": False}  # so it resumes
+        own = {
+            "seed": seed,
+            "output_dir": str(self.output(run, base, seed)),
+            "overwrite_output_dir": False,
+        }  # so it resumes
         return {**values, **overrides, **own}
 
     def output(self, run: str, base: str, seed: int) -> Path:
@@ -117,7 +123,9 @@ class Preset:
         if config.get("mix_strategy") in OFFLINE:
             proxy, config = self._handed_over(config)
             steps += [self._cluster(proxy), self._train("proxy run", proxy)]
-            departures.append("the proxy is trained by itself, without DeepSpeed; the model takes over its mean mixture")
+            departures.append(
+                "the proxy is trained by itself, without DeepSpeed; the model takes over its mean mixture"
+            )
         elif config.get("mix_strategy") is not None and config.get("dids_domains", "cluster") == "cluster":
             steps.append(self._cluster(config))
         steps += [self._train("train", config), self._score(config["output_dir"], run, base, seed, tasks)]
@@ -131,7 +139,10 @@ class Preset:
         proxy["output_dir"] = str(output.parent / "proxy" / output.name)
         dropped = ("dids_proxy_share", "dids_doge_similarity", "dids_doremi_target", "dids_eta", "dids_floor")
         model = {key: value for key, value in config.items() if key not in dropped} | {"mix_strategy": "static"}
-        model |= {"dids_probs": f"{proxy['output_dir']}/dids/mixture.jsonl", "dids_domains": f"{proxy['output_dir']}/dids"}
+        model |= {
+            "dids_probs": f"{proxy['output_dir']}/dids/mixture.jsonl",
+            "dids_domains": f"{proxy['output_dir']}/dids",
+        }
         return proxy, model
 
     def _cluster(self, config: Mapping[str, Any]) -> Step:
@@ -151,7 +162,16 @@ class Preset:
 
     def _score(self, model: str, run: str, base: str, seed: int, tasks: Sequence[str]) -> Step:
         data, result = self.base(base)["dataset_dir"], RESULTS / base / f"{run}.jsonl"
-        words = ["python", "scripts/paper/score.py", "--model", model, "--tasks", ",".join(tasks), "--observed", str(data)]
+        words = [
+            "python",
+            "scripts/paper/score.py",
+            "--model",
+            model,
+            "--tasks",
+            ",".join(tasks),
+            "--observed",
+            str(data),
+        ]
         words += ["--run", run, "--seed", str(seed), "--output", _shown(result)]
         if any(task in CODE for task in tasks):
             words.append("--allow-code")

@@ -4,10 +4,11 @@
     python scripts/paper/prepare_data.py teknium/OpenHermes-2.5 --output data/openhermes
     python scripts/paper/prepare_data.py my/*.parquet --output data/mine --task-files my/tasks     # no network
 
-In the output folder: the sources (as scripts/split_sources.py makes them), TASK_val with 200 observed samples, TASK_test with
-what is scored, all in dataset_info.json; `sources.json` with the names of the sources; `scored.json` with the documents
-that scripts/paper/score.py leaves of tasks that have one part only; `contamination.json`, written last: which training rows
-share 13 words in a row with a scored question. They are left out, unless --keep-overlapping.
+In the output folder: the sources (as scripts/split_sources.py makes them), TASK_val with 200 observed samples,
+TASK_test with what is scored, all in dataset_info.json; `sources.json` with the names of the sources; `scored.json`
+with the documents that scripts/paper/score.py leaves of tasks that have one part only; `contamination.json`, written
+last: which training rows share 13 words in a row with a scored question. They are left out, unless --keep-
+overlapping.
 """
 
 import argparse
@@ -51,7 +52,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--tasks", default=",".join(SOURCES), help="comma-separated")
     found.add_argument("--task-files", type=Path, help="a folder with TASK/PART files instead of the hub")
     found.add_argument("--observed", type=int, default=OBSERVED, help="samples of each task")
-    found.add_argument("--responses", type=Path, help="a .jsonl of prompt and response for ifeval, which has no answers")
+    found.add_argument(
+        "--responses", type=Path, help="a .jsonl of prompt and response for ifeval, which has no answers"
+    )
     found.add_argument("--finance", nargs="*", default=[], help="irrelevant data: a hub name, or files (section 5.5.2)")
     found.add_argument("--keep-overlapping", action="store_true", help="only report what shares words with a question")
     return found
@@ -74,7 +77,8 @@ def prepare(given: argparse.Namespace) -> Iterator[str]:
         write_rows(given.output, f"{task}_test", [sample.columns() for sample in parts.scored])
         questions[task] = [sample.question for sample in parts.scored]
         scored |= parts.numbers
-        yield f"{task}: {len(parts.observed)} observed, {len(parts.scored)} scored, {parts.dropped} too near to a scored one"
+        counts = f"{len(parts.observed)} observed, {len(parts.scored)} scored"
+        yield f"{task}: {counts}, {parts.dropped} too near to a scored one"
     (given.output / "scored.json").write_text(json.dumps(scored) + "\n", encoding="utf-8")
     yield from _sources(given, Questions(questions))
 
@@ -91,7 +95,9 @@ def _sources(given: argparse.Namespace, questions: Questions) -> Iterator[str]:
         write_rows(given.output, FINANCE, finance)
     (given.output / "sources.json").write_text(json.dumps(list(counts)) + "\n", encoding="utf-8")
     found = report.as_dict() | {"removed": not given.keep_overlapping, "questions_too_short": questions.short}
-    (given.output / "contamination.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (given.output / "contamination.json").write_text(
+        json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     for name, number in report.rows.items():
         yield f"{name}: {number} rows, {report.overlapping[name]} share 13 words with a scored question"
     yield f"\ndataset_dir: {given.output}\ndataset: {','.join(counts)}"
@@ -103,15 +109,18 @@ def _sources(given: argparse.Namespace, questions: Questions) -> Iterator[str]:
 class Parts:
     """A task's observed and scored samples; `numbers` of the scored ones by the harness's names, where it matters."""
 
-    def __init__(self, observed: Sequence[Sample], scored: Sequence[Sample], numbers: dict[str, list[int]], dropped: int):
+    def __init__(
+        self, observed: Sequence[Sample], scored: Sequence[Sample], numbers: dict[str, list[int]], dropped: int
+    ):
         self.observed, self.scored, self.numbers, self.dropped = observed, scored, numbers, dropped
 
 
 def split(task: str, local: Path | None, count: int, answers: Mapping[str, str] | None = None) -> Parts:
     """`count` samples to observe, those with the smallest hashes.
 
-    None of them is a scored one or shares 13 words with one; of a task of one part, whose samples are alike in wording, what
-    is not observed is scored, and prompts are in one of both alone. `answers`, by prompt, are for samples that have none.
+    None of them is a scored one or shares 13 words with one; of a task of one part, whose samples are alike in wording,
+    what is not observed is scored, and a prompt is in one of both alone. `answers`, by prompt, are for samples that
+    have none.
     """
     source = SOURCES[task]
     known = [(config, n, _answered(one, answers)) for config, n, one in task_sources.read(task, source.observed, local)]

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +12,17 @@ from .results import NOT_SCORED, Table, error_of, interval
 
 SHORT = {"minerva_math": "MathQA", "gsm8k": "GSM8K", "mmlu": "MMLU", "bbh": "BBH", "piqa": "PIQA", "mbpp": "MBPP"}
 SHORT |= {"boolq": "BoolQ", "ifeval": "IFEval", "pubmedqa": "PubMedQA", "truthfulqa": "TruthfulQA", "wmt16": "WMT16"}
-SHORT |= {"arc_challenge": "ARC-C", "humaneval": "HumanEval", "mt_bench": "MT-Bench", "tldr": "TLDR", AVERAGE: "Average"}
+SHORT |= {
+    "arc_challenge": "ARC-C",
+    "humaneval": "HumanEval",
+    "mt_bench": "MT-Bench",
+    "tldr": "TLDR",
+    AVERAGE: "Average",
+}
 DASH = "–"
 MINI_SAYS = (
-    "Mini preset: mean loss on each task's scored part, lower is better. Scores of models this small are not comparable "
-    "with the paper's, so they stand beside, and not against, each other: compare the order and the differences."
+    "Mini preset: mean loss on each task's scored part, lower is better. Scores of models this small are not "
+    "comparable with the paper's, so they stand beside, and not against, each other: compare the order and the differences."
 )
 PAPER_SAYS = "Paper preset: scores of lm-evaluation-harness in percent, higher is better, as in the paper."
 
@@ -70,7 +76,7 @@ def _command(table: Table) -> str:
 
 def _not_scored(definition: Definition) -> list[str]:
     names = [SHORT[column] for column in definition.columns if column in NOT_SCORED]
-    return [f"{', '.join(names)}: not scored, for want of a judge model."] if names else []
+    return [f"{', '.join(names)}: not scored, since lm-evaluation-harness has no judge model for it."] if names else []
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
@@ -103,17 +109,20 @@ def _lines(table: Table, row: Row, columns: Sequence[str]) -> list[list[str]]:
     if row.paper:
         places = _decimals(table.definition)
         found.append([row.label, "paper", *(DASH if value is None else f"{value:.{places}f}" for value in row.paper)])
-    digits = 4 if table.preset == "mini" else 1
+    digits = 3 if table.preset == "mini" else 1
     ours = [list(table.values(row, column).values()) for column in columns]
     if any(ours):
         cells = [interval(values, digits) for values in ours]
         found.append(["" if found else row.label, f"here, {_seeds(ours)}", *cells])
         less = [list(table.difference(row, column).values()) for column in columns]
         if any(less):
-            name = table.reference(row.base)
-            label = "" if name is None else f"less {name.label}"
-            found.append(["", label, *(interval(values, digits) for values in less)])
+            found.append(["", f"less {_name(table.reference(row.base))}", *(interval(v, digits) for v in less)])
     return found or [[row.label, "", *[DASH] * len(columns)]]
+
+
+def _name(row: Row | None) -> str:
+    """A row by its label, or its section, where the label says no more than that it is a level line."""
+    return "" if row is None else row.section if row.label == "any" else row.label
 
 
 def _decimals(definition: Definition) -> int:
@@ -142,45 +151,58 @@ def _plain(table: Table, row: Row, columns: Sequence[str]) -> list[list[str]]:
 
 # --- costs ---------------------------------------------------------------------------------------------------
 
+COSTS = ("paper, PFLOP", "model, PFLOP", "paper, share", "model, share", "model at our sizes, share", "measured, share")
+
 
 def _costs(table: Table) -> tuple[str, list[list[str]]]:
-    """The paper's figures, the analytic model at the paper's sizes, and what was measured as a share of the training."""
-    shown = [["", "", "paper, PFLOP", "model, PFLOP", "paper, share", "model, share", "measured, share"]]
+    """The paper's figures and the analytic model's, and of our own sizes the model's shares and the measured ones."""
+    shown = [["", "", *COSTS]]
     for row in table.definition.rows:
         names = [row.more["strategy"]] if "strategy" in row.more else list(table.definition.runs)
-        for place, strategy in enumerate(names):
-            shown.append(_cost_line(table, row, strategy, place))
-    return markdown(shown), [["row", "strategy", *shown[0][2:]], *shown[1:]]
+        shown += [_cost_line(table, row, strategy, place) for place, strategy in enumerate(names)]
+    return markdown(shown), [["row", "strategy", *COSTS], *shown[1:]]
 
 
 def _cost_line(table: Table, row: Row, strategy: str, place: int) -> list[str]:
-    base = table.definition.rows[0].paper[place]
-    printed = row.paper[place]
-    found = cost.stages(cost.PAPER, "dids_gc" if strategy == "dids_gc" else strategy)
     stage = str(row.more.get("stage", "total"))
+    printed, base = row.paper[place], table.definition.rows[0].paper[place]
+    found = cost.stages(cost.PAPER, strategy)
     value = cost.total(found) if stage == "total" else found.get(stage)
-    assert base is not None
-    shares = [
-        DASH if printed is None or stage == "base" else _percent(printed / base - (stage == "total")),
-        DASH if value is None or stage == "base" else _percent(value / found["base"] - (stage == "total")),
-        _measured(table, strategy, stage),
-    ]
     amounts = [DASH if printed is None else f"{printed:.3g}", DASH if value is None else f"{value / cost.PETA:.3g}"]
-    return [row.label, strategy, *amounts, *shares]
+    if stage == "base" or (stage == "total" and strategy == "proportional"):
+        return [row.label, strategy, *amounts, *[DASH] * 4]
+    assert base is not None
+    share = DASH if printed is None else _percent(printed / base - (stage == "total"))
+    models = [_share(cost.shares(found), stage), DASH]
+    if sizes := _own_sizes(table):
+        models[1] = _share(cost.shares(cost.stages(sizes, strategy, shared_clusters=True)), stage)
+    return [row.label, strategy, *amounts, share, *models, _measured(table, strategy, stage)]
+
+
+def _own_sizes(table: Table) -> cost.Sizes | None:
+    """Those of the mini preset; the paper preset's are the paper's."""
+    given = table.definition.mini_sizes
+    return cost.mini_sizes(**given) if given and table.preset == "mini" else None  # type: ignore[arg-type]
+
+
+def _share(shares: Mapping[str, float], stage: str) -> str:
+    """Of a stage; the total is that of all stages but the training."""
+    if stage == "total":
+        return _percent(sum(shares.values()))
+    return _percent(shares[stage]) if stage in shares else DASH
 
 
 def _measured(table: Table, strategy: str, stage: str) -> str:
-    """Seconds of a stage against those of the training, over the seeds; the total is that of all stages but training."""
+    """Seconds of a stage against those of the training, over the seeds."""
     lines = table.lines.get((strategy, table.definition.base), {}).values()
-    shares = [cost.shares(cost.measured(line["cost"])) for line in lines if line.get("cost")]
-    if stage == "base" or not shares:
-        return DASH
-    values = [100 * (sum(of_run.values()) if stage == "total" else of_run.get(stage, 0.0)) for of_run in shares]
-    return f"{interval(values, 1)}%"
+    runs = [cost.shares(cost.measured(line["cost"])) for line in lines if line.get("cost")]
+    parts = [sum(of_run.values()) if stage == "total" else of_run.get(stage) for of_run in runs]
+    values = [100 * part for part in parts if part is not None]
+    return f"{interval(values, 1)}%" if values else DASH
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2g}%".replace("-", "−")
+    return (f"{100 * share:.1f}%" if share >= 0.001 else f"{100 * share:.1g}%").replace("-", "−")
 
 
 # --- weights --------------------------------------------------------------------------------------------------

@@ -3,11 +3,11 @@
     python scripts/paper/reproduce.py --list
     python scripts/paper/reproduce.py --table 1 --preset mini --seeds 5 --jobs 2
     python scripts/paper/reproduce.py --figure 2a --preset mini --render          # from the results that are there
-    python scripts/paper/reproduce.py --table 2/8 --preset paper --dry-run        # every command, checked; what is missing
+    python scripts/paper/reproduce.py --table 2/8 --preset paper --dry-run       # every command, checked
 
-`mini` is a small Llama from scratch on a CPU (scripts/paper/mini.py), `paper` Llama-3.1-8B and Mistral-7B on 8 GPUs. May be
-broken off at any time: a run that has ended is not made again. Writes docs/results/tables/PRESET/table_01.md and .csv, of a
-figure a picture too.
+`mini` is a small Llama from scratch on a CPU (scripts/paper/mini.py), `paper` Llama-3.1-8B and Mistral-7B on 8 GPUs.
+May be broken off at any time: a run that has ended is not made again. Writes docs/results/tables/PRESET/table_01.md
+and .csv, of a figure a picture too.
 """
 
 import argparse
@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT))
 from llamafactory_dids.errors import DidsError  # noqa: E402
 from scripts.paper import definition, drawing, rendering, runs, weights  # noqa: E402
 from scripts.paper.definition import PRESETS, Definition  # noqa: E402
+from scripts.paper.paper_preset import FOLDER as PAPER_RUNS  # noqa: E402
 from scripts.paper.results import FOLDER, Table  # noqa: E402
 
 TABLES = FOLDER / "tables"
@@ -108,14 +109,17 @@ def execute(definitions: Sequence[Definition], preset: str, seeds: Sequence[int]
         from scripts.paper import mini
 
         mini.execute(_mini_names(definitions, seeds), seeds, jobs)
-        keep_weights(definitions)
+        keep_weights(definitions, preset)
         return
     from scripts.paper import paper_run, validate
 
     recipes = recipes_of(definitions, seeds)
     if gone := validate.missing(recipes):
-        raise DidsError(f"--preset: got 'paper', for which this machine lacks {'; '.join(gone)}; allowed: mini, or --dry-run")
+        raise DidsError(
+            f"--preset: got 'paper', for which this machine lacks {'; '.join(gone)}; allowed: mini, or --dry-run"
+        )
     paper_run.execute(recipes)
+    keep_weights(definitions, preset)
 
 
 def _mini_names(definitions: Sequence[Definition], seeds: Sequence[int]) -> list[str]:
@@ -130,22 +134,20 @@ def recipes_of(definitions: Sequence[Definition], seeds: Sequence[int]) -> list[
     for one in definitions:
         table = table_of(one, "paper", seeds)
         for run, base in table.wanted:
-            tasks = table.needed(run, base) or list(definition.TASKS)
+            tasks = table.needed(run, base)
             for seed in table.left(run, base):
                 wanted.setdefault((run, base, seed), {}).update(dict.fromkeys(tasks))
     preset = Preset(runs.load())
     return [preset.recipe(run, base, seed, list(tasks)) for (run, base, seed), tasks in wanted.items()]
 
 
-def keep_weights(definitions: Sequence[Definition]) -> None:
+def keep_weights(definitions: Sequence[Definition], preset: str) -> None:
     """Of the tables of weights: those of the first seed's runs, where they are."""
     for one in definitions:
         for run in one.runs if one.kind == "weights" else ():
-            folder = MINI_RUNS / "1" / run
+            folder = (MINI_RUNS / "1" / run) if preset == "mini" else (ROOT / PAPER_RUNS / one.base / run / "1")
             if (folder / "dids" / "mixture.jsonl").exists():
-                line = table_of(one, "mini", [1]).lines[run, one.base].get(1)
-                if line is not None:
-                    weights.keep(folder, line["samples"], "mini", run)
+                weights.keep(folder, preset, run)
 
 
 def dry_run(definitions: Sequence[Definition], preset: str, seeds: Sequence[int]) -> int:

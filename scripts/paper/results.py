@@ -51,7 +51,12 @@ class Table:
     """A definition's values in one preset. `runs` are the names that the preset knows; None is all of them."""
 
     def __init__(
-        self, definition: Definition, preset: str, seeds: Sequence[int], runs: Sequence[str] | None, folder: Path = FOLDER
+        self,
+        definition: Definition,
+        preset: str,
+        seeds: Sequence[int],
+        runs: Sequence[str] | None,
+        folder: Path = FOLDER,
     ) -> None:
         self.definition = definition
         self.preset = preset
@@ -71,9 +76,8 @@ class Table:
     def needed(self, run: str, base: str) -> list[str]:
         """The tasks that the table wants of a run."""
         rows = [row for row in self.definition.rows if row.base == base]
-        found = {
-            task: None for row in rows for task in self.definition.tasks_of(row) if row.run_of(task) == run
-        }
+        tasks = self.definition.tasks_of()
+        found = {task: None for row in rows for task in tasks if row.run_of(task) == run} or dict.fromkeys(tasks)
         return [task for task in found if self.scores(task)]
 
     def done(self) -> int:
@@ -89,7 +93,7 @@ class Table:
     def values(self, row: Row, column: str) -> Values:
         """A row's value of a column, by seed: those seeds that have it."""
         if column == AVERAGE:
-            parts = [self.values(row, task) for task in self.definition.tasks_of(row) if self.scores(task)]
+            parts = [self.values(row, task) for task in self.definition.tasks_of() if self.scores(task)]
             shared = set.intersection(*map(set, parts)) if parts else set()
             return {seed: statistics.fmean(part[seed] for part in parts) for seed in sorted(shared)}
         run = row.run_of(column)

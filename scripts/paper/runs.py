@@ -1,13 +1,14 @@
 """The named runs: those of runs.yaml, and those whose names say what they are, such as `dga_only_gsm8k`.
 
-runs.yaml has a run's overrides, which both presets share, and words that each preset reads at its own size: `updates`,
-`budget`, `tasks`, `mix_in`, `of`. A name that is not in the file is a known run with an ending:
+runs.yaml has a run's overrides, which both presets share, and words that each preset reads at its own size:
+`updates`, `budget`, `tasks`, `mix_in`, `of`. A name that is not in the file is a known run with an ending:
 
     X_only_TASK       X with one observed task        X_updates_N     X with N updates
     X_mix_in_N        N percent irrelevant data       X_domains_N     N domains
     X_proxy_NAME      another proxy                   X_budget_N      N percent of the samples
 
-The paper preset has some of its own besides: `base` (not trained), `full` (all data, once), `mix_general_N`, `mix_special_N`.
+The paper preset has some of its own besides: `base` (not trained), `full` (all data, once), `mix_general_N`,
+`mix_special_N`.
 """
 
 import re

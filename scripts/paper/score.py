@@ -4,10 +4,10 @@
         --output docs/results/paper/llama_tulu/dids.jsonl
     python scripts/paper/score.py --model MODEL --local ../shared/data/eval --tasks boolq,gsm8k --backend hf
 
-Needs `pip install llamafactory-dids[paper]`, and vLLM for its backend. Without --local the harness's own tasks are scored,
-from the hub or its cache; with it, the `TASK_test` parts of a folder, by task configurations that are written for it
-(score_local.py), and without any network. --observed names the folder where prepare_data.py left `scored.json`: of a task
-without a split of its own for them, the documents that were observed are not scored.
+Needs `pip install llamafactory-dids[paper]`, and vLLM for its backend. Without --local the harness's own tasks are
+scored, from the hub or its cache; with it, the `TASK_test` parts of a folder, by task configurations that are written
+for it (score_local.py), and without any network. --observed names the folder where prepare_data.py left
+`scored.json`: of a task without a split of its own for them, the documents that were observed are not scored.
 """
 
 import argparse
@@ -44,8 +44,8 @@ class Harness:
 
 
 _MATH = ("algebra", "counting_and_prob", "geometry", "intermediate_algebra", "num_theory", "prealgebra", "precalc")
-# The paper names no metrics. truthfulqa_mc1 and arc_challenge_chat are those whose value for Llama-3.1-8B comes near what it
-# prints (28.5, 76.4); of the others it is the harness's first.
+# The paper names neither metrics nor variants of a task. What stands here is a guess: the plainest of each, mc1 of
+# TruthfulQA for the height of what it prints (28.5 before training), the chat variant of ARC for the same reason (76.4).
 HARNESS = {
     "bbh": Harness(("bbh_cot_fewshot",), "exact_match,get-answer"),
     "boolq": Harness(("boolq",), "acc,none"),
@@ -68,10 +68,16 @@ def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     found.add_argument("--model", required=True, help="a trained model's folder, or a hub name")
     found.add_argument("--tasks", default=",".join(TASKS), help="comma-separated")
-    found.add_argument("--local", type=Path, help="score the TASK_test files of this folder instead of the harness's tasks")
-    found.add_argument("--observed", type=Path, help="the prepared data folder, whose scored.json leaves observed ones out")
+    found.add_argument(
+        "--local", type=Path, help="score the TASK_test files of this folder instead of the harness's tasks"
+    )
+    found.add_argument(
+        "--observed", type=Path, help="the prepared data folder, whose scored.json leaves observed ones out"
+    )
     found.add_argument("--shots", type=int, default=SHOTS)
-    found.add_argument("--backend", choices=("auto", "vllm", "hf"), default="auto", help="auto: vllm where it is installed")
+    found.add_argument(
+        "--backend", choices=("auto", "vllm", "hf"), default="auto", help="auto: vllm where it is installed"
+    )
     found.add_argument("--batch-size", default="auto")
     found.add_argument("--device", help="of the HF backend")
     found.add_argument("--limit", type=int, help="documents a task, to try it out")
@@ -107,7 +113,14 @@ def score(given: argparse.Namespace) -> dict[str, Any]:
         scores = score_local.scores(found, tasks)
     else:
         scores = {task: value_of(HARNESS[task], found) for task in tasks}
-    how = {"backend": backend, "shots": given.shots, "harness": version, "local": given.local is not None}
+    how: dict[str, Any] = {
+        "backend": backend,
+        "shots": given.shots,
+        "harness": version,
+        "local": given.local is not None,
+    }
+    cost = Path(given.model) / "dids" / "cost.json"  # seconds of a training with this plugin
+    how |= {"cost": json.loads(cost.read_text(encoding="utf-8"))} if cost.exists() else {}
     return {"run": given.run, "seed": given.seed, "model": given.model, "scores": scores, **how}
 
 
@@ -115,7 +128,9 @@ def check(tasks: Sequence[str], given: argparse.Namespace) -> None:
     """Raise DidsError for a task that cannot be scored, or runs code without leave."""
     for task in tasks:
         if task in results.NOT_SCORED:
-            raise DidsError(f"--tasks: {task} needs a judge model, which lm-evaluation-harness has not; allowed: others")
+            raise DidsError(
+                f"--tasks: {task} needs a judge model, which lm-evaluation-harness has not; allowed: others"
+            )
         if task not in HARNESS:
             raise DidsError(f"--tasks: got {task!r}, allowed: {', '.join(HARNESS)}")
         if HARNESS[task].runs_code and given.local is None and not given.allow_code:
@@ -130,7 +145,9 @@ def choose_backend(wanted: str) -> str:
     if wanted != "auto":
         return wanted
     if not installed:
-        print("score: vllm is not installed, so the HF backend is used; it is slower, and its scores may differ a little")
+        print(
+            "score: vllm is not installed, so the HF backend is used; it is slower, and its scores may differ a little"
+        )
     return "vllm" if installed else "hf"
 
 

@@ -1,8 +1,9 @@
 """Task configurations of the harness for local files: `TASK_test` is scored, examples are shown from `TASK_val`.
 
-Files are .parquet, .jsonl or .json with `instruction`, `input`, `output`, and `choices` and `label` for multiple choice.
-A task with choices is scored by the likelihood of each (`acc`); gsm8k by the number at the end of what is generated;
-any other by the likelihood of its answer, in nats a character (score_loss.py), which is a loss, and not a score.
+Files are .parquet, .jsonl or .json with `instruction`, `input`, `output`, and `choices` and `label` for multiple
+choice. A task with choices is scored by the likelihood of each (`acc`); gsm8k by the number at the end of what is
+generated; any other by the likelihood of its answer, in nats a character (score_loss.py), which is a loss, and not a
+score.
 """
 
 import json
@@ -67,7 +68,11 @@ def _answers(output: str) -> dict[str, Any]:
             "metric_list": [metric],
         }
     metric = {"metric": "loss", "aggregation": "mean", "higher_is_better": False}
-    return {"doc_to_target": "{{output}}", "process_results": f"!{HELPER.stem}.process_results", "metric_list": [metric]}
+    return {
+        "doc_to_target": "{{output}}",
+        "process_results": f"!{HELPER.stem}.process_results",
+        "metric_list": [metric],
+    }
 
 
 def text_of(values: Mapping[str, Any]) -> str:
@@ -88,7 +93,9 @@ def find(data: Path, name: str) -> Path:
     """The file of a part of a task, in the folder or one below it."""
     paths = [path for end in KINDS for path in sorted([*data.glob(name + end), *data.glob(f"*/{name}{end}")])]
     if not paths:
-        raise DidsError(f"--local: got {data}, which has no {name}; allowed: a folder with {name}.parquet, .jsonl or .json")
+        raise DidsError(
+            f"--local: got {data}, which has no {name}; allowed: a folder with {name}.parquet, .jsonl or .json"
+        )
     return paths[0]
 
 

@@ -1,4 +1,4 @@
-"""What the harness calls for a task that has only a reference answer: its negative log-likelihood, in nats a character."""
+"""Called by the harness for a task that has only a reference answer: its negative log-likelihood a character."""
 
 from typing import Any
 

@@ -1,8 +1,9 @@
 """Where each task's samples come from, and how one is put into our columns.
 
-Observed samples come from a training or validation part that is not scored. Where the hub has one part only (bbh, ifeval,
-truthfulqa) the samples of the smallest hashes are observed, and the rest are scored: whatever the order of the file.
-A local folder may stand in for the hub: TASK/PART.jsonl or .parquet, TASK/CONFIG/PART.… for a task of several configurations.
+Observed samples come from a training or validation part that is not scored. Where the hub has one part only (bbh,
+ifeval, truthfulqa) the samples of the smallest hashes are observed, and the rest are scored: whatever the order of
+the file. A local folder may stand in for the hub: TASK/PART.jsonl or .parquet, TASK/CONFIG/PART.… for a task of
+several configurations.
 """
 
 import ast
@@ -84,7 +85,9 @@ def _ifeval(row: Row) -> Sample:
 
 def _mmlu(row: Row) -> Sample:
     letters = list(LETTERS[: len(row["choices"])])
-    return _chosen(_lettered(row["question"].strip(), list(row["choices"])), row["question"], letters, int(row["answer"]))
+    return _chosen(
+        _lettered(row["question"].strip(), list(row["choices"])), row["question"], letters, int(row["answer"])
+    )
 
 
 def _piqa(row: Row) -> Sample:
@@ -141,7 +144,9 @@ def read(task: str, part: str, local: Path | None) -> Iterator[tuple[str | None,
             try:
                 sample = source.convert(row)
             except (KeyError, TypeError, ValueError) as error:
-                raise DidsError(f"{task}, {part}, row {number}: cannot be read ({error!r}); allowed: the hub's columns") from None
+                raise DidsError(
+                    f"{task}, {part}, row {number}: cannot be read ({error!r}); allowed: the hub's columns"
+                ) from None
             yield config, number, sample
 
 
@@ -155,7 +160,9 @@ def _rows(task: str, source: Source, config: str | None, part: str, local: Path 
     paths = [folder / f"{part}{end}" for folder in folders for end in (".jsonl", ".parquet")]
     path = next((path for path in paths if path.exists()), None)
     if path is None:
-        raise DidsError(f"--task-files: got {local}, which has no {paths[0]}; allowed: a folder with TASK/PART.jsonl or .parquet")
+        raise DidsError(
+            f"--task-files: got {local}, which has no {paths[0]}; allowed: a folder with TASK/PART.jsonl or .parquet"
+        )
     if path.suffix == ".jsonl":
         with open(path, encoding="utf-8") as stream:
             yield from map(json.loads, stream)

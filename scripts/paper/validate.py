@@ -1,7 +1,8 @@
 """The dry run: each configuration through the host's and the plugin's own checks, with stand-ins for what is not here.
 
-A stand-in is a data set of one example, a model's configuration without weights, a mixture log of one line. What a machine
-of the paper's size has and this one has not (GPUs, DeepSpeed, the models, the data, vLLM) is listed apart, as missing.
+A stand-in is a data set of one example, a model's configuration without weights, a mixture log of one line. What a
+machine of the paper's size has and this one has not (GPUs, DeepSpeed, the models, the data, vLLM) is listed apart, as
+missing.
 """
 
 import contextlib
@@ -20,7 +21,13 @@ from .paper_preset import GPUS, ROOT, Recipe, Step
 
 BATCH = 128  # samples a step (Appendix B.4)
 EXAMPLE = {"instruction": "Question", "input": "", "output": "Answer"}
-SMALL = {"hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 4, "num_hidden_layers": 10, "vocab_size": 64}
+SMALL = {
+    "hidden_size": 64,
+    "intermediate_size": 64,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 10,
+    "vocab_size": 64,
+}
 LISTS = ("dataset", "dids_tasks", "dids_mix_in")
 
 
@@ -79,7 +86,9 @@ def problems(recipe: Recipe, stand_ins: StandIns) -> list[str]:
     found = []
     for step in recipe.steps:
         where = f"{recipe.run} on {recipe.base}, {step.what}"
-        found += [f"{where}: {problem}" for problem in (_of_config(step, stand_ins) if step.config else _of_scores(step))]
+        found += [
+            f"{where}: {problem}" for problem in (_of_config(step, stand_ins) if step.config else _of_scores(step))
+        ]
     return found
 
 
@@ -149,17 +158,22 @@ def missing(recipes: Sequence[Recipe]) -> list[str]:
     for name, needed in modules.items():
         if needed and importlib.util.find_spec(name) is None:
             found[f"the package {name}"] = None
+    for folder, names in _missing_data(configs).items():
+        found[f"{len(names)} data sets in {folder}, which prepare_data.py makes: {', '.join(names)}"] = None
     for config in configs:
-        found |= dict.fromkeys(_missing_data(config)) | dict.fromkeys(_missing_models(config))
+        found |= dict.fromkeys(_missing_models(config))
     return list(found)
 
 
-def _missing_data(config: Mapping[str, Any]) -> list[str]:
-    folder = Path(str(config["dataset_dir"]))
-    info = folder / "dataset_info.json"
-    known = json.loads(info.read_text(encoding="utf-8")) if info.exists() else {}
-    names = [name for key in LISTS for name in split_list(config.get(key))]
-    return [f"data set {name} in {folder}" for name in names if name not in known]
+def _missing_data(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """By folder."""
+    found: dict[str, dict[str, None]] = {}
+    for config in configs:
+        info = ROOT / str(config["dataset_dir"]) / "dataset_info.json"
+        known = json.loads(info.read_text(encoding="utf-8")) if info.exists() else {}
+        names = [name for key in LISTS for name in split_list(config.get(key)) if name not in known]
+        found.setdefault(str(config["dataset_dir"]), {}).update(dict.fromkeys(names))
+    return {folder: list(names) for folder, names in found.items() if names}
 
 
 def _missing_models(config: Mapping[str, Any]) -> list[str]:

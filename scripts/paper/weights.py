@@ -15,12 +15,12 @@ TENTHS = 11
 SHOWN = 10  # domains, as in the paper
 
 
-def condense(run: Path, samples: int) -> dict[str, list[float]]:
-    """Each domain's weight in percent at 0%, 10% … 100% of `samples`: what the mixture was when they were drawn."""
+def condense(run: Path) -> dict[str, list[float]]:
+    """Each domain's weight in percent at 0%, 10% … 100% of the way from the first update to the last."""
     record = MixtureLog(find_log(run)).record()
-    points = np.linspace(0, samples, TENTHS)
-    lines = np.searchsorted(record.samples_U, points, side="right") - 1
-    percent_DU = 100 * record.probabilities_UD[np.clip(lines, 0, None)].T
+    points = np.linspace(record.samples_U[0], record.samples_U[-1], TENTHS)
+    lines = np.searchsorted(record.samples_U, points, side="right") - 1  # the last update at or before each point
+    percent_DU = 100 * record.probabilities_UD[lines].T
     return {name: [round(float(w), 2) for w in row] for name, row in zip(record.domain_names, percent_DU, strict=True)}
 
 
@@ -29,11 +29,11 @@ def path_of(preset: str, run: str, folder: Path = FOLDER) -> Path:
     return folder / preset / "mixtures" / f"{run}.json"
 
 
-def keep(run: Path, samples: int, preset: str, name: str, folder: Path = FOLDER) -> None:
+def keep(run: Path, preset: str, name: str, folder: Path = FOLDER) -> None:
     """Condense a run's log into its file."""
     path = path_of(preset, name, folder)
     path.parent.mkdir(parents=True, exist_ok=True)
-    found = condense(run, samples)
+    found = condense(run)
     path.write_text("{\n" + ",\n".join(f"{json.dumps(k)}: {v}" for k, v in found.items()) + "\n}\n", encoding="utf-8")
 
 
