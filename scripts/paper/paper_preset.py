@@ -61,7 +61,7 @@ class Preset:
         self.named = named
         self.folder = folder
         self.bases: dict[str, dict[str, Any]] = yaml.safe_load(BASES.read_text(encoding="utf-8"))
-        sources = [row for row in definition.load_all()["table_04"].rows if "dataset" in row.more]
+        sources = [row for row in definition.load(definition.FOLDER / "table_04.yaml").rows if "dataset" in row.more]
         self.parts: dict[str, str] = {row.more["dataset"]: row.more["part"] for row in sources}
         self.sizes = {
             row.more["dataset"]: int(row.paper[0] or 0) if row.paper else row.more["samples"] for row in sources

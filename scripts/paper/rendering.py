@@ -22,7 +22,7 @@ SHORT |= {
 DASH = "–"
 MINI_SAYS = (
     "Mini preset: mean loss on each task's scored part, lower is better. Scores of models this small are not "
-    "comparable with the paper's, so they stand beside, and not against, each other: compare the order and the differences."
+    "comparable with the paper's, so the two stand beside each other: compare the order and the differences."
 )
 PAPER_SAYS = "Paper preset: scores of lm-evaluation-harness in percent, higher is better, as in the paper."
 

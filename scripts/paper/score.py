@@ -45,7 +45,7 @@ class Harness:
 
 _MATH = ("algebra", "counting_and_prob", "geometry", "intermediate_algebra", "num_theory", "prealgebra", "precalc")
 # The paper names neither metrics nor variants of a task. What stands here is a guess: the plainest of each, mc1 of
-# TruthfulQA for the height of what it prints (28.5 before training), the chat variant of ARC for the same reason (76.4).
+# TruthfulQA for the height of what is printed (28.5 before training), ARC's chat variant for the same reason (76.4).
 HARNESS = {
     "bbh": Harness(("bbh_cot_fewshot",), "exact_match,get-answer"),
     "boolq": Harness(("boolq",), "acc,none"),

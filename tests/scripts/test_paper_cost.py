@@ -36,7 +36,9 @@ def test_with_its_embeddings_the_8b_model_costs_what_the_paper_prints_in_petaflo
     assert whole == pytest.approx(TABLES["table_03"].rows[0].paper[0], rel=0.005)
 
 
-@pytest.mark.parametrize(("strategy", "within"), [("dga", 0.06), ("dids", 0.07), ("doremi", 0.06), ("velocitune", 0.07)])
+@pytest.mark.parametrize(
+    ("strategy", "within"), [("dga", 0.06), ("dids", 0.07), ("doremi", 0.06), ("velocitune", 0.07)]
+)
 def test_the_totals_are_near_the_papers(strategy, within):
     row = next(row for row in TABLES["table_12"].rows if row.more["strategy"] == strategy)
     assert cost.total(cost.stages(PAPER, strategy)) / PETA == pytest.approx(row.paper[0], rel=within)
