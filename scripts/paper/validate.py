@@ -114,8 +114,11 @@ def _parse(values: dict[str, Any]) -> None:
     import llamafactory_dids_activate
 
     llamafactory_dids_activate.activate()
+    from llamafactory.data.template import TEMPLATES
     from llamafactory.train import tuner
 
+    if (template := values.get("template")) not in TEMPLATES:  # the host would look once its data is loaded
+        raise DidsError(f"template: got {template!r}, allowed: a name of LLaMA-Factory's templates")
     tuner.get_train_args(values)
 
 

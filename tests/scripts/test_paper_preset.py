@@ -134,8 +134,8 @@ def test_a_step_that_is_done_is_skipped_and_one_that_fails_is_named(tmp_path, mo
 
 
 def test_a_configuration_is_written_as_it_is(tmp_path, monkeypatch, preset):
-    monkeypatch.setattr("scripts.paper.paper_preset.ROOT", tmp_path)
     step = recipe(preset, "dids").steps[1]
+    monkeypatch.setattr("scripts.paper.paper_preset.ROOT", tmp_path)
     write(step)
     assert yaml.safe_load((tmp_path / step.file).read_text()) == dict(step.config)
 
@@ -167,7 +167,7 @@ def test_a_run_passes_the_dry_run(preset, tmp_path, run):
     [
         ({"dids_num_domain": 3}, "dids_num_domain: unknown key, did you mean dids_num_domains?"),
         ({"learning_rat": 1.0}, "learning_rat"),
-        ({"template": "lama"}, "lama"),
+        ({"template": "lama"}, "template: got 'lama', allowed: a name of LLaMA-Factory's),
         ({"dids_eta": -1.0}, "dids_eta"),
         ({"packing": True, "stage": "dpo"}, "packing"),
         ({"gradient_accumulation_steps": 4}, "a step has 32 samples on 8 GPUs, allowed: 128"),
