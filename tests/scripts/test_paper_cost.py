@@ -1,7 +1,10 @@
 """The cost model against counting by hand, against torch's own count, and against what the paper prints."""
 
+from pathlib import Path
+
 import pytest
 import torch
+import yaml
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -64,3 +67,14 @@ def test_measured_shares_are_of_the_training_without_the_measuring():
 def test_the_length_of_an_observed_sample_follows_from_the_printed_impact():
     stages = cost.stages(PAPER, "dga")
     assert cost.sample_length(stages["impact"]) == pytest.approx(PAPER.observed_tokens / 9 / 200)
+
+
+@pytest.mark.parametrize("name", ["table_03", "table_12"])
+def test_the_sizes_of_the_mini_preset_are_those_of_its_files(name):
+    path = Path(cost.__file__).with_name("mini.yaml")
+    if not path.exists():
+        pytest.skip("scripts/paper/mini.yaml is not there")
+    base, given = yaml.safe_load(path.read_text()), TABLES[name].mini_sizes
+    assert given["samples"] == base["max_steps"] * base["per_device_train_batch_size"]
+    assert given["updates"] == given["samples"] // base["dids_update_samples"]
+    assert given["observed"] == len(definition.TASKS) * base["dids_task_samples"]

@@ -167,7 +167,7 @@ def test_a_run_passes_the_dry_run(preset, tmp_path, run):
     [
         ({"dids_num_domain": 3}, "dids_num_domain: unknown key, did you mean dids_num_domains?"),
         ({"learning_rat": 1.0}, "learning_rat"),
-        ({"template": "lama"}, "template: got 'lama', allowed: a name of LLaMA-Factory's),
+        ({"template": "lama"}, "template: got 'lama', allowed: a name of LLaMA-Factory's templates"),
         ({"dids_eta": -1.0}, "dids_eta"),
         ({"packing": True, "stage": "dpo"}, "packing"),
         ({"gradient_accumulation_steps": 4}, "a step has 32 samples on 8 GPUs, allowed: 128"),
