@@ -207,7 +207,12 @@ def has_template(model: str) -> bool:
 
 def value_of(task: Harness, found: Mapping[str, Any]) -> float:
     """A task's score in percent: of several of the harness's, the mean by their number of documents."""
-    values = [found["results"][name][task.metric] for name in task.names]
+    tables = found.get("groups", {}) | found["results"]  # a group's mean stands in one of them, by version
+    if lost := [name for name in task.names if task.metric not in tables.get(name, {})]:
+        raise DidsError(
+            f"{lost[0]}: the harness gave {', '.join(tables.get(lost[0], {})) or 'nothing'}; allowed: {task.metric}"
+        )
+    values = [tables[name][task.metric] for name in task.names]
     counts = [found["n-samples"][name]["effective"] for name in task.names] if len(values) > 1 else [1]
     mean = math.fsum(v * n for v, n in zip(values, counts, strict=True)) / sum(counts)
     return round(mean if task.percent else 100 * mean, 2)
