@@ -54,6 +54,10 @@ INSTALL_REQUIRES = [
 # For `dids_cluster_features: semantic`.
 SEMANTIC_REQUIRES = ["sentence-transformers"]
 
+# For scripts/paper/score.py. Not among TEST_REQUIRES: it takes python-dateutil back below 3, which nothing else
+# here asks for.
+PAPER_REQUIRES = ["lm-eval[ifeval,math]>=0.4.13,<0.5"]
+
 # For the site that mkdocs.yml describes.
 DOCS_REQUIRES = ["mkdocs-material>=9.5,<10"]
 
@@ -150,6 +154,11 @@ setup(
         "llamafactory_dids.mixers": ["odm = llamafactory_dids.mixers.odm:odm"],
     },
     install_requires=INSTALL_REQUIRES,
-    extras_require={"semantic": SEMANTIC_REQUIRES, "docs": DOCS_REQUIRES, "test": TEST_REQUIRES},
+    extras_require={
+        "semantic": SEMANTIC_REQUIRES,
+        "paper": PAPER_REQUIRES,
+        "docs": DOCS_REQUIRES,
+        "test": TEST_REQUIRES,
+    },
     cmdclass={"build_py": BuildPyWithPth, "editable_wheel": EditableWheelWithPth},
 )
