@@ -61,13 +61,26 @@ def clustered(world, tmp_path_factory):
     return values, outputs
 
 
-def test_cluster_prints_the_map_that_train_then_uses_without_a_gradient(clustered, finished, monkeypatch):
+@pytest.fixture
+def no_training_gradients(monkeypatch):
+    """Gradients of the tasks' 24 observed samples may be made, of the training samples none."""
     tuner()
     from llamafactory_dids.integration import features
 
+    fill_store = features.fill_store
+
+    def fill(store, samples):
+        assert store.num_rows == 24, "the training samples' gradients are there"
+        fill_store(store, samples)
+
+    monkeypatch.setattr(features, "fill_store", fill)
+
+
+def test_cluster_prints_the_map_that_train_then_uses_without_their_gradients(
+    clustered, finished, no_training_gradients
+):
     values, outputs = clustered
     printed = json.loads(outputs["cluster"].strip().splitlines()[-1])
-    monkeypatch.delattr(features, "fill_store")
     with our_log() as messages:
         ran = train(values)
     assert any(message == f"domains: using {printed['path']} (6 domains)" for message in messages)
@@ -79,12 +92,8 @@ def test_clusters_output_is_json_alone(clustered):
     assert json.loads(clustered[1]["cluster"])
 
 
-def test_other_clustering_keys_make_a_new_map_from_the_same_gradients(clustered, monkeypatch, tmp_path):
-    tuner()
-    from llamafactory_dids.integration import features
-
+def test_other_clustering_keys_make_a_new_map_from_the_same_gradients(clustered, no_training_gradients, tmp_path):
     values, _ = clustered
-    monkeypatch.delattr(features, "fill_store")
     changes = {"dids_num_domains": 4, "dids_cluster_scope": "global", "output_dir": str(tmp_path), "max_steps": 4}
     ran = train(values | changes)
     assert list(ran.probabilities[0]) == ["global/0", "global/1", "global/2", "global/3"]

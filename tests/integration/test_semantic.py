@@ -44,7 +44,7 @@ def encoder(world, tmp_path_factory):
 
 def semantic(world, folder, encoder, **changes):
     """Arguments with a proxy that nothing may load."""
-    proxy = {"dids_proxy_model": "/no/such/proxy", "dids_projection_dim": None}
+    proxy = {"dids_proxy_model": "/no/such/proxy", "dids_projection_dim": None, "dids_init": "uniform"}
     values = {"dids_cluster_features": "semantic", "dids_semantic_model": str(encoder), **proxy}
     return arguments(world, folder, **values | changes)
 
