@@ -125,6 +125,8 @@ def _inspect(arguments: argparse.Namespace, _: list[str]) -> None:
     path = arguments.map
     if not (path / "domains.json").exists() and (path / "dids" / "domains.json").exists():
         path = path / "dids"  # a run's output folder
+    if path.is_file() and path.suffix not in (".json", ".parquet"):
+        raise refuse("MAP", str(path), "the folder of a run or of a domain map")
     log = (path if path.is_dir() else path.parent) / "mixture.jsonl"
     lines = MixtureLog(log).read()
     _show(load_map(path), path, arguments.json, lines[-1]["probabilities"] if lines else {})

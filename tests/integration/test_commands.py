@@ -136,6 +136,12 @@ def test_inspect_takes_a_runs_output_folder_and_a_map_without_a_run(finished, ca
     assert not any("probability" in domain for domain in found["domains"])
 
 
+def test_a_file_that_is_no_map_is_refused_by_inspect(tmp_path):
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(SystemExit, match=r"^error: MAP: got '.*config.yaml', allowed: the folder of a run or of a"):
+        cli.main(["inspect", str(tmp_path / "config.yaml")])
+
+
 def test_a_reader_that_has_seen_enough_is_no_error(finished):
     words = [sys.executable, "-m", "llamafactory_dids", "inspect", str(finished.dids)]
     with subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
