@@ -129,7 +129,7 @@ def connect(engine: Any, host: dict[str, Any], ours: dict[str, Any]) -> None:
 
 
 def list_tasks(dataset_dir: str, stage: str, chosen: list[str] | None) -> Any:
-    """The data sets to choose from, as the host lists them; what was chosen stays, so that a wrong one is refused by name.
+    """The data sets to choose from, as the host lists them, and what was chosen: so a wrong one is refused by name.
 
     A multi-select shows what its list has not as "undefined", which happens with another data folder.
     """
