@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from tests.integration.support import World, make_world, read_lines, write_dataset
+from tests.integration.support import World, make_world, read_lines
 from tests.webui.board import CHROMIUM, Board, browser, server, wait_until
 
 pytest.importorskip("playwright", reason="playwright is not installed: pip install 'llamafactory-dids[test]'")
@@ -94,16 +94,6 @@ def test_fields_that_do_not_apply_to_the_strategy_are_hidden(filled):
     filled.choose("Strategy", "dids")
     wait_until(lambda: filled.shown("Tasks"))
     assert filled.tokens("Tasks") == ["task_sums", "task_pairs"]  # what was entered is still there
-
-
-def test_tasks_chosen_are_kept_and_seen_with_the_list_of_another_data_folder(filled, place):
-    write_dataset(place.home / "other", "elsewhere", [{"instruction": "a", "input": "", "output": "b"}])
-    filled.fill("Data dir", str(place.home / "other"))
-    filled.block("Tasks").locator("input").first.click()
-    filled.page.get_by_role("option", name="elsewhere", exact=True).wait_for()
-    assert filled.tokens("Tasks") == ["task_sums", "task_pairs"]
-    filled.block("Tasks").locator("input").first.blur()
-    filled.fill("Data dir", str(place.world.data))
 
 
 def test_preview_shows_what_was_chosen_and_nothing_else_of_ours(filled):

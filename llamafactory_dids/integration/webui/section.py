@@ -116,7 +116,7 @@ def connect(engine: Any, host: dict[str, Any], ours: dict[str, Any]) -> None:
     for component in deciding:
         component.change(_visibility, deciding, [ours[key] for key in keys], queue=False, show_progress="hidden")
     ours["dids_tasks"].focus(
-        list_tasks, [host["dataset_dir"], host["training_stage"], ours["dids_tasks"]], [ours["dids_tasks"]], queue=False
+        list_datasets, [host["dataset_dir"], host["training_stage"]], [ours["dids_tasks"]], queue=False
     )
 
     top = [engine.manager.get_elem_by_id(f"top.{name}") for name in ("lang", "model_name", "finetuning_type")]
@@ -126,17 +126,6 @@ def connect(engine: Any, host: dict[str, Any], ours: dict[str, Any]) -> None:
         view.look, [*top, host["output_dir"], seen], [seen, *shows], concurrency_limit=None, show_progress="hidden"
     )
     ours["dids_show"].click(view.show_domains, [top[0], ours["dids_map"]], [ours["dids_table"]], concurrency_limit=None)
-
-
-def list_tasks(dataset_dir: str, stage: str, chosen: list[str] | None) -> Any:
-    """The data sets to choose from, as the host lists them, and what was chosen: so a wrong one is refused by name.
-
-    A multi-select shows what its list has not as "undefined", which happens with another data folder.
-    """
-    import gradio as gr
-
-    listed = [entry[1] if isinstance(entry, tuple) else entry for entry in list_datasets(dataset_dir, stage).choices]
-    return gr.Dropdown(choices=[*listed, *(name for name in chosen or [] if name not in listed)])
 
 
 def _visibility(strategy: str, domains: str, features: str) -> list[Any]:
