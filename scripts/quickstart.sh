@@ -67,6 +67,7 @@ run_pair() { # folder, seed
     "$VENV/bin/python" scripts/quickstart/build_model.py --data "$FOLDER/data" --output "$1/model" --seed "$2"
     train "DIDS" "$1/dids" "${overrides[@]}"
     train "proportional" "$1/proportional" mix_strategy=proportional dids_domains=source "${overrides[@]}"
+    "$VENV/bin/llamafactory-dids" report "$1/dids" "$1/proportional" --output "$1/comparison.html" >/dev/null
 }
 
 run_seeds() {

@@ -22,6 +22,9 @@ def main(words: Sequence[str] | None = None) -> None:
         raise SystemExit(f"error: unknown argument {overrides[0]!r}")
     try:
         arguments.run(arguments, overrides)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `… | head` has seen enough; what is left goes nowhere, so that the exit does not fail too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except DidsError as error:
         if os.environ.get(DEBUG) == "1":
             raise
@@ -108,9 +111,12 @@ def _explain(arguments: argparse.Namespace, overrides: list[str]) -> None:
     sys.argv.pop(1)
     with contextlib.redirect_stdout(sys.stderr):  # where the host logs, from when it is imported
         import llamafactory.train.tuner  # noqa: F401  as in a training: the host's modules, then ours
+        from llamafactory.extras.misc import get_device_count
 
         from .explain import explain, in_words
 
+        if get_device_count() == 0:  # a run for a cluster is explained on a laptop too, which has no GPU for its bf16
+            sys.argv.append("use_cpu=true")
         found = explain(arguments.processes)
     print(json.dumps(found.as_dict(), ensure_ascii=False) if arguments.json else in_words(found))
 
@@ -119,6 +125,8 @@ def _inspect(arguments: argparse.Namespace, _: list[str]) -> None:
     path = arguments.map
     if not (path / "domains.json").exists() and (path / "dids" / "domains.json").exists():
         path = path / "dids"  # a run's output folder
+    if path.is_file() and path.suffix not in (".json", ".parquet"):
+        raise refuse("MAP", str(path), "the folder of a run or of a domain map")
     log = (path if path.is_dir() else path.parent) / "mixture.jsonl"
     lines = MixtureLog(log).read()
     _show(load_map(path), path, arguments.json, lines[-1]["probabilities"] if lines else {})

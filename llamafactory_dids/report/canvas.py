@@ -60,6 +60,6 @@ def hide_frame(axes: Any) -> None:
 
 
 def count_samples(axes: Any) -> None:
-    """Samples on the x axis, in thousands where they are many."""
+    """Samples on the x axis, in thousands where they are that many."""
     axes.set_xlabel("training samples seen")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value >= 10_000 else f"{value:g}")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value >= 1000 else f"{value:g}")

@@ -63,6 +63,7 @@ def _bars(axes: Any, names: tuple[str, ...], counts_DS: Floats, sources: list[st
     axes.set_yticks(range(len(names)), shorten_all(names, 26), fontsize=8)
     axes.invert_yaxis()
     axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlim(right=1.03 * float(left_D.max()))  # the longest bar ends before the frame does
     axes.set_xlabel("training samples")
     axes.set_title("Domains by source", fontsize=11)
     hide_frame(axes)

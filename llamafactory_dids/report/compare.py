@@ -49,6 +49,30 @@ class Comparison(NamedTuple):
     total: int
     trajectories: list[list[Trajectory]]
 
+    def verdict(self) -> list[str]:
+        """Which run ends with the lowest loss, in words, where each run has one of the same tasks."""
+        places = (
+            ("held_out", self.held_out, "On the held-out data"),
+            ("losses", self.tasks, "On the observed samples"),
+        )
+        found = [
+            self._verdict(where, [getattr(run, field) for run in self.summaries], names)
+            for field, names, where in places
+        ]
+        return [sentence for sentence in found if sentence]
+
+    def _verdict(self, where: str, losses: list[dict[str, float]], names: list[str]) -> str:
+        if not names or any(name not in known for known in losses for name in names):
+            return ""
+        means = [float(np.mean([known[name] for name in names])) for known in losses]
+        order = np.argsort(means, kind="stable")
+        first = int(order[0])
+        lowest = sum(losses[first][name] == min(known[name] for known in losses) for name in names)
+        others = ", ".join(f"{self.summaries[i].label} {means[i]:.3f}" for i in order[1:])
+        mean = "mean loss" if len(names) > 1 else "loss"
+        alone = f", and the lowest on {lowest} of {len(names)} tasks" if len(names) > 1 else ""
+        return f"{where}, {self.summaries[first].label} has the lowest {mean}, {means[first]:.3f} ({others}){alone}."
+
     def best(self, field: str, name: str) -> float | None:
         """The lowest loss of a task, None where only one run has one; `field` is `losses` or `held_out`."""
         known = [losses[name] for summary in self.summaries if name in (losses := getattr(summary, field))]
@@ -57,6 +81,7 @@ class Comparison(NamedTuple):
     def as_dict(self) -> dict[str, Any]:
         """For a program to read."""
         return {
+            "verdict": self.verdict(),
             "runs": [summary._asdict() for summary in self.summaries],
             "unit": self.unit,
             "progress_percent": list(PROGRESS),
@@ -104,11 +129,11 @@ def _summary(run: Run, label: str) -> Summary:
         samples=int(run.record.samples_U[-1]),
         seconds=run.seconds,
         losses={outcome.name: outcome.last for outcome in task_outcomes(run)},
-        held_out=_held_out(run),
+        held_out=held_out(run),
     )
 
 
-def _held_out(run: Run) -> dict[str, float]:
+def held_out(run: Run) -> dict[str, float]:
     """The losses of the host's own evaluation after the training, where it made one."""
     path = run.folder.resolve().parent / "all_results.json"
     found = read_json(path) if path.exists() else {}

@@ -16,7 +16,7 @@ from ..artifacts.files import write_text
 from ..artifacts.mixture_log import find_log
 from ..errors import DidsError
 from .canvas import COLOURS
-from .compare import PROGRESS, Comparison, compare
+from .compare import PROGRESS, Comparison, compare, held_out
 from .impact import mean_impact
 from .pictures import render, save_pictures
 from .run import Run, load_run, movers
@@ -27,6 +27,7 @@ TEXT_BUDGET = 300_000  # bytes of typical texts in all
 MAX_NUMBERS = 2000  # impacts that are also told task by task
 CURVE_UNIT = 100_000  # probabilities are kept as integers, in hundred-thousandths
 DRAWN_AT_FIRST = 5  # domains whose curves are shown before anyone chooses
+NAMED_DATASETS = 8  # in the first sentence
 
 
 def write_report(folder: Path, output: Path | None = None) -> Path:
@@ -77,9 +78,12 @@ def _content(run: Run, pictures: Mapping[str, bytes]) -> dict[str, Any]:
     chosen = movers(record.probabilities_UD, DRAWN_AT_FIRST)
     return {
         "run": run,
+        "about": _about(run),
         "verdict": judge(run),
+        "held_out": held_out(run),
         "pictures": {name: _data_uri(content) for name, content in pictures.items()},
-        "rows": _rows(run),
+        "rows": (rows := _rows(run)),
+        "has_texts": any(row["texts"] for row in rows),
         "has_impact": mean_impact(run) is not None,
         "curves": {
             "samples": [int(record.samples_U[u]) for u in _thinned(len(record.samples_U))],
@@ -90,6 +94,18 @@ def _content(run: Run, pictures: Mapping[str, bytes]) -> dict[str, Any]:
             "colours": list(COLOURS),
         },
     }
+
+
+def _about(run: Run) -> str:
+    """What was trained on what, as far as `config.yaml` tells."""
+    model, names = run.config.get("model_name_or_path"), run.config.get("dataset")
+    if not model or not names:
+        return ""
+    names = names if isinstance(names, list) else [name.strip() for name in str(names).split(",")]
+    more = f" and {len(names) - NAMED_DATASETS} more" if len(names) > NAMED_DATASETS else ""
+    samples = sum(domain["size"] for domain in run.domains)
+    counted = f"{samples:,} samples of " if samples else ""
+    return f"{model} on {counted}{', '.join(names[:NAMED_DATASETS])}{more}"
 
 
 def _data_uri(content: bytes) -> str:
@@ -106,7 +122,7 @@ def _integers(shares_U: Any) -> list[int]:
 
 
 def _rows(run: Run) -> list[dict[str, Any]]:
-    """A row a domain of the table, in the log's order."""
+    """A row a domain of the table, the largest share at the end first; `index` is its place in the log."""
     record, impact_DT = run.record, mean_impact(run)
     start_D, end_D = record.probabilities_UD[0], record.probabilities_UD[-1]
     domains = run.domains or [{"size": None, "sources": {}, "typical_texts": []} for _ in record.domain_names]
@@ -119,6 +135,7 @@ def _rows(run: Run) -> list[dict[str, Any]]:
         total = sum(domain["sources"].values())
         rows.append(
             {
+                "index": i,
                 "name": name,
                 "size": domain["size"],
                 "start": float(start_D[i]),
@@ -130,7 +147,7 @@ def _rows(run: Run) -> list[dict[str, Any]]:
                 "texts": [_cut(text, limit) for text in domain["typical_texts"]],
             }
         )
-    return rows
+    return sorted(rows, key=lambda row: -row["end"])
 
 
 def _rank(item: tuple[str, int]) -> int:

@@ -60,8 +60,7 @@ def _panel(axes: Any, name: str, samples_U: Floats, losses_U: Floats) -> None:
         ahead = [samples_U[-1], samples_U[-1] + window]
         axes.axvspan(*ahead, color="#EEEEEE", zorder=0, label="next window")
         levels = [found.decay.at(len(losses_U) - 1), found.next_loss]
-        axes.plot(ahead, levels, "--", color=colour(6), linewidth=1.5, label="predicted")
-        axes.plot(ahead[1:], levels[1:], "D", color=colour(6), markersize=4)
+        axes.plot(ahead, levels, "--D", markevery=[1], markersize=4, color=colour(6), linewidth=1.5, label="predicted")
     else:
         axes.plot(samples_U, losses_U, "-", color=colour(0), linewidth=0.8)
     axes.set_title(name, fontsize=9)

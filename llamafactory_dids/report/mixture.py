@@ -26,7 +26,9 @@ def mixture_figure(run: Run) -> Any:
     many = len(names) > MAX_NAMED + 1
     figure = new_figure(12.5 if many else 9, 5)
     left, right = figure.subplots(1, 2, width_ratios=(3, 2)) if many else (figure.subplots(), None)
-    named = movers(shares_UD, MAX_NAMED) if many else list(range(len(names)))
+    named = list(range(len(names)))
+    if many:  # from the smallest share at the end, so that the legend runs from the highest line to the lowest
+        named = sorted(movers(shares_UD, MAX_NAMED), key=lambda i: float(shares_UD[-1, i]))
     _stack(left, names, samples_U, shares_UD, named)
     if len(record.samples_U) == 1:
         left.set(xlabel="the whole run: a mixture that is not updated", xticks=[])

@@ -13,14 +13,16 @@ from .run import Floats, Run
 FEW_UPDATES = 6  # fewer lose most of the gain (Figure 2a)
 NOTABLE = 0.01  # of a loss, for it to be called falling or rising
 NUM_NAMED = 3
+LONGEST_EXAMPLE = 110  # characters
 
 
 class Move(NamedTuple):
-    """How the share of a domain or data set changed."""
+    """How the share of a domain or data set changed; of a domain, how its most typical sample begins."""
 
     name: str
     start: float
     end: float
+    example: str = ""
 
     @property
     def factor(self) -> float:
@@ -50,6 +52,7 @@ class Verdict(NamedTuple):
     fed_less: list[Move]
     sources: list[Move]
     tasks: list[TaskOutcome]
+    learned: str
     cost: str
     cautions: list[str]
 
@@ -76,10 +79,11 @@ def judge(run: Run) -> Verdict:
     moves = _moves(list(record.domain_names), start_D, end_D)
     return Verdict(
         headline=_headline(run, start_D, end_D),
-        fed_more=[move for move in moves if move.end > move.start][:NUM_NAMED],
-        fed_less=[move for move in moves[::-1] if move.end < move.start][:NUM_NAMED],
+        fed_more=_with_examples(run, [move for move in moves if move.end > move.start][:NUM_NAMED]),
+        fed_less=_with_examples(run, [move for move in moves[::-1] if move.end < move.start][:NUM_NAMED]),
         sources=_source_moves(run),
-        tasks=task_outcomes(run),
+        tasks=(tasks := task_outcomes(run)),
+        learned=_learned(tasks),
         cost=_cost(run),
         cautions=_cautions(run),
     )
@@ -100,8 +104,8 @@ def _headline(run: Run, start_D: Floats, end_D: Floats) -> str:
     samples = int(run.record.samples_U[-1])
     return (
         f"{what}: in {_count(num_updates, 'update')} over {samples:,} training samples, {percent(moved)} of the "
-        f"mixture moved from some domains to others. It ends as wide as {effective_number(end_D):.3g} equal domains "
-        f"would be (at the start: {effective_number(start_D):.3g})."
+        f"mixture moved from some domains to others. It ends as spread out as {effective_number(end_D):.3g} domains "
+        f"with equal shares would be (at the start: {effective_number(start_D):.3g})."
     )
 
 
@@ -112,6 +116,17 @@ def _count(number: int, what: str) -> str:
 def _moves(names: list[str], start_D: Floats, end_D: Floats) -> list[Move]:
     order = np.argsort(start_D - end_D, kind="stable")
     return [Move(names[i], float(start_D[i]), float(end_D[i])) for i in order]
+
+
+def _with_examples(run: Run, moves: list[Move]) -> list[Move]:
+    texts = {domain["name"]: domain["typical_texts"] for domain in run.domains}
+    return [move._replace(example=_beginning(texts.get(move.name) or [""])) for move in moves]
+
+
+def _beginning(texts: list[str]) -> str:
+    """The first text in one line, cut: names such as `code/3` tell a reader nothing, a sample does."""
+    line = " ".join(texts[0].split())
+    return line if len(line) <= LONGEST_EXAMPLE else line[:LONGEST_EXAMPLE].rsplit(" ", 1)[0] + " …"
 
 
 def source_shares(run: Run) -> tuple[list[str], Floats] | None:
@@ -145,6 +160,11 @@ def task_outcomes(run: Run) -> list[TaskOutcome]:
     return outcomes
 
 
+def _learned(tasks: list[TaskOutcome]) -> str:
+    lower = sum(task.change < 0 for task in tasks)
+    return f"lower at the end than at the start on {lower} of {len(tasks)}"
+
+
 def trend(losses_U: Floats) -> str:
     """Where a task's loss is going, in words."""
     seen = losses_U[np.isfinite(losses_U)]
@@ -162,12 +182,15 @@ def trend(losses_U: Floats) -> str:
 
 
 def _cost(run: Run) -> str:
+    if len(run.lines) == 1:
+        return "as much as without mixing, since nothing was measured while it trained."
     total, spent = run.seconds, run.update_seconds
     text = f"{duration(total)} from the start of the training to the last update"
-    if spent is None:
-        return f"{text}."
-    share = f" ({percent(spent / total)})" if total > 0 else ""
-    return f"{text}; {duration(spent)} of it{share} went into measuring and choosing the mixture."
+    if spent is not None:
+        share = f" ({percent(spent / total)})" if total > 0 else ""
+        text = f"{text}; {duration(spent)} of it{share} went into measuring and choosing the mixture"
+    before = " Making the domains came before that." if run.config.get("dids_domains") == "cluster" else ""
+    return f"{text}.{before}"
 
 
 def _cautions(run: Run) -> list[str]:

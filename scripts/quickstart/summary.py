@@ -133,12 +133,13 @@ def shares(pair: Pair) -> tuple[float, float]:
 def paths(folder: Path) -> list[str]:
     """Where to look next, of what the DIDS run left."""
     purposes = {
-        "report.html": "everything on one page",
-        "mixture.png": "probabilities over training",
-        "mixture.jsonl": "a line an update",
-        "domains.json": "what each domain is",
+        "comparison.html": "both runs side by side: did it help",
+        "dids/dids/report.html": "what DIDS did, on one page",
+        "dids/dids/mixture.png": "probabilities over training",
+        "dids/dids/mixture.jsonl": "a line an update",
+        "dids/dids/domains.json": "what each domain is",
     }
-    found = {folder / "dids/dids" / name: purpose for name, purpose in purposes.items()}
+    found = {folder / name: purpose for name, purpose in purposes.items()}
     return [f"  {path}  ({purpose})" for path, purpose in found.items() if path.exists()]
 
 

@@ -79,6 +79,6 @@ def test_mkdocs_builds_the_site_without_a_warning(tmp_path):
     pytest.importorskip("mkdocs", reason="mkdocs is not installed: pip install '.[docs]'")
     pytest.importorskip("material", reason="mkdocs-material is not installed: pip install '.[docs]'")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
-    process = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=120)
+    process = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=300)
     assert process.returncode == 0, process.stderr[-3000:]
     assert (tmp_path / "site" / "errors" / "index.html").exists()

@@ -117,7 +117,9 @@ def test_a_file_that_it_names_beside_the_data_is_there(example):
 
 
 @pytest.mark.integration
-def test_has_only_keys_that_the_host_or_the_plugin_knows(example):
+def test_has_only_keys_and_values_that_the_host_or_the_plugin_takes(example):
+    from transformers import HfArgumentParser
+
     from tests.integration.support import tuner
 
     tuner()
@@ -129,3 +131,7 @@ def test_has_only_keys_that_the_host_or_the_plugin_knows(example):
     from llamafactory.data.template import TEMPLATES
 
     assert values.get("template", "default") in TEMPLATES
+    # the host's own reading of types and choices; whether there is a GPU for bf16, or DeepSpeed, is the machine's
+    of_the_machine = {"bf16": False, "deepspeed": None, "use_cpu": True}
+    read = HfArgumentParser(parser._TRAIN_ARGS).parse_dict({**values, **of_the_machine})
+    assert any(getattr(part, "mix_strategy", "") == values["mix_strategy"] for part in read)

@@ -1,13 +1,25 @@
 """The `llamafactory-dids` command, and what `llamafactory-cli` shows of the plugin."""
 
 import json
+import subprocess
+import sys
 from importlib.metadata import version
 
 import pytest
 
 from llamafactory_dids.config import FIELDS
 from llamafactory_dids.integration import cli
-from tests.integration.support import SOURCES, arguments, finish_well, our_log, start, train, tuner, write_yaml
+from tests.integration.support import (
+    SOURCES,
+    arguments,
+    environment,
+    finish_well,
+    our_log,
+    start,
+    train,
+    tuner,
+    write_yaml,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -131,6 +143,20 @@ def test_inspect_takes_a_runs_output_folder_and_a_map_without_a_run(finished, ca
         (tmp_path / name).write_bytes((finished.dids / name).read_bytes())
     found = json.loads(command(capsys, "inspect", "--json", tmp_path))
     assert not any("probability" in domain for domain in found["domains"])
+
+
+def test_a_file_that_is_no_map_is_refused_by_inspect(tmp_path):
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(SystemExit, match=r"^error: MAP: got '.*config.yaml', allowed: the folder of a run or of a"):
+        cli.main(["inspect", str(tmp_path / "config.yaml")])
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(finished):
+    words = [sys.executable, "-m", "llamafactory_dids", "inspect", str(finished.dids)]
+    with subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()  # as `| head` does
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
 
 
 def test_report_writes_the_runs_report_again_and_prints_its_path(finished, capsys, tmp_path):

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from llamafactory_dids.integration import cli
 from tests.integration.support import SOURCES, TASKS, arguments, finish_well, same_domains, start, tuner, write_yaml
@@ -52,6 +53,11 @@ def test_words_and_processes_change_what_is_explained(explained):
     found = explained("max_steps=48", "dids_update_samples=64", "--processes", "4")
     assert (found["processes"], found["samples_per_step"], found["training_samples"]) == (4, 32, 1536)
     assert found["num_updates"] == 24
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_run_for_gpus_is_explained_without_one(explained):
+    assert explained("--processes", "8", bf16=True, use_cpu=None)["samples_per_step"] == 64
 
 
 def test_epochs_are_counted_in_samples(explained):

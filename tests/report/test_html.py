@@ -7,6 +7,7 @@ import pytest
 from llamafactory_dids.errors import DidsError
 from llamafactory_dids.report.html import find_run, write_comparison, write_report
 from llamafactory_dids.report.run import load_run
+from llamafactory_dids.report.verdict import LONGEST_EXAMPLE, judge
 from tests.report.made_up import write_run
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)> \" ' & <b>ü漢</b>"
@@ -79,18 +80,57 @@ def test_the_verdict_has_the_numbers_of_the_log(page, folder):
     assert "25.6 min from the start" in page.text
 
 
+def test_the_first_lines_say_what_was_trained_on_what_and_show_samples(tmp_path):
+    write_run(tmp_path, 12, 11, num_sources=12)
+    (tmp_path / "config.yaml").write_text(
+        "mix_strategy: dids\nmodel_name_or_path: my/model\ndataset: a,b, c,d,e,f,g,h,i,j\n"
+    )
+    run = load_run(tmp_path)
+    text = read(write_report(tmp_path)).text
+    verdict = text[: text.index("Cost:")]
+    size = sum(domain["size"] for domain in run.domains)
+    assert f"chosen by dids : my/model on {size:,} samples of a, b, c, d, e, f, g, h and 2 more." in verdict
+    first, last = run.lines[0]["probabilities"], run.lines[-1]["probabilities"]
+    most = max(first, key=lambda name: last[name] - first[name])
+    assert f"such as “A typical sample. {most} 0”" in verdict and "at the start on 3 of 3" in verdict
+
+
+def test_a_sample_in_the_verdict_is_one_short_line(tmp_path):
+    write_run(tmp_path, 2, 3, text="line one\n\n" + "word " * 99)
+    moved = judge(load_run(tmp_path)).fed_more[0]
+    assert moved.example.startswith("line one word word") and moved.example.endswith("word …")
+    assert len(moved.example) <= LONGEST_EXAMPLE + 2
+
+
+def test_held_out_losses_are_told_where_there_are_any(tmp_path, page):
+    assert "held-out" not in page.text
+    write_run(tmp_path / "dids", 4, 11)
+    (tmp_path / "all_results.json").write_text('{"eval_a_test_loss": 1.25, "eval_b_test_loss": 0.5, "train_loss": 3}')
+    text = read(write_report(tmp_path / "dids")).text
+    assert "Loss on held-out data after the training: a_test 1.250, b_test 0.500." in text
+
+
 def test_the_share_of_the_updates_in_the_cost_is_told_where_it_is_known(tmp_path, page):
     assert "went into measuring" not in page.text
     write_run(tmp_path, 4, 11)
     (tmp_path / "cost.json").write_text('{"seconds": 620, "update_seconds": 61.5}')
     text = read(write_report(tmp_path)).text
     assert "Cost: 10.2 min from the start of the training to the last update; 61.5 s of it (10.0%) went" in text
+    assert "Making the domains" not in text
+    (tmp_path / "config.yaml").write_text("dids_domains: cluster\n")
+    assert "choosing the mixture. Making the domains came before that." in read(write_report(tmp_path)).text
 
 
 def test_there_is_a_row_a_domain_with_its_size_sources_and_typical_samples(page, folder):
     for domain in load_run(folder).domains:
         assert domain["name"] in page.text and f"{domain['size']:,}" in page.text
         assert all(text in page.text for text in domain["typical_texts"])
+
+
+def test_the_table_begins_with_the_largest_share_and_ticks_keep_the_logs_place(page, folder):
+    last = load_run(folder).lines[-1]["probabilities"]
+    ticks = [int(attributes["value"]) for tag, attributes in page.elements if attributes.get("type") == "checkbox"]
+    assert [list(last)[i] for i in ticks] == sorted(last, key=last.get, reverse=True)
 
 
 def test_the_settings_are_those_of_the_run(page):
@@ -113,7 +153,7 @@ def test_texts_and_names_of_the_data_are_shown_and_never_run(tmp_path):
         )
     (tmp_path / "config.yaml").write_text("note: </pre><script>alert(3)</script>\n")
     page = read(write_report(tmp_path))
-    assert page.text.count("onerror=alert(2)") == 9 and "</pre><script>alert(3)</script>" in page.text
+    assert page.text.count("onerror=alert(2)") == 9 + 3 and "</pre><script>alert(3)</script>" in page.text
     assert not any("onerror" in attributes or "onclick" in attributes for _, attributes in page.elements)
     assert sum(tag == "script" for tag, _ in page.elements) == 2
     assert sum(tag in ("b", "i") for tag, _ in page.elements) < 20
@@ -132,6 +172,7 @@ def test_a_fixed_mixture_is_called_one(tmp_path):
     write_run(tmp_path, 4, 1, measured=False)
     text = read(write_report(tmp_path)).text
     assert "the mixture was fixed" in text and "No task was observed" in text and "Fed more" not in text
+    assert "Cost: as much as without mixing" in text and "to the last update" not in text
 
 
 def test_few_updates_are_said_to_be_few(tmp_path):
@@ -203,6 +244,20 @@ def test_a_comparison_has_each_runs_last_loss_and_marks_the_lowest(tmp_path):
         low = min(summary.losses[task] for summary in comparison.summaries)
         assert f'class="best">{low:.4f}' in text
     assert "<td>–</td><td>1.2500</td>" in text.replace("\n", ""), "one alone is not the lowest"
+
+
+def test_a_comparison_begins_with_which_run_ends_lower(tmp_path):
+    folders = make_runs(tmp_path)
+    losses = {"one": (1.0, 2.0, 3.0), "two": (1.5, 1.0, 2.0)}
+    for name, values in losses.items():
+        found = {f"eval_{task}_test_loss": loss for task, loss in zip("abc", values, strict=True)}
+        (tmp_path / name / "all_results.json").write_text(json.dumps(found))
+    path, comparison = write_comparison(folders, tmp_path / "comparison.html")
+    words = "On the held-out data, two has the lowest mean loss, 1.500 (one 2.000), and the lowest on 2 of 3 tasks."
+    assert comparison.verdict()[0] == words and words in read(path).text
+    assert comparison.verdict()[1].startswith("On the observed samples, ")
+    (tmp_path / "one" / "all_results.json").unlink()
+    assert len(write_comparison(folders, path)[1].verdict()) == 1, "what one run lacks is not compared"
 
 
 def test_runs_with_other_domains_are_compared_by_data_set(tmp_path):

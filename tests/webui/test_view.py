@@ -93,9 +93,10 @@ def test_report_is_framed_whole_and_apart_from_the_page(run):
     (run / "dids" / "report.html").write_text(report)
     *_, update, html, _, _ = view.look("en", "Custom", "lora", str(run), None)
     source = re.search(r'sandbox="allow-scripts" srcdoc="([^"]*)"', html)[1]
-    assert update["visible"] and source.replace("&quot;", '"').replace("&lt;", "<").replace("&gt;", ">").replace(
-        "&amp;", "&"
-    ) == report
+    assert (
+        update["visible"]
+        and source.replace("&quot;", '"').replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&") == report
+    )
 
 
 def test_probabilities_are_drawn_for_the_largest_movers_and_the_rest_as_a_band(tmp_path):

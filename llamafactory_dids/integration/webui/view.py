@@ -122,7 +122,8 @@ def _table(domain_map: DomainMap, record: MixtureRecord | None, lang: str) -> st
     rows = "".join(
         "<tr>" + "".join(f"<td>{cell}</td>" for cell in _cells(domain, now, start)) + "</tr>" for domain in domains
     )
-    return f'<table class="dids-domains"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+    table = f'<table class="dids-domains"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+    return f'<div style="max-height: 70vh; overflow: auto">{table}</div>'  # there may be a thousand
 
 
 def _cells(domain: dict[str, Any], now: dict[str, float], start: dict[str, float]) -> list[str]:

@@ -38,7 +38,8 @@
   const chart = document.getElementById("chart"), readout = document.getElementById("readout");
   const [width, height, left, bottom, top] = [1100, 300, 60, 34, 14];
   const last = data.samples[data.samples.length - 1] || 1;
-  const x = (samples) => left + (width - left - 12) * samples / last;
+  const tail = 24; // what the last update chose is seen too
+  const x = (samples) => left + (width - left - 12 - tail) * samples / last;
   const make = (name, attributes, text) => {
     const node = document.createElementNS("http://www.w3.org/2000/svg", name);
     for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
@@ -47,6 +48,11 @@
     return node;
   };
   let chosen = [];
+  // 1, 2 or 5 times a power of ten, so that an axis has round numbers
+  const stepFor = (peak) => {
+    const power = 10 ** Math.floor(Math.log10(peak / 4));
+    return power * [1, 2, 5, 10].find((times) => times * power >= peak / 5.01);
+  };
   const percent = (value) => `${(100 * value / data.unit).toPrecision(3)}%`;
   const style = (place) => ({ stroke: data.colours[place % data.colours.length],
     "stroke-dasharray": place < data.colours.length ? "none" : "6 3" });
@@ -54,13 +60,15 @@
     chart.replaceChildren();
     chart.setAttribute("viewBox", `0 0 ${width} ${height}`);
     const peak = Math.max(1, ...chosen.flatMap((i) => data.values[i])) * 1.05;
+    const step = stepFor(peak);
     const y = (value) => height - bottom - (height - bottom - top) * value / peak;
-    for (let k = 0; k <= 4; k++) {
-      const value = peak * k / 4;
+    for (let value = 0; value <= peak; value += step) {
       make("line", { x1: left, x2: width - 12, y1: y(value), y2: y(value), stroke: "#e4e7ed" });
-      make("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, percent(value));
+      make("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, `${+(100 * value / data.unit).toPrecision(6)}%`);
+    }
+    for (let k = 0; k <= 4; k++) {
       const samples = Math.round(last * k / 4);
-      make("text", { x: x(samples), y: height - 16, "text-anchor": k === 4 ? "end" : "middle" }, samples.toLocaleString("en"));
+      make("text", { x: x(samples), y: height - 16, "text-anchor": "middle" }, samples.toLocaleString("en"));
     }
     make("text", { x: (left + width) / 2, y: height - 2, "text-anchor": "middle" }, "training samples seen");
     chosen.forEach((i, place) => {
@@ -75,15 +83,17 @@
   const describe = (u) => {
     readout.replaceChildren(`after ${data.samples[u].toLocaleString("en")} samples: `);
     chosen.forEach((i, place) => {
-      const word = document.createElement("b");
-      word.style.color = style(place).stroke;
-      word.textContent = `${place < data.colours.length ? "━" : "╍"} ${data.names[i]} ${percent(data.values[i][u])}   `;
-      readout.append(word);
+      const mark = document.createElement("b");
+      mark.style.color = style(place).stroke;
+      mark.textContent = place < data.colours.length ? "━ " : "╍ ";
+      const word = document.createElement("span"); // in the text's own colour, as the light ones are hard to read
+      word.append(mark, `${data.names[i]} ${percent(data.values[i][u])}`);
+      readout.append(word, " ");
     });
   };
   chart.addEventListener("mousemove", (event) => {
     const box = chart.getBoundingClientRect();
-    const at = ((event.clientX - box.left) / box.width * width - left) / (width - left - 12) * last;
+    const at = ((event.clientX - box.left) / box.width * width - left) / (width - left - 12 - tail) * last;
     let u = 0;
     while (u + 1 < data.samples.length && data.samples[u + 1] <= at) u++;
     describe(u);
