@@ -69,8 +69,8 @@ class Base:
         keys |= {"model_name_or_path": here / "model", "dids_cache_dir": here / "cache", "output_dir": here / strategy}
         if strategy in AFTER:
             keys["dids_probs"] = here / AFTER[strategy] / "dids" / "mixture.jsonl"
-        if strategy in SEMANTIC:
-            keys["dids_semantic_model"] = self.encoder
+        if strategy in SEMANTIC:  # embeddings, unlike gradients, are the same for each seed
+            keys |= {"dids_semantic_model": self.encoder, "dids_cache_dir": self.folder / "cache"}
         return keys
 
     def prepare(self, seed: int, strategies: Iterable[str]) -> None:
