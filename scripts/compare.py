@@ -2,7 +2,7 @@
 
     python scripts/compare.py --base quickstart --seeds 3 --jobs 2     # may be broken off: what is done is skipped
     python scripts/compare.py --base real --seeds 3 --jobs 2 --data ../shared/data
-    python scripts/compare.py --base quickstart --only dids_paper,dids_gc --encoder MODEL --as quickstart_gc
+    python scripts/compare.py --base quickstart --seeds 3 --only dids_gc --encoder path/to/all-MiniLM-L6-v2
     python scripts/compare.py --table                                  # docs/strategies.md from docs/results alone
 
 A run is `llamafactory-cli train examples/yaml/strategies/NAME.yaml` with the keys of its base after it. Each seed has a
@@ -160,9 +160,9 @@ def source_shares(folder: Path) -> dict[str, float]:
     return shares
 
 
-def collect(base: Base, name: str) -> None:
-    """All results of a base into the file of this name, a line a run; those that it has of other runs stay."""
-    path = RESULTS / f"{name}.jsonl"
+def collect(base: Base) -> None:
+    """All results of a base into its file, a line a run; those that it has of other runs stay."""
+    path = RESULTS / f"{base.name}.jsonl"
     runs = read_runs(path) if path.exists() else {}
     for marker in base.folder.glob("*/*.json"):
         if "result" in (entry := json.loads(marker.read_text())):
@@ -195,7 +195,6 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=None, help="where runs leave their files (saves/compare/BASE)")
     parser.add_argument("--only", default=None, help="strategies, comma-separated")
     parser.add_argument("--encoder", type=Path, default=None, help=f"folder of the model of {', '.join(SEMANTIC)}")
-    parser.add_argument("--as", dest="name", default=None, help="name of the results and of their table (the base's)")
     parser.add_argument("--table", action="store_true", help="only rebuild the tables")
     arguments = parser.parse_args()
     if not arguments.table:
@@ -204,11 +203,12 @@ def main() -> None:
         folder = arguments.output or Path("saves/compare") / arguments.base
         base = Base(arguments.base, folder, arguments.data, arguments.encoder)
         wanted, seeds = chosen(arguments.only, arguments.encoder), range(1, arguments.seeds + 1)
+        base.prepare(seeds[0], wanted)  # and with it what the seeds share
         with ThreadPoolExecutor(arguments.jobs) as pool:
-            list(pool.map(lambda seed: base.prepare(seed, wanted), seeds))
+            list(pool.map(lambda seed: base.prepare(seed, wanted), seeds[1:]))
             for turn in ([s for s in wanted if s not in AFTER], [s for s in wanted if s in AFTER]):
                 list(pool.map(lambda task: run(base, *task), [(s, seed) for seed in seeds for s in turn]))
-        collect(base, arguments.name or base.name)
+        collect(base)
     write_tables()
 
 
