@@ -2,11 +2,13 @@
 
     python scripts/compare.py --base quickstart --seeds 3 --jobs 2     # may be broken off: what is done is skipped
     python scripts/compare.py --base real --seeds 3 --jobs 2 --data ../shared/data
+    python scripts/compare.py --base quickstart --seeds 3 --only dids_gc --encoder path/to/all-MiniLM-L6-v2
     python scripts/compare.py --table                                  # docs/strategies.md from docs/results alone
 
 A run is `llamafactory-cli train examples/yaml/strategies/NAME.yaml` with the keys of its base after it. Each seed has a
-model and a domain map of its own, made first and shared by the strategies. Times are CPU seconds of the whole process,
-start and evaluation included, with one thread: they do not depend on what else the machine does.
+model and a domain map of its own, made first and shared by the strategies; those that cluster sentence embeddings have
+another map, and are left out unless `--encoder` gives the folder of their model. Times are CPU seconds of the whole
+process, start and evaluation included, with one thread: they do not depend on what else the machine does.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,7 @@ from scripts.compare_table import RESULTS, STRATEGIES, read_runs, write_tables  
 
 FILES = ROOT / "examples" / "yaml" / "strategies"
 AFTER = {"static": "dids"}  # takes over the mixture of that run
+SEMANTIC = ("dids_gc",)  # cluster what a sentence encoder makes of the samples
 QUICKSTART = {"max_steps": 160}
 SOURCES = "general_alpaca_en,math_gsm8k,code_alpaca,science_mcq,medical_medquad,finance_twitter"
 REAL = {
@@ -46,11 +50,12 @@ REAL = {
 
 
 class Base:
-    """Data, model and keys of one comparison, below `folder`."""
+    """Data, model and keys of one comparison, below `folder`; `encoder` is the model of those that cluster texts."""
 
-    def __init__(self, name: str, folder: Path, data: Path) -> None:
+    def __init__(self, name: str, folder: Path, data: Path, encoder: Path | None = None) -> None:
         self.name = name
         self.folder = folder
+        self.encoder = encoder
         self.data = data if name == "real" else folder / "data"
         self.keys = REAL if name == "real" else QUICKSTART
 
@@ -64,10 +69,12 @@ class Base:
         keys |= {"model_name_or_path": here / "model", "dids_cache_dir": here / "cache", "output_dir": here / strategy}
         if strategy in AFTER:
             keys["dids_probs"] = here / AFTER[strategy] / "dids" / "mixture.jsonl"
+        if strategy in SEMANTIC:  # embeddings, unlike gradients, are the same for each seed
+            keys |= {"dids_semantic_model": self.encoder, "dids_cache_dir": self.folder / "cache"}
         return keys
 
-    def prepare(self, seed: int) -> None:
-        """The seed's data, model and domain map, for all strategies; what is there stays."""
+    def prepare(self, seed: int, strategies: Iterable[str]) -> None:
+        """The seed's data, model and the domain maps that these strategies share; what is there stays."""
         if self.name == "quickstart":
             call([sys.executable, "scripts/quickstart/generate.py", "--output", self.data], self.folder / "data.log")
         model = self.of_seed(seed) / "model"
@@ -75,11 +82,13 @@ class Base:
             real = ["--datasets", SOURCES, "--vocab-size", 2000, "--max-length", 128] if self.name == "real" else []
             build = [sys.executable, "scripts/quickstart/build_model.py", "--data", self.data, "--output", model]
             call([*build, "--seed", seed, *real], self.of_seed(seed) / "model.log")
-        made = self.of_seed(seed) / "domains.json"
-        if not made.exists():
-            words = [f"{key}={value}" for key, value in self.overrides("dids", seed).items()]
-            _, cpu = call(["llamafactory-dids", "cluster", FILES / "dids.yaml", *words], made.with_suffix(".log"))
-            made.write_text(json.dumps({"cpu_seconds": round(cpu, 1)}))
+        for strategy in dict.fromkeys(name if name in SEMANTIC else "dids" for name in strategies):
+            made = self.of_seed(seed) / f"domains_{strategy}.json"
+            if not made.exists():
+                words = [f"{key}={value}" for key, value in self.overrides(strategy, seed).items()]
+                command = ["llamafactory-dids", "cluster", FILES / f"{strategy}.yaml", *words]
+                _, cpu = call(command, made.with_suffix(".log"))
+                made.write_text(json.dumps({"cpu_seconds": round(cpu, 1)}))
 
 
 def call(command: list[Any], log: Path) -> tuple[float, float]:
@@ -164,6 +173,19 @@ def collect(base: Base) -> None:
     path.write_text("".join(json.dumps(result) + "\n" for result in found))
 
 
+def chosen(only: str | None, encoder: Path | None) -> list[str]:
+    """The strategies to run: those that are named, or all that there is a model for."""
+    if only is None:
+        return [name for name in STRATEGIES if encoder is not None or name not in SEMANTIC]
+    wanted = only.split(",")
+    for name in wanted:
+        if name not in STRATEGIES:
+            raise SystemExit(f"--only: got {name!r}, allowed: {', '.join(STRATEGIES)}")
+        if name in SEMANTIC and encoder is None:
+            raise SystemExit(f"--encoder: got none, allowed with {name}: the folder of a sentence-transformers model")
+    return wanted
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Compare the strategies.")
     parser.add_argument("--base", choices=("quickstart", "real"))
@@ -171,16 +193,19 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="the data folder of --base real")
     parser.add_argument("--output", type=Path, default=None, help="where runs leave their files (saves/compare/BASE)")
-    parser.add_argument("--only", default=",".join(STRATEGIES), help="strategies, comma-separated")
+    parser.add_argument("--only", default=None, help="strategies, comma-separated")
+    parser.add_argument("--encoder", type=Path, default=None, help=f"folder of the model of {', '.join(SEMANTIC)}")
     parser.add_argument("--table", action="store_true", help="only rebuild the tables")
     arguments = parser.parse_args()
     if not arguments.table:
         if arguments.base is None:
             parser.error("--base: got none, allowed: quickstart, real")
-        base = Base(arguments.base, arguments.output or Path("saves/compare") / arguments.base, arguments.data)
-        wanted, seeds = arguments.only.split(","), range(1, arguments.seeds + 1)
+        folder = arguments.output or Path("saves/compare") / arguments.base
+        base = Base(arguments.base, folder, arguments.data, arguments.encoder)
+        wanted, seeds = chosen(arguments.only, arguments.encoder), range(1, arguments.seeds + 1)
+        base.prepare(seeds[0], wanted)  # and with it what the seeds share
         with ThreadPoolExecutor(arguments.jobs) as pool:
-            list(pool.map(base.prepare, seeds))
+            list(pool.map(lambda seed: base.prepare(seed, wanted), seeds[1:]))
             for turn in ([s for s in wanted if s not in AFTER], [s for s in wanted if s in AFTER]):
                 list(pool.map(lambda task: run(base, *task), [(s, seed) for seed in seeds for s in turn]))
         collect(base)

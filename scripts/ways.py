@@ -48,6 +48,23 @@ of a full model fails, without this plugin too ("Expected to mark a variable rea
 `python scripts/ways.py table` this page.
 """
 
+FOOT = """
+## Going on after a break
+
+`tests/integration/test_resume.py` kills runs before, at and after an update, with 0 and 2 loader workers and on 1 and 2
+ranks, and resumes them with another `save_steps`: the order of the samples, the log and the weights are bit for bit
+those of a run that was not killed (fp32 on the CPU). A checkpoint that was cut off is passed over, one of another
+set-up is refused with both values, and another number of ranks keeps the order.
+
+Nothing is loaded on the way back. After 1M samples of 72 domains and 25 updates the sampler finds its place in 0.05
+CPU seconds (0.10 with `dids_exhausted: drop`), and the host's loader skips its batches in 0.26 (0.39); 32 samples were
+loaded, the batch to go on with and the one after it. One thread of an AMD EPYC:
+
+```bash
+python scripts/bench/resume.py --threads 1 --clock cpu
+```
+"""
+
 
 def read(path: Path = RESULTS) -> dict[Cell, str]:
     """The outcome of each cell that has one."""
@@ -83,7 +100,7 @@ def page(outcomes: dict[Cell, str]) -> str:
         by_type = {kind: tuple(outcomes[stage, kind, name] for name in PARALLELISMS) for kind in TYPES}
         for cells, kinds in groupby(TYPES, by_type.__getitem__):
             rows.append((f"`{stage}`", ", ".join(f"`{kind}`" for kind in kinds), *cells))
-    return HEAD + "\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+    return HEAD + "\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n" + FOOT
 
 
 def run(arguments: list[str]) -> int:

@@ -131,6 +131,56 @@ def test_a_branch_on_a_strategys_name_is_seen(source):
     assert branches_on_a_name(source)
 
 
+BELOW_US = {"llamafactory", "transformers", "trl", "peft", "accelerate", "datasets", "torch"}
+
+
+def rebound_names(source: str) -> list[str]:
+    """Attributes of what was imported from the host, or of a library below it, that are assigned to or set."""
+    tree = ast.parse(source)
+    foreign = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            foreign |= {(a.asname or a.name).split(".")[0] for a in node.names if a.name.split(".")[0] in BELOW_US}
+        elif isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").split(".")[0] in BELOW_US:
+            foreign |= {alias.asname or alias.name for alias in node.names}
+    found = []
+    for node in ast.walk(tree):
+        targets: list[ast.AST] = []
+        if isinstance(node, ast.Assign):
+            targets = [part for target in node.targets for part in ast.walk(target) if isinstance(part, ast.Attribute)]
+        elif isinstance(node, ast.AugAssign | ast.AnnAssign | ast.Delete):
+            targets = [part for part in ast.walk(node) if isinstance(getattr(part, "ctx", None), ast.Store | ast.Del)]
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("setattr", "delattr"):
+            targets = [ast.Attribute(node.args[0], "set")]
+        for target in targets:
+            while isinstance(target, ast.Attribute):
+                target = target.value
+                if isinstance(target, ast.Name) and target.id in foreign:
+                    found.append(target.id)
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(CHECKOUT)))
+def test_nothing_of_the_host_is_rebound_but_by_the_list_of_seams(path):
+    """`registration.py` sets what its list names, on what `importlib` gave it."""
+    assert rebound_names(path.read_text()) == []
+    assert ("setattr(owner, name, seam.wrap(" in path.read_text()) == (path.name == "registration.py")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from transformers import Trainer\nTrainer.train = None",
+        "import llamafactory.train.tuner\nllamafactory.train.tuner.run_exp = None",
+        "def f():\n    from llamafactory.train import tuner\n    setattr(tuner, 'run_exp', None)",
+        "from trl import DPOTrainer as D\na, D.loss = 1, 2",
+        "import torch\ndel torch.load",
+    ],
+)
+def test_a_rebinding_is_seen(source):
+    assert rebound_names(source)
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(CHECKOUT)))
 def test_no_module_is_over_three_hundred_lines(path):
     assert len(path.read_text().splitlines()) <= 300

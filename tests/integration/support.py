@@ -24,6 +24,7 @@ from llamafactory_dids.errors import DidsError
 SOURCES = {"sums": 120, "pairs": 90, "noise": 60}
 TASKS = {"task_sums": 20, "task_pairs": 16}
 PAIRS = {"cat": "kitten", "dog": "puppy", "cow": "calf", "hen": "chick", "pig": "piglet", "fox": "cub"}
+PATIENCE = float(os.environ.get("DIDS_TEST_PATIENCE", "1"))  # how much longer a subprocess may take, on a busy machine
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"
 
 
@@ -275,7 +276,7 @@ def start(command: list[str], folder: Path | None = None, **changes: str) -> "su
 def finish(process: "subprocess.Popen[str]", timeout: int = 150) -> tuple[int, str, str]:
     """Exit status, stdout and stderr; a process that takes too long is killed and fails the test."""
     try:
-        stdout, stderr = process.communicate(timeout=timeout)
+        stdout, stderr = process.communicate(timeout=timeout * PATIENCE)
     except subprocess.TimeoutExpired:
         process.kill()
         raise

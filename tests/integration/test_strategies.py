@@ -1,5 +1,8 @@
 """Strategies that ask for other signals than gradients of tasks and domains, through the host's entry."""
 
+import os
+import tomllib
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -10,9 +13,11 @@ from llamafactory_dids.core.fisher import marginal_impact
 from llamafactory_dids.errors import DidsError
 from llamafactory_dids.stages.losses import IGNORE_INDEX
 from llamafactory_dids.training.observer import Observer
-from tests.integration.support import arguments, same_domains, train
+from tests.integration.support import arguments, finish_well, read_lines, same_domains, start, train, write_yaml
 
 pytestmark = pytest.mark.integration
+
+CUSTOM = Path(__file__).resolve().parents[2] / "examples" / "custom_mixer"
 
 
 def test_importance_feeds_the_sources_that_look_like_the_tasks(world, tmp_path):
@@ -132,3 +137,24 @@ def test_what_a_strategy_does_not_take_is_named(world, tmp_path):
     values = arguments(world, tmp_path, dids_mixture="joint", dids_eta=2.0)
     with pytest.raises(DidsError, match="dids_eta: got 2.0, allowed with dids_mixture 'joint': none"):
         train(values)
+
+
+def test_a_strategy_of_another_package_is_trained_with_from_a_yaml_file(world, tmp_path):
+    """`pip install examples/custom_mixer`, without pip: what its entry point is found by lies on the path."""
+    project = tomllib.loads((CUSTOM / "pyproject.toml").read_text())["project"]
+    name, version = project["name"], project["version"]
+    metadata = tmp_path / "site" / f"{name.replace('-', '_')}-{version}.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    groups = [
+        f"[{group}]\n" + "".join(f"{key} = {place}\n" for key, place in members.items())
+        for group, members in project["entry-points"].items()
+    ]
+    (metadata / "entry_points.txt").write_text("".join(groups))
+    keys = {"mix_strategy": "neediest", "dids_eta": 3.0, "dids_domains": "source", "dids_num_domains": None}
+    path = write_yaml(tmp_path / "run.yaml", arguments(world, tmp_path, **keys))
+    places = [str(tmp_path / "site"), str(CUSTOM), os.environ.get("PYTHONPATH", "")]
+    finish_well(start(["llamafactory-cli", "train", str(path)], PYTHONPATH=os.pathsep.join(filter(None, places))))
+    lines = read_lines(tmp_path / "out" / "dids" / "mixture.jsonl")
+    assert len(lines) == 7 and lines[-1]["probabilities"] != lines[0]["probabilities"]
+    assert all(sum(line["probabilities"].values()) == pytest.approx(1) for line in lines)

@@ -120,6 +120,31 @@ def test_static_takes_over_the_mixture_of_the_same_seeds_run(base):
     assert "dids_probs" not in base.overrides("dids", 2)
 
 
+def test_each_kind_of_features_has_a_map_of_its_own_that_the_strategies_of_a_seed_share(tmp_path, monkeypatch):
+    commands = []
+    monkeypatch.setattr(compare, "call", lambda command, _: commands.append([*map(str, command)]) or (1, 1))
+    base = compare.Base("real", tmp_path, Path("data"), Path("encoder"))
+    (base.of_seed(1) / "model").mkdir(parents=True)
+    (base.of_seed(1) / "model" / "config.json").touch()
+    base.prepare(1, ["dids", "dga", "dids_gc"])
+    assert [command[1:3] for command in commands] == [
+        ["cluster", str(compare.FILES / f"{name}.yaml")] for name in ("dids", "dids_gc")
+    ]
+    assert ["dids_semantic_model=encoder" in command for command in commands] == [False, True]
+    base.prepare(1, ["dids_gc", "uniform"])
+    assert len(commands) == 2
+
+
+def test_strategies_that_cluster_texts_are_left_out_without_an_encoder_and_refused_if_named():
+    assert "dids_gc" in compare.chosen(None, Path("encoder"))
+    assert set(compare_table.STRATEGIES) - set(compare.chosen(None, None)) == {"dids_gc"}
+    assert compare.chosen("dga,odm", None) == ["dga", "odm"]
+    with pytest.raises(SystemExit, match="--encoder: got none, allowed with dids_gc: the folder"):
+        compare.chosen("dids,dids_gc", None)
+    with pytest.raises(SystemExit, match="--only: got 'did', allowed: dids, dids_paper"):
+        compare.chosen("did", None)
+
+
 def test_a_command_that_fails_names_its_log(tmp_path):
     with pytest.raises(SystemExit, match="failed; all of its output: .*run.log"):
         compare.call(["python", "-c", "print('why'); raise SystemExit(3)"], tmp_path / "run.log")

@@ -6,7 +6,7 @@ import torch
 from llamafactory_dids.stages.entries import TrackedEntries
 from llamafactory_dids.stages.layers import track_layers
 from llamafactory_dids.training.running import RunningGradients
-from tests.helpers import LORA, collate, num_labelled, samples, tiny_model, unlabelled, with_lora
+from tests.helpers import FAMILIES, LORA, collate, num_labelled, samples, tiny_model, unlabelled, with_lora
 from tests.reference.gradients import on_block, token_losses, weight_gradients
 
 NUM_DOMAINS = 4  # the last one is never drawn
@@ -70,6 +70,15 @@ def test_they_are_the_token_weighted_mean_however_the_loss_is_scaled(family, tok
     found_DP, known_D = trained.running.close_window()
     assert known_D.tolist() == [True, True, True, False]
     assert_same(found_DP, trained.expected(token_weight=token_weight))
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_so_they_are_for_each_family_of_models(family):
+    trained = Trained(family)
+    trained.step(1 / 4)
+    found_DP, _ = trained.running.close_window()
+    assert found_DP[:3].norm(dim=1).min() > 0
+    assert_same(found_DP, trained.expected())
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
