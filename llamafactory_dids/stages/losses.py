@@ -93,40 +93,44 @@ class LanguageModelling:
 class _CrossEntropy(torch.autograd.Function):
     """Next-token losses (N, Q, fp32) of logits (N, Q, V) and targets (N, Q), 0 where there is no target.
 
-    A sample at a time, and with its softmax made anew for the gradient: nothing of the logits' size is kept besides the
-    logits themselves and their gradient, of which autograd's own way has several, in fp32.
+    A sample at a time, and with one softmax for both the loss and the gradient, which is made in the forward pass:
+    nothing of the logits' size is kept besides that gradient, of which autograd's own way has several, in fp32.
     """
 
     @staticmethod
     def forward(ctx: Any, logits_NQV: Tensor, targets_NQ: Tensor) -> Tensor:
         losses_NQ = torch.zeros(targets_NQ.shape, device=logits_NQV.device)
-        for losses_Q, logits_QV, targets_Q in zip(losses_NQ, logits_NQV, targets_NQ, strict=True):
+        ctx.gradient_NQV = torch.empty_like(logits_NQV) if ctx.needs_input_grad[0] else None
+        for sample, (logits_QV, targets_Q) in enumerate(zip(logits_NQV, targets_NQ, strict=True)):
             rows_L = (targets_Q != IGNORE_INDEX).nonzero().squeeze(1)
-            losses_Q[rows_L] = F.cross_entropy(_rows(logits_QV, rows_L), targets_Q[rows_L], reduction="none")
-        ctx.save_for_backward(logits_NQV, targets_NQ)
+            keep_QV = None if ctx.gradient_NQV is None else ctx.gradient_NQV[sample]
+            losses_NQ[sample, rows_L] = _losses_and_gradient(logits_QV, targets_Q[rows_L], rows_L, keep_QV)
         return losses_NQ
 
     @staticmethod
     def backward(ctx: Any, gradients_NQ: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        logits_NQV, targets_NQ = ctx.saved_tensors
-        result_NQV = torch.zeros_like(logits_NQV)
-        for result_QV, logits_QV, targets_Q, gradients_Q in zip(
-            result_NQV, logits_NQV, targets_NQ, gradients_NQ, strict=True
-        ):
-            rows_L = (targets_Q != IGNORE_INDEX).nonzero().squeeze(1)
-            gradients_L = gradients_Q[rows_L]
-            softmax_LV = _rows(logits_QV, rows_L).softmax(dim=1).mul_(gradients_L[:, None])
-            softmax_LV[torch.arange(len(rows_L), device=rows_L.device), targets_Q[rows_L]] -= gradients_L
-            if len(rows_L) == len(result_QV):
-                result_QV.copy_(softmax_LV)
-            else:
-                result_QV[rows_L] = softmax_LV.to(result_QV.dtype)
-        return result_NQV, None
+        gradient_NQV, ctx.gradient_NQV = ctx.gradient_NQV, None
+        return gradient_NQV.mul_(gradients_NQ[:, :, None]), None
 
 
-def _rows(logits_QV: Tensor, rows_L: Tensor) -> Tensor:
-    """These rows in fp32; a copy only where it is needed."""
-    return (logits_QV if len(rows_L) == len(logits_QV) else logits_QV[rows_L]).float()
+def _losses_and_gradient(logits_QV: Tensor, targets_L: Tensor, rows_L: Tensor, gradient_QV: Tensor | None) -> Tensor:
+    """The losses of L rows in fp32; `gradient_QV`, where there is one, gets that of their sum: softmax minus target."""
+    whole = len(rows_L) == len(logits_QV)
+    logits_LV = (logits_QV if whole else logits_QV[rows_L]).float()
+    in_place = whole and gradient_QV is not None and gradient_QV.dtype == torch.float32
+    softmax_LV = torch.softmax(logits_LV, dim=1, out=gradient_QV if in_place else None)
+    # The largest logit's share is 1 / sum exp(x - largest): the log of it is exact where a target's own underflows.
+    target_L1 = targets_L[:, None]
+    normalizer_L = logits_LV.amax(dim=1) - softmax_LV.amax(dim=1).log()
+    losses_L = normalizer_L - logits_LV.gather(1, target_L1).squeeze(1)
+    if gradient_QV is None:
+        return losses_L
+    softmax_LV.scatter_add_(1, target_L1, softmax_LV.new_full(target_L1.shape, -1.0))
+    if not in_place:
+        if not whole:
+            gradient_QV.zero_()
+        gradient_QV[rows_L] = softmax_LV.to(gradient_QV.dtype)
+    return losses_L
 
 
 def _targets(batch: Mapping[str, Any]) -> Tensor:
