@@ -61,7 +61,7 @@ class SampleProjector:
         """Projected gradients (N, K) in fp32, and which samples have one (N, bool)."""
         _, counts_N, pairs = self.engine.run(to_device(batch, self.device))
         at_once = min(self._samples_at_once(), len(counts_N))
-        gradients_NP = torch.empty((at_once, self.projection.input_dim), device=self.device)  # of a group, then the next
+        gradients_NP = torch.empty((at_once, self.projection.input_dim), device=self.device)  # of one group at a time
         groups = [slice(start, start + at_once) for start in range(0, len(counts_N), at_once)]
         projected_NK = torch.cat([self._project([(x[g], y[g]) for x, y in pairs], gradients_NP) for g in groups])
         norm_N = projected_NK.norm(dim=1)

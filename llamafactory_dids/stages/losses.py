@@ -74,7 +74,8 @@ class LanguageModelling:
         else:
             logits_NQV = model(**inputs, use_cache=False).logits[:, positions_Q]
         targets_NQ = targets_NS[:, positions_Q]
-        losses_NQ: Tensor = _CrossEntropy.apply(logits_NQV, targets_NQ)
+        spent = type(logits_NQV.grad_fn).__name__ in _MAKERS
+        losses_NQ: Tensor = _CrossEntropy.apply(logits_NQV, targets_NQ, spent)
         mask_NQ = targets_NQ != IGNORE_INDEX
         return losses_NQ[mask_NQ], mask_NQ.nonzero()[:, 0]
 
@@ -90,47 +91,51 @@ class LanguageModelling:
         return torch.stack(sums) / self.counts(batch).clamp(min=1)
 
 
+# What makes logits without needing them for its own gradient, so that theirs may take their place.
+_MAKERS = ("UnsafeViewBackward0", "MmBackward0", "AddmmBackward0", "IndexBackward0")
+
+
 class _CrossEntropy(torch.autograd.Function):
     """Next-token losses (N, Q, fp32) of logits (N, Q, V) and targets (N, Q), 0 where there is no target.
 
-    A sample at a time, and with one softmax for both the loss and the gradient, which is made in the forward pass:
-    nothing of the logits' size is kept besides that gradient, of which autograd's own way has several, in fp32.
+    A sample at a time, and with one softmax for both the loss and the gradient, which is made in the forward pass, where
+    the logits are if `spent`: they are not read again. Autograd's own way keeps several of their size, in fp32.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits_NQV: Tensor, targets_NQ: Tensor) -> Tensor:
+    def forward(ctx: Any, logits_NQV: Tensor, targets_NQ: Tensor, spent: bool) -> Tensor:
         losses_NQ = torch.zeros(targets_NQ.shape, device=logits_NQV.device)
-        ctx.gradient_NQV = torch.empty_like(logits_NQV) if ctx.needs_input_grad[0] else None
+        ctx.gradient_NQV = None
+        if ctx.needs_input_grad[0]:
+            ctx.gradient_NQV = logits_NQV.detach() if spent else torch.empty_like(logits_NQV)
         for sample, (logits_QV, targets_Q) in enumerate(zip(logits_NQV, targets_NQ, strict=True)):
             rows_L = (targets_Q != IGNORE_INDEX).nonzero().squeeze(1)
-            keep_QV = None if ctx.gradient_NQV is None else ctx.gradient_NQV[sample]
-            losses_NQ[sample, rows_L] = _losses_and_gradient(logits_QV, targets_Q[rows_L], rows_L, keep_QV)
+            into_QV = None if ctx.gradient_NQV is None else ctx.gradient_NQV[sample]
+            losses_NQ[sample, rows_L] = _losses_and_gradient(logits_QV, targets_Q[rows_L], rows_L, into_QV)
         return losses_NQ
 
     @staticmethod
-    def backward(ctx: Any, gradients_NQ: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradients_NQ: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         gradient_NQV, ctx.gradient_NQV = ctx.gradient_NQV, None
-        return gradient_NQV.mul_(gradients_NQ[:, :, None]), None
+        return gradient_NQV.mul_(gradients_NQ[:, :, None]), None, None
 
 
-def _losses_and_gradient(logits_QV: Tensor, targets_L: Tensor, rows_L: Tensor, gradient_QV: Tensor | None) -> Tensor:
-    """The losses of L rows in fp32; `gradient_QV`, where there is one, gets that of their sum: softmax minus target."""
+def _losses_and_gradient(logits_QV: Tensor, targets_L: Tensor, rows_L: Tensor, into_QV: Tensor | None) -> Tensor:
+    """The losses of L rows in fp32; `into_QV`, where there is one, gets their sum's gradient: softmax minus target."""
     whole = len(rows_L) == len(logits_QV)
     logits_LV = (logits_QV if whole else logits_QV[rows_L]).float()
-    in_place = whole and gradient_QV is not None and gradient_QV.dtype == torch.float32
-    softmax_LV = torch.softmax(logits_LV, dim=1, out=gradient_QV if in_place else None)
-    # The largest logit's share is 1 / sum exp(x - largest): the log of it is exact where a target's own underflows.
-    target_L1 = targets_L[:, None]
-    normalizer_L = logits_LV.amax(dim=1) - softmax_LV.amax(dim=1).log()
-    losses_L = normalizer_L - logits_LV.gather(1, target_L1).squeeze(1)
-    if gradient_QV is None:
-        return losses_L
-    softmax_LV.scatter_add_(1, target_L1, softmax_LV.new_full(target_L1.shape, -1.0))
-    if not in_place:
-        if not whole:
-            gradient_QV.zero_()
-        gradient_QV[rows_L] = softmax_LV.to(gradient_QV.dtype)
-    return losses_L
+    in_place = whole and into_QV is not None and into_QV.dtype == torch.float32
+    targets_L1 = targets_L[:, None]
+    target_L, largest_L = logits_LV.gather(1, targets_L1).squeeze(1), logits_LV.amax(dim=1)
+    shares_LV = torch.sub(logits_LV, largest_L[:, None], out=into_QV if in_place else None).exp_()
+    sums_L = shares_LV.sum(dim=1)
+    if into_QV is not None:
+        shares_LV.div_(sums_L[:, None])
+        shares_LV.scatter_add_(1, targets_L1, shares_LV.new_full(targets_L1.shape, -1.0))
+        if not in_place:
+            into_QV.zero_()
+            into_QV[rows_L] = shares_LV.to(into_QV.dtype)
+    return largest_L + sums_L.log() - target_L
 
 
 def _targets(batch: Mapping[str, Any]) -> Tensor:

@@ -31,8 +31,8 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from scripts.bench import timing
-from scripts.bench.gradients import MODELS
+from scripts.bench import timing  # noqa: E402
+from scripts.bench.gradients import MODELS  # noqa: E402
 
 NUM_WORDS, LENGTH = 7000, 256
 HOST = ("concat", "interleave_under")
@@ -63,10 +63,8 @@ def prepare(folder: Path, arguments: argparse.Namespace) -> None:
     sizes = {f"source_{i:02d}": arguments.samples for i in range(arguments.sources)}
     for name, size in (sizes | {f"task_{i}": arguments.task_samples for i in range(arguments.tasks)}).items():
         own = rng.sample(words, 200)
-        rows = [
-            {"instruction": " ".join(rng.choices(own, k=16)), "input": "", "output": " ".join(rng.choices(own, k=LENGTH))}
-            for _ in range(size)
-        ]
+        texts = [(" ".join(rng.choices(own, k=16)), " ".join(rng.choices(own, k=LENGTH))) for _ in range(size)]
+        rows = [{"instruction": prompt, "input": "", "output": answer} for prompt, answer in texts]
         (folder / "data" / f"{name}.json").write_text(json.dumps(rows), encoding="utf-8")
         info[name] = {"file_name": f"{name}.json"}
     (folder / "data" / "dataset_info.json").write_text(json.dumps(info), encoding="utf-8")
@@ -189,13 +187,15 @@ def in_turns(trainings: list[Training], rounds: int) -> None:
 def summary(steps: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
     """Ratios of the steps without their updates, and what an update costs; the first step of each is left out."""
     plain = {name: [one["seconds"] - one.get("update", 0.0) for one in rows[1:]] for name, rows in steps.items()}
-    result: dict[str, Any] = {"a step, without updates, against concat": timing.ratios(plain, "concat")}
-    if "proportional" in plain:
-        result["a step, without updates, against proportional"] = timing.ratios(plain, "proportional")
+    references = [name for name in ("concat", "proportional") if name in plain]
+    result: dict[str, Any] = {
+        f"a step, without updates, against {name}": timing.ratios(plain, name) for name in references
+    }
     if "dids" not in steps:
         return result
     rows = steps["dids"][1:]
-    result["running gradients, share of a step"] = _spread([one["running"] / p for one, p in zip(rows, plain["dids"], strict=True)])
+    shares = [one["running"] / seconds for one, seconds in zip(rows, plain["dids"], strict=True)]
+    result["running gradients, share of a step"] = {"": _spread(shares)}
     if updates := [one for one in rows if "update" in one]:
         result["an update of dids"] = {
             "against a forward pass over the task tokens": _spread([one["update"] / one["forward"] for one in updates]),
