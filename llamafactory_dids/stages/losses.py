@@ -98,8 +98,8 @@ _MAKERS = ("UnsafeViewBackward0", "MmBackward0", "AddmmBackward0", "IndexBackwar
 class _CrossEntropy(torch.autograd.Function):
     """Next-token losses (N, Q, fp32) of logits (N, Q, V) and targets (N, Q), 0 where there is no target.
 
-    A sample at a time, and with one softmax for both the loss and the gradient, which is made in the forward pass, where
-    the logits are if `spent`: they are not read again. Autograd's own way keeps several of their size, in fp32.
+    A sample at a time, and with one softmax for both the loss and the gradient, which is made in the forward pass; if
+    `spent`, in the place of the logits, which are not read again. Autograd's own way keeps several of their size.
     """
 
     @staticmethod
