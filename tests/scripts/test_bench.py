@@ -10,7 +10,7 @@ import torch
 from transformers import LlamaConfig
 
 from llamafactory_dids.stages.cluster import StoredFeatures
-from scripts.bench import gradients, kmeans, overhead, overhead_child, sampler, timing
+from scripts.bench import gradients, kmeans, overhead, overhead_child, sampler, shares, timing
 
 SMALL = LlamaConfig(
     vocab_size=50, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, head_dim=8
@@ -126,3 +126,14 @@ def test_our_projection_is_the_reference_of_the_projectors(monkeypatch):
     (result_NK,) = [run() for run in made.values()]
     assert result_NK.shape == (2, gradients.DIM)
     assert torch.equal(result_NK[0], result_NK[1]) and int(result_NK[0].abs().sum()) <= 40
+
+
+def test_shares_add_up_to_the_stage():
+    parts = {"passes": 5.0, "loss": 1.0, "selection": 2.0, "seconds": 9.0}
+    assert shares.split(parts) == {
+        "passes": 4.0,
+        "loss": 1.0,
+        "selection": 2.0,
+        "all else": 2.0,
+        "the stage": 9.0,
+    }
