@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -34,6 +34,12 @@ sys.path.insert(0, str(ROOT))
 from scripts.bench import timing  # noqa: E402
 from scripts.bench.gradients import MODELS  # noqa: E402
 
+SIZES = {
+    "llama": MODELS["llama"],
+    "small": LlamaConfig(  # what costs the same whatever the model's size shows in its short steps
+        vocab_size=8000, hidden_size=64, intermediate_size=128, num_hidden_layers=4, num_attention_heads=4
+    ),
+}
 NUM_WORDS, LENGTH = 7000, 256
 HOST = ("concat", "interleave_under")
 OURS = ("proportional", "odm", "dids")
@@ -57,7 +63,7 @@ def prepare(folder: Path, arguments: argparse.Namespace) -> None:
     )
     tokenizer.save_pretrained(folder / "model")
     torch.manual_seed(0)
-    LlamaForCausalLM(MODELS["llama"]).save_pretrained(folder / "model")
+    LlamaForCausalLM(SIZES[arguments.model]).save_pretrained(folder / "model")
     (folder / "data").mkdir()
     info = {}
     sizes = {f"source_{i:02d}": arguments.samples for i in range(arguments.sources)}
@@ -214,6 +220,7 @@ def _spread(values: list[float]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time what a mixture costs a training.")
     timing.add_arguments(parser, rounds=12)
+    parser.add_argument("--model", choices=sorted(SIZES), default="llama")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--window", type=int, default=4, help="steps between two updates")
     parser.add_argument("--sources", type=int, default=12)

@@ -90,7 +90,16 @@ def test_a_step_is_compared_without_its_update_and_the_first_one_is_left_out():
 
 
 def options(**changes):
-    given = {"sources": 3, "tasks": 2, "samples": 4, "task_samples": 3, "batch": 2, "rounds": 5, "window": 2}
+    given = {
+        "model": "llama",
+        "sources": 3,
+        "tasks": 2,
+        "samples": 4,
+        "task_samples": 3,
+        "batch": 2,
+        "rounds": 5,
+        "window": 2,
+    }
     return argparse.Namespace(**{**given, **changes})
 
 
@@ -104,7 +113,7 @@ def test_candidates_differ_in_how_they_mix_alone(tmp_path):
 
 
 def test_the_data_of_the_overhead_benchmark_fill_the_context(tmp_path, monkeypatch):
-    monkeypatch.setitem(overhead.MODELS, "llama", SMALL)
+    monkeypatch.setitem(overhead.SIZES, "llama", SMALL)
     overhead.prepare(tmp_path, options())
     info = json.loads((tmp_path / "data" / "dataset_info.json").read_text())
     assert set(info) == {"source_00", "source_01", "source_02", "task_0", "task_1"}
