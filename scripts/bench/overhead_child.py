@@ -59,8 +59,8 @@ def watch_dids(stopwatch: Stopwatch) -> None:
     stopwatch.parts["running"] = 0.0
     for name in ("watch", "watch_loss", "_add"):
         setattr(RunningGradients, name, stopwatch.timing("running", getattr(RunningGradients, name)))
-    hook = RunningGradients._hook
-    RunningGradients._hook = lambda self, layer: stopwatch.timing("running", hook(self, layer))  # type: ignore[method-assign]
+    make_hook = RunningGradients._hook
+    RunningGradients._hook = lambda self, i: stopwatch.timing("running", make_hook(self, i))  # type: ignore
     Meter.tasks = stopwatch.timing("measure", Meter.tasks)  # type: ignore[method-assign]
     update = stopwatch.timing("update", MixtureController._update)
     forward = stopwatch.timing("forward", task_forward)
