@@ -80,32 +80,38 @@ def building(samples: int, domains: int) -> Callable[[], Any]:
     return lambda: MixtureSampler(domains_N, np.full(domains, 1 / domains), seed=0, epoch_size=samples)
 
 
-def curves(features: StoredFeatures) -> dict[str, Curve]:
-    """By name, and by size, what is timed."""
+def curves(features: StoredFeatures) -> dict[str, Callable[[], Curve]]:
+    """By name, what makes a curve: by size, what is timed."""
     rows = features.store.num_rows
     return {
-        "gradient stage, samples of 128 tokens": {16 * n: gradient_stage(16 * n, 128) for n in SIZES},
-        "gradient stage, tokens of 16 samples": {128 * n: gradient_stage(16, 128 * n) for n in SIZES},
-        "gradient stage, ranks that share 32 samples: each": {
+        "gradient stage, samples of 128 tokens": lambda: {16 * n: gradient_stage(16 * n, 128) for n in SIZES},
+        "gradient stage, tokens of 16 samples": lambda: {128 * n: gradient_stage(16, 128 * n) for n in SIZES},
+        "gradient stage, ranks that share 32 samples: each": lambda: {
             n: gradient_stage(32, 128, slice(0, None, n)) for n in SIZES
         },
-        "selection and projection, entries": {1_000_000 * n: reduction(1_000_000 * n) for n in SIZES},
-        f"k-means into 8, rows (trained on {8 * MAX_POINTS:,})": {
+        "selection and projection, entries": lambda: {1_000_000 * n: reduction(1_000_000 * n) for n in SIZES},
+        f"k-means into 8 (trained on {8 * MAX_POINTS:,} rows), rows": lambda: {
             rows // 4 * n: clustering(features, rows // 4 * n, 8) for n in SIZES
         },
-        f"k-means of {rows:,} rows, domains": {8 * n: clustering(features, rows, 8 * n) for n in SIZES},
-        "impact of 4 tasks, domains (1M entries)": {18 * n: measured_impact(18 * n, 4, 1_000_000) for n in SIZES},
-        "impact of 18 domains, tasks (1M entries)": {4 * n: measured_impact(18, 4 * n, 1_000_000) for n in SIZES},
-        "sampler, samples of 1,152 domains": {500_000 * n: building(500_000 * n, 1152) for n in SIZES},
+        f"k-means of {rows:,} rows, domains": lambda: {16 * n: clustering(features, rows, 16 * n) for n in SIZES},
+        "impact of 4 tasks (1M entries), domains": lambda: {
+            18 * n: measured_impact(18 * n, 4, 1_000_000) for n in SIZES
+        },
+        "impact of 18 domains (1M entries), tasks": lambda: {
+            4 * n: measured_impact(18, 4 * n, 1_000_000) for n in SIZES
+        },
+        "building the sampler of 1,152 domains, samples": lambda: {
+            500_000 * n: building(500_000 * n, 1152) for n in SIZES
+        },
     }
 
 
-def measure(curve: Curve, arguments: argparse.Namespace) -> dict[str, Any]:
-    named = {f"{size:,}": run for size, run in curve.items()}
-    seconds = timing.in_turns(named, arguments.rounds, arguments.clock)
-    middle = {name: row["seconds"] for name, row in timing.ratios(seconds, next(iter(named))).items()}
-    *_, before, last = middle.values()
-    return middle | {"exponent": math.log2(last / before)}
+def measure(curve: Curve, arguments: argparse.Namespace) -> dict[str, float]:
+    """Seconds by size, the least of the rounds since what disturbs only adds, and the exponent."""
+    seconds = timing.in_turns({f"{size:,}": run for size, run in curve.items()}, arguments.rounds, arguments.clock)
+    least = {name: min(values) for name, values in seconds.items()}
+    *_, before, last = least.values()
+    return least | {"exponent": math.log2(last / before)}
 
 
 def main() -> None:
@@ -116,7 +122,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as folder:
         features = StoredFeatures(make_store(Path(folder), arguments.rows), normalize=True)
-        result = {name: {"": measure(curve, arguments)} for name, curve in curves(features).items()}
+        result = {name: {"": measure(make(), arguments)} for name, make in curves(features).items()}
     timing.report("cost curves", {**result, "machine": timing.machine(arguments)}, arguments.json)
 
 

@@ -10,7 +10,7 @@ Rows are of unit length in float16 part files, as the gradient stage leaves them
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from llamafactory_dids.artifacts.gradient_store import GradientStore, open_store
-from llamafactory_dids.stages.cluster import StoredFeatures, kmeans_labels
+from llamafactory_dids.stages.cluster import StoredFeatures, domain_means, kmeans_labels
 from scripts.bench import timing
 
 DIM, DIRECTIONS = 1024, 200
@@ -43,14 +43,15 @@ def make_store(folder: Path, num_rows: int) -> GradientStore:
 
 def inertia(features: StoredFeatures, labels_N: np.ndarray) -> float:
     """The sum of squared distances of the rows to their cluster's mean."""
-    sums, squares = np.zeros((int(labels_N.max()) + 1, DIM)), 0.0
-    for start in range(0, len(labels_N), 1 << 14):
-        rows = np.arange(start, min(start + (1 << 14), len(labels_N)))
-        block = features(rows)
-        squares += float((block.astype(np.float64) ** 2).sum())
-        np.add.at(sums, labels_N[rows], block)
-    counts = np.bincount(labels_N)[:, None]
-    return squares - float((sums**2 / np.maximum(counts, 1)).sum())
+    everyone, num_clusters = np.ones(len(labels_N), dtype=np.bool_), int(labels_N.max()) + 1
+    means_CK, counts_C = domain_means(features, everyone, labels_N, num_clusters)
+    squares = sum(float(np.square(features(rows), dtype=np.float64).sum()) for rows in _blocks(len(labels_N)))
+    return squares - float((counts_C[:, None] * means_CK.astype(np.float64) ** 2).sum())
+
+
+def _blocks(num_rows: int) -> Iterator[np.ndarray]:
+    for start in range(0, num_rows, 1 << 14):
+        yield np.arange(start, min(start + (1 << 14), num_rows))
 
 
 def timed(run: Callable[[], np.ndarray], clock: str) -> tuple[float, np.ndarray]:
