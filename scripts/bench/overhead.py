@@ -203,12 +203,17 @@ def summary(steps: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
     shares = [one["running"] / seconds for one, seconds in zip(rows, plain["dids"], strict=True)]
     result["running gradients, share of a step"] = {"": _spread(shares)}
     if updates := [one for one in rows if "update" in one]:
+        step = statistics.median(plain["dids"])
+        # a domain that no batch has had yet is measured by passes of its own: once in a run, so apart
+        fresh = [one.get("fresh", 0.0) for one in updates]
+        pairs = list(zip(updates, fresh, strict=True))
         result["an update of dids"] = {
-            "against a forward pass over the task tokens": _spread([one["update"] / one["forward"] for one in updates]),
-            "its measurement alone": _spread([one["measure"] / one["forward"] for one in updates]),
-            "all else of it, share of a step": _spread(
-                [(one["update"] - one["measure"]) / statistics.median(plain["dids"]) for one in updates]
+            "against a forward pass over the task tokens": _spread(
+                [(o["update"] - f) / o["forward"] for o, f in pairs]
             ),
+            "its measurement of the tasks alone": _spread([one["measure"] / one["forward"] for one in updates]),
+            "all else of it, in steps": _spread([(o["update"] - f - o["measure"]) / step for o, f in pairs]),
+            "domains that were never drawn, in steps": _spread([f / step for f in fresh]),
         }
     return result
 

@@ -62,6 +62,7 @@ def watch_dids(stopwatch: Stopwatch) -> None:
     make_hook = RunningGradients._hook
     RunningGradients._hook = lambda self, i: stopwatch.timing("running", make_hook(self, i))  # type: ignore
     Meter.tasks = stopwatch.timing("measure", Meter.tasks)  # type: ignore[method-assign]
+    Meter.domain = stopwatch.timing("fresh", Meter.domain)  # type: ignore[method-assign]
     update = stopwatch.timing("update", MixtureController._update)
     forward = stopwatch.timing("forward", task_forward)
 

@@ -78,15 +78,16 @@ def steps(*seconds, **parts):
 
 def test_a_step_is_compared_without_its_update_and_the_first_one_is_left_out():
     dids = steps(99.0, 2.0, 12.0, running=[0.0, 0.02, 0.04])
-    dids[2] |= {"update": 10.0, "measure": 9.0, "forward": 5.0}
+    dids[2] |= {"update": 10.0, "measure": 5.0, "fresh": 4.0, "forward": 5.0}
     result = overhead.summary({"concat": steps(9.0, 1.0, 1.0), "proportional": steps(9.0, 2.0, 1.0), "dids": dids})
     assert result["a step, without updates, against concat"]["dids"]["ratio"] == 2.0
     assert result["a step, without updates, against proportional"]["dids"]["ratio"] == 1.5
     assert result["running gradients, share of a step"][""]["highest"] == pytest.approx(0.02)
     update = result["an update of dids"]
-    assert update["against a forward pass over the task tokens"]["ratio"] == 2.0
-    assert update["its measurement alone"]["ratio"] == 1.8
-    assert update["all else of it, share of a step"]["ratio"] == 0.5
+    assert update["against a forward pass over the task tokens"]["ratio"] == 1.2
+    assert update["its measurement of the tasks alone"]["ratio"] == 1.0
+    assert update["all else of it, in steps"]["ratio"] == 0.5
+    assert update["domains that were never drawn, in steps"]["ratio"] == 2.0
 
 
 def options(**changes):
