@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
@@ -60,7 +61,9 @@ class StoredFeatures:
         bounds = [*np.flatnonzero(np.diff(parts_M, prepend=-1)), len(indices_M)]
         for start, stop in zip(bounds, bounds[1:], strict=False):
             part = int(parts_M[start])
-            features_MK[start:stop] = self.store.read_part(part)[0][indices_M[start:stop] - part * self.store.part_rows]
+            rows = self.store.read_part(part)[0][indices_M[start:stop] - part * self.store.part_rows]
+            # torch widens float16 many numbers at a time, numpy one by one
+            torch.from_numpy(features_MK[start:stop]).copy_(torch.from_numpy(np.asarray(rows)))
         if self._norm_N is not None:
             features_MK *= self._norm_N[indices_M][:, None]
         return features_MK
@@ -101,12 +104,14 @@ def kmeans_labels(read: Read, rows_M: Indices, num_clusters: int, *, min_size: i
         return np.zeros(len(rows_M), dtype=np.int64)
     index = _index(_train(read, rows_M, min(num_clusters, len(rows_M)), seed))
     labels_M = np.empty(len(rows_M), dtype=np.int64)
-    sums_CK = np.zeros((index.ntotal, index.d))
     for block, features_BK in _blocks(read, rows_M):
         labels_M[block] = _nearest(index, features_BK)
-        sums_CK += _sums(features_BK, labels_M[block], index.ntotal)
-    labels_M = _merge_small(labels_M, sums_CK, min_size)
     sizes = np.bincount(labels_M)
+    if sizes[sizes > 0].min() < min_size:  # seldom, so that the sums are worth a pass of their own
+        blocks = _blocks(read, rows_M)
+        sums_CK = sum(_sums(features_BK, labels_M[block], index.ntotal) for block, features_BK in blocks)
+        labels_M = _merge_small(labels_M, sums_CK, min_size)
+        sizes = np.bincount(labels_M)
     order = sorted(np.flatnonzero(sizes), key=lambda label: (-sizes[label], label))
     rank_of = np.zeros(len(sizes), dtype=np.int64)
     rank_of[order] = np.arange(len(order))

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 MAX_BATCH_SAMPLES = 64
 MAX_BATCH_TOKENS = 16_384
 MEMORY_SHARE = 0.25  # of the free memory of a GPU, for whole gradients
-_COPIES = 3  # of a gradient at the peak: layer by layer, in one row, and its magnitudes
+_COPIES = 2  # of a gradient at the peak: its row, and its magnitudes
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,20 @@ class SampleProjector:
     def project(self, batch: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """Projected gradients (N, K) in fp32, and which samples have one (N, bool)."""
         _, counts_N, pairs = self.engine.run(to_device(batch, self.device))
-        at_once = self._samples_at_once()
+        at_once = min(self._samples_at_once(), len(counts_N))
+        gradients_NP = torch.empty((at_once, self.projection.input_dim), device=self.device)  # of one group at a time
         groups = [slice(start, start + at_once) for start in range(0, len(counts_N), at_once)]
-        projected_NK = torch.cat([self._project([(x[group], y[group]) for x, y in pairs]) for group in groups])
+        projected_NK = torch.cat([self._project([(x[g], y[g]) for x, y in pairs], gradients_NP) for g in groups])
         norm_N = projected_NK.norm(dim=1)
         return projected_NK, (counts_N > 0) & torch.isfinite(norm_N) & (norm_N > 0)
 
-    def _project(self, pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
-        gradients_NP = torch.cat([sample_gradients(x, y).flatten(1) for x, y in pairs], dim=1)
+    def _project(self, pairs: list[tuple[torch.Tensor, torch.Tensor]], gradients_NP: torch.Tensor) -> torch.Tensor:
+        gradients_NP = gradients_NP[: len(pairs[0][0])]
+        start = 0
+        for x, y in pairs:  # each layer's at its place in the row: joined afterwards, all would be written twice
+            stop = start + x.shape[-1] * y.shape[-1]
+            sample_gradients(x, y, gradients_NP[:, start:stop].unflatten(1, (y.shape[-1], x.shape[-1])))
+            start = stop
         return self.projection.project_sparse(*keep_largest(gradients_NP, self.topk_ratio))
 
     def _samples_at_once(self) -> int:

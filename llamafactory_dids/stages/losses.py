@@ -74,7 +74,8 @@ class LanguageModelling:
         else:
             logits_NQV = model(**inputs, use_cache=False).logits[:, positions_Q]
         targets_NQ = targets_NS[:, positions_Q]
-        losses_NQ: Tensor = _CrossEntropy.apply(logits_NQV, targets_NQ)
+        spent = type(logits_NQV.grad_fn).__name__ in _MAKERS
+        losses_NQ: Tensor = _CrossEntropy.apply(logits_NQV, targets_NQ, spent)
         mask_NQ = targets_NQ != IGNORE_INDEX
         return losses_NQ[mask_NQ], mask_NQ.nonzero()[:, 0]
 
@@ -90,43 +91,51 @@ class LanguageModelling:
         return torch.stack(sums) / self.counts(batch).clamp(min=1)
 
 
+# What makes logits without needing them for its own gradient, so that theirs may take their place.
+_MAKERS = ("UnsafeViewBackward0", "MmBackward0", "AddmmBackward0", "IndexBackward0")
+
+
 class _CrossEntropy(torch.autograd.Function):
     """Next-token losses (N, Q, fp32) of logits (N, Q, V) and targets (N, Q), 0 where there is no target.
 
-    A sample at a time, and with its softmax made anew for the gradient: nothing of the logits' size is kept besides the
-    logits themselves and their gradient, of which autograd's own way has several, in fp32.
+    A sample at a time, and with one softmax for both the loss and the gradient, which is made in the forward pass; if
+    `spent`, in the place of the logits, which are not read again. Autograd's own way keeps several of their size.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits_NQV: Tensor, targets_NQ: Tensor) -> Tensor:
+    def forward(ctx: Any, logits_NQV: Tensor, targets_NQ: Tensor, spent: bool) -> Tensor:
         losses_NQ = torch.zeros(targets_NQ.shape, device=logits_NQV.device)
-        for losses_Q, logits_QV, targets_Q in zip(losses_NQ, logits_NQV, targets_NQ, strict=True):
+        ctx.gradient_NQV = None
+        if ctx.needs_input_grad[0]:
+            ctx.gradient_NQV = logits_NQV.detach() if spent else torch.empty_like(logits_NQV)
+        for sample, (logits_QV, targets_Q) in enumerate(zip(logits_NQV, targets_NQ, strict=True)):
             rows_L = (targets_Q != IGNORE_INDEX).nonzero().squeeze(1)
-            losses_Q[rows_L] = F.cross_entropy(_rows(logits_QV, rows_L), targets_Q[rows_L], reduction="none")
-        ctx.save_for_backward(logits_NQV, targets_NQ)
+            into_QV = None if ctx.gradient_NQV is None else ctx.gradient_NQV[sample]
+            losses_NQ[sample, rows_L] = _losses_and_gradient(logits_QV, targets_Q[rows_L], rows_L, into_QV)
         return losses_NQ
 
     @staticmethod
-    def backward(ctx: Any, gradients_NQ: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        logits_NQV, targets_NQ = ctx.saved_tensors
-        result_NQV = torch.zeros_like(logits_NQV)
-        for result_QV, logits_QV, targets_Q, gradients_Q in zip(
-            result_NQV, logits_NQV, targets_NQ, gradients_NQ, strict=True
-        ):
-            rows_L = (targets_Q != IGNORE_INDEX).nonzero().squeeze(1)
-            gradients_L = gradients_Q[rows_L]
-            softmax_LV = _rows(logits_QV, rows_L).softmax(dim=1).mul_(gradients_L[:, None])
-            softmax_LV[torch.arange(len(rows_L), device=rows_L.device), targets_Q[rows_L]] -= gradients_L
-            if len(rows_L) == len(result_QV):
-                result_QV.copy_(softmax_LV)
-            else:
-                result_QV[rows_L] = softmax_LV.to(result_QV.dtype)
-        return result_NQV, None
+    def backward(ctx: Any, gradients_NQ: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        gradient_NQV, ctx.gradient_NQV = ctx.gradient_NQV, None
+        return gradient_NQV.mul_(gradients_NQ[:, :, None]), None, None
 
 
-def _rows(logits_QV: Tensor, rows_L: Tensor) -> Tensor:
-    """These rows in fp32; a copy only where it is needed."""
-    return (logits_QV if len(rows_L) == len(logits_QV) else logits_QV[rows_L]).float()
+def _losses_and_gradient(logits_QV: Tensor, targets_L: Tensor, rows_L: Tensor, into_QV: Tensor | None) -> Tensor:
+    """The losses of L rows in fp32; `into_QV`, where there is one, gets their sum's gradient: softmax minus target."""
+    whole = len(rows_L) == len(logits_QV)
+    logits_LV = (logits_QV if whole else logits_QV[rows_L]).float()
+    in_place = whole and into_QV is not None and into_QV.dtype == torch.float32
+    targets_L1 = targets_L[:, None]
+    target_L, largest_L = logits_LV.gather(1, targets_L1).squeeze(1), logits_LV.amax(dim=1)
+    shares_LV = torch.sub(logits_LV, largest_L[:, None], out=into_QV if in_place else None).exp_()
+    sums_L = shares_LV.sum(dim=1)
+    if into_QV is not None:
+        shares_LV.div_(sums_L[:, None])
+        shares_LV.scatter_add_(1, targets_L1, shares_LV.new_full(targets_L1.shape, -1.0))
+        if not in_place:
+            into_QV.zero_()
+            into_QV[rows_L] = shares_LV.to(into_QV.dtype)
+    return largest_L + sums_L.log() - target_L
 
 
 def _targets(batch: Mapping[str, Any]) -> Tensor:

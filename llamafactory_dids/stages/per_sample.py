@@ -22,9 +22,9 @@ from .layers import TrackedLayers, is_linear
 from .losses import Objective, sample_losses
 
 
-def sample_gradients(inputs_NSI: Tensor, output_gradients_NSO: Tensor) -> Tensor:
+def sample_gradients(inputs_NSI: Tensor, output_gradients_NSO: Tensor, out_NOI: Tensor | None = None) -> Tensor:
     """Each sample's weight gradient, shape (N, O, I), in fp32 whatever the model's precision."""
-    return torch.bmm(output_gradients_NSO.float().transpose(1, 2), inputs_NSI.float())
+    return torch.bmm(output_gradients_NSO.float().transpose(1, 2), inputs_NSI.float(), out=out_NOI)
 
 
 def by_sample(values: Tensor, num_rows: int, num_samples: int) -> Tensor:
@@ -75,8 +75,7 @@ class GradientEngine:
                 found[call.layer].append((x_NSI, by_sample(gradient, recording.num_rows, len(losses_N))))
         empty = losses_N.detach().new_zeros(len(losses_N), 0, 1)
         pairs = [
-            # the calls of a layer side by side, whose gradients add up as those of tokens do
-            (torch.cat([x for x, _ in calls], dim=1), torch.cat([y for _, y in calls], dim=1))
+            (_side_by_side([x for x, _ in calls]), _side_by_side([y for _, y in calls]))
             if calls
             else (empty.expand(-1, -1, num_inputs), empty.expand(-1, -1, num_outputs))
             for calls, (num_outputs, num_inputs) in zip(found, self.tracked.shapes(), strict=True)
@@ -90,6 +89,11 @@ class GradientEngine:
                 "it cannot be told whose they are; allowed: models whose linear layers take every token, but for lists "
                 "of experts"
             )
+
+
+def _side_by_side(calls: list[Tensor]) -> Tensor:
+    """The calls of a layer, whose gradients add up as those of tokens do; the one call as it is, without a copy."""
+    return calls[0] if len(calls) == 1 else torch.cat(calls, dim=1)
 
 
 class _Call(NamedTuple):

@@ -101,8 +101,8 @@ class RunningGradients:
         gradients_NB = self.entries.gradients(layer, x_NSC, y_NSO)
         if micro_batch.scale is not None:
             gradients_NB = gradients_NB / micro_batch.scale
-        # an overflow of a scaled fp16 loss, which the optimizer skips, must not spoil the window
-        gradients_NB = torch.where(gradients_NB.isfinite().all(dim=1, keepdim=True), gradients_NB, 0)
+        # an overflow of a scaled fp16 loss, which the optimizer skips, must not spoil the window; it shows in the sum
+        gradients_NB = torch.where(gradients_NB.sum(dim=1, keepdim=True).isfinite(), gradients_NB, 0)
         self.sums_DP[:, self.entries.slices[layer]].index_add_(0, micro_batch.domains_N, gradients_NB)
 
     def close_window(self) -> tuple[Tensor, NDArray[np.bool_]]:

@@ -154,11 +154,20 @@ def stage(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def projectors(arguments: argparse.Namespace) -> dict[str, Any]:
     """8 gradients of 3.1M entries to 1,024 dims, by ours and by those of other packages that are installed."""
-    gradients_NP = torch.randn(8, 3_100_000)
+    gradients_NP = torch.randn(8, 3_100_000, device="cuda" if torch.cuda.is_available() else "cpu")
     ours = Projection(gradients_NP.shape[1], DIM, seed=0)
     candidates: dict[str, Callable[[], Any]] = {"ours": lambda: ours.project(gradients_NP)}
-    candidates |= _trak(gradients_NP) | _dattri(gradients_NP)
+    candidates |= _index_add(gradients_NP) | _trak(gradients_NP) | _dattri(gradients_NP)
     return {"against ours": timing.ratios(timing.in_turns(candidates, arguments.rounds, arguments.clock), "ours")}
+
+
+def _index_add(gradients_NP: torch.Tensor) -> dict[str, Callable[[], Any]]:
+    """The same kind of projection in one call, with buckets and signs that are there already."""
+    device = gradients_NP.device
+    buckets_P = torch.randint(DIM, (gradients_NP.shape[1],), device=device)
+    signs_P = torch.randint(2, (gradients_NP.shape[1],), device=device).mul(2).sub(1).float()
+    zeros_NK = torch.zeros(len(gradients_NP), DIM, device=device)
+    return {"a plain index_add": lambda: zeros_NK.index_add(1, buckets_P, gradients_NP * signs_P)}
 
 
 def _trak(gradients_NP: torch.Tensor) -> dict[str, Callable[[], Any]]:
@@ -172,7 +181,7 @@ def _trak(gradients_NP: torch.Tensor) -> dict[str, Callable[[], Any]]:
         proj_dim=DIM,
         seed=0,
         proj_type=ProjectionType.rademacher,
-        device="cpu",
+        device=gradients_NP.device,
         block_size=1,
         dtype=torch.float32,
     )
@@ -180,13 +189,16 @@ def _trak(gradients_NP: torch.Tensor) -> dict[str, Callable[[], Any]]:
 
 
 def _dattri(gradients_NP: torch.Tensor) -> dict[str, Callable[[], Any]]:
+    if not torch.cuda.is_available():
+        print("dattri has its sparse projection (sjlt) for CUDA only, so it is left out", file=sys.stderr)
+        return {}
     try:
         from dattri.func.projection import random_project
     except ImportError:
-        print("dattri is not installed (`pip install dattri`), so it is left out", file=sys.stderr)
+        print("dattri is not installed (`pip install dattri sjlt`), so it is left out", file=sys.stderr)
         return {}
     project = random_project(
-        gradients_NP, len(gradients_NP), proj_dim=DIM, proj_max_batch_size=8, device="cpu", proj_type="sjlt"
+        gradients_NP, len(gradients_NP), proj_dim=DIM, proj_max_batch_size=8, device="cuda", proj_type="sjlt"
     )
     return {"dattri": lambda: project(gradients_NP)}
 

@@ -25,9 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser, rounds: int) -> None:
     parser.add_argument("--json", action="store_true", help="for a program to read")
 
 
-def in_turns(candidates: Mapping[str, Callable[[], Any]], rounds: int, clock: str) -> dict[str, list[float]]:
+def clock(name: str) -> Callable[[], float]:
+    """What `--clock` names."""
+    return time.perf_counter if name == "wall" else time.process_time
+
+
+def in_turns(candidates: Mapping[str, Callable[[], Any]], rounds: int, clock_name: str) -> dict[str, list[float]]:
     """Seconds of each candidate in each round, after one of each that does not count; who is first changes."""
-    now = time.perf_counter if clock == "wall" else time.process_time
+    now = clock(clock_name)
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     names = list(candidates)
     for name in names:
@@ -54,6 +59,23 @@ def ratios(seconds: Mapping[str, list[float]], reference: str) -> dict[str, dict
             "highest": max(against),
         }
     return rows
+
+
+def reset_peak_memory() -> int:
+    """Forget the highest memory of this process (Linux); the bytes that it holds now."""
+    with open("/proc/self/clear_refs", "w", encoding="ascii") as control:
+        control.write("5")
+    return _status("VmRSS")
+
+
+def peak_memory() -> int:
+    """The most bytes that this process held since `reset_peak_memory`, files that it maps included."""
+    return _status("VmHWM")
+
+
+def _status(key: str) -> int:
+    with open("/proc/self/status", encoding="ascii") as lines:
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key + ":"))
 
 
 def machine(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -165,3 +165,15 @@ def test_a_sample_that_memory_is_too_small_for_is_refused_with_what_would_help(m
 def test_rows_are_the_same_however_many_gradients_are_whole_at_a_time(model, whole, tmp_path, monkeypatch, at_once):
     monkeypatch.setattr(SampleProjector, "_samples_at_once", lambda self: at_once)
     np.testing.assert_allclose(read(fill(tmp_path, make_projector(model)))[0], read(whole)[0], atol=1e-3)
+
+
+def test_rows_are_the_same_in_any_order_and_in_batches_of_any_size(model, whole, tmp_path):
+    order = torch.randperm(len(ROWS), generator=torch.Generator().manual_seed(3)).tolist()
+    rows = [ROWS[i] for i in order]
+    store = open_store(tmp_path, {}, len(rows), K, part_rows=7)
+    features = GradientFeatures(Samples(rows, [len(row["input_ids"]) for row in rows], collate), make_projector(model))
+    features.max_samples = 3
+    fill_store(store, features)
+    there_NK, here_NK = read(whole)[0][order].astype(np.float64), read(store)[0].astype(np.float64)
+    cosines_N = (there_NK * here_NK).sum(1) / np.maximum(np.linalg.norm(there_NK, axis=1), 1e-9) ** 2
+    assert (cosines_N[[i != 9 for i in order]] > 0.9999).all(), cosines_N

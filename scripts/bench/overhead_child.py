@@ -1,0 +1,129 @@
+"""One training of overhead.py: the host's `run_exp` with a callback that waits for its turn before each step.
+
+    python scripts/bench/overhead_child.py '{"keys": {...}, "go": 5, "answers": 6, ...}'      # overhead.py starts it
+
+What is timed inside of `dids`, besides the whole step, is timed by wrapping its methods; nothing of them is changed.
+"""
+
+import functools
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+
+class Stopwatch:
+    """The seconds of a step so far, and of what was wrapped in it."""
+
+    def __init__(self, clock: str) -> None:
+        self.now = time.perf_counter if clock == "wall" else time.process_time
+        self.parts: dict[str, float] = {}
+        self.began = 0.0
+
+    def start(self) -> None:
+        self.parts = {}
+        self.began = self.now()
+
+    def stop(self) -> dict[str, float]:
+        """All seconds, less those of the reference that ran in between."""
+        return {**self.parts, "seconds": self.now() - self.began - self.parts.get("forward", 0.0)}
+
+    def timing(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, its seconds added to `part`."""
+
+        @functools.wraps(function)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            start = self._time()
+            result = function(*args, **kwargs)
+            self.parts[part] = self.parts.get(part, 0.0) + self._time() - start
+            return result
+
+        return timed
+
+    def _time(self) -> float:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return self.now()
+
+
+def watch_dids(stopwatch: Stopwatch) -> None:
+    """Time the running gradients and the updates, and after each update a forward pass over what it measured."""
+    from llamafactory_dids.stages.signals import Meter
+    from llamafactory_dids.training.controller import MixtureController
+    from llamafactory_dids.training.running import RunningGradients
+
+    stopwatch.parts["running"] = 0.0
+    for name in ("watch", "watch_loss", "_add"):
+        setattr(RunningGradients, name, stopwatch.timing("running", getattr(RunningGradients, name)))
+    make_hook = RunningGradients._hook
+    RunningGradients._hook = lambda self, i: stopwatch.timing("running", make_hook(self, i))  # type: ignore
+    Meter.tasks = stopwatch.timing("measure", Meter.tasks)  # type: ignore[method-assign]
+    Meter.domain = stopwatch.timing("fresh", Meter.domain)  # type: ignore[method-assign]
+    update = stopwatch.timing("update", MixtureController._update)
+    forward = stopwatch.timing("forward", task_forward)
+
+    def updating(self: Any, step: int) -> Any:
+        series = update(self, step)
+        if self.observer.meter is not None:
+            forward(self.observer.meter, self.plan.tasks.values())
+        return series
+
+    MixtureController._update = updating  # type: ignore[method-assign]
+
+
+@torch.no_grad()
+def task_forward(meter: Any, tasks: Any) -> None:
+    """A plain forward pass over the batches of task samples that a measurement takes."""
+    from llamafactory_dids.stages.batching import length_batches, num_tokens, to_device
+    from llamafactory_dids.stages.per_sample import evaluating
+
+    model = meter.engine.model
+    with evaluating(model):
+        for rows in tasks:
+            for places in length_batches([num_tokens(row) for row in rows], meter.batch_size, meter.max_tokens):
+                batch = to_device(meter.collate([dict(rows[i]) for i in places]), meter.device)
+                batch.pop("labels")
+                with meter.precision():
+                    model(**batch, use_cache=False)
+
+
+def waiting_callback(stopwatch: Stopwatch, go: int, answers: int) -> Any:
+    from transformers import TrainerCallback
+
+    class Waiting(TrainerCallback):  # type: ignore[misc]
+        started = False
+
+        def on_step_begin(self, *_args: Any, **_kwargs: Any) -> None:
+            answer = stopwatch.stop() if self.started else {}
+            self.started = True
+            os.write(answers, (json.dumps(answer) + "\n").encode())
+            if not os.read(go, 1):
+                sys.exit()
+            stopwatch.start()
+
+    return Waiting()
+
+
+def main() -> None:
+    settings = json.loads(sys.argv[1])
+    torch.set_num_threads(settings["threads"])
+    stopwatch = Stopwatch(settings["clock"])
+    if settings["dataflex"]:
+        from dataflex import cli
+
+        cli.patch_finetune_params()
+        cli.patch_trainer("dynamic_mix")
+        cli.patch_get_dataset()
+    elif settings["keys"]["mix_strategy"] == "dids":
+        watch_dids(stopwatch)
+    from llamafactory.train.tuner import run_exp
+
+    run_exp(args=settings["keys"], callbacks=[waiting_callback(stopwatch, settings["go"], settings["answers"])])
+
+
+if __name__ == "__main__":
+    main()
