@@ -42,5 +42,5 @@ def test_each_parallelism_gives_the_probabilities_of_one_process(name, alone, wo
         lines = read_lines(path.parent / "out" / "dids" / "mixture.jsonl")
         assert len(lines) == 4 and expected[-1]["probabilities"] != expected[0]["probabilities"]
         for ours, theirs in zip(lines, expected, strict=True):
-            assert ours["probabilities"] == pytest.approx(theirs["probabilities"], abs=1e-5)
+            assert ours["probabilities"] == pytest.approx(theirs["probabilities"], abs=1e-4)
             assert ours["task_loss"] == pytest.approx(theirs["task_loss"], abs=1e-4)
