@@ -133,7 +133,7 @@ def test_proxy_without_decoder_blocks_is_refused_before_it_is_loaded(bad_world, 
 @pytest.fixture
 def cache(world, tmp_path):
     """The cache of a finished clustering, with the arguments that made it."""
-    values = arguments(world, tmp_path, max_steps=4, dids_init="uniform")  # which needs no store of the tasks' gradients
+    values = arguments(world, tmp_path, max_steps=4, dids_init="uniform")  # no store of the tasks' gradients
     train(values)
     return tmp_path / "cache", values
 

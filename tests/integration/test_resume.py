@@ -272,7 +272,7 @@ def test_broken_gradient_stage_goes_on_with_the_missing_parts(world, tmp_path, m
     from llamafactory_dids.stages.gradients import SampleProjector
 
     monkeypatch.setattr(features, "open_store", lambda *inputs: open_store(*inputs, part_rows=50))
-    values = arguments(world, tmp_path, max_steps=4, dids_init="uniform")  # which needs no store of the tasks' gradients
+    values = arguments(world, tmp_path, max_steps=4, dids_init="uniform")  # no store of the tasks' gradients
     whole = train(values | {"dids_cache_dir": str(tmp_path / "whole")})
     project, samples = SampleProjector.project, []
 
