@@ -26,11 +26,11 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from scripts.paper import mini_data, mini_run  # noqa: E402
+from scripts.paper import mini_data, mini_run, results  # noqa: E402
 from scripts.paper.mini_data import IRRELEVANT, PROXY_SEED, TASKS, UNSEEN  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
-RESULTS = ROOT / "docs" / "results" / "mini"
+RESULTS = ROOT / "docs" / "results"
 FOLDER = ROOT / "saves" / "mini"
 DATA = ROOT.parent / "shared" / "data"
 SETUP = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -139,18 +139,13 @@ def _in_a_process(function: Any, values: dict[str, Any], log: Path) -> Any:
 
 def read_results(name: str) -> dict[int, dict[str, Any]]:
     """The results of a run that are there, by seed."""
-    path = RESULTS / f"{name}.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return {result["seed"]: result for result in map(json.loads, lines)}
+    return results.read("mini", name, "", RESULTS)
 
 
 def _add(result: dict[str, Any]) -> None:
     """Put a result into its run's file, in the place of an older one of the same seed."""
-    path = RESULTS / f"{result['run']}.jsonl"
     with _writing:
-        results = read_results(result["run"]) | {result["seed"]: result}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(json.dumps(results[seed]) + "\n" for seed in sorted(results)))
+        results.add(results.path_of("mini", result["run"], "", RESULTS), result)
 
 
 _writing = threading.Lock()

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from scripts.paper.mini import read_results  # noqa: E402
+from scripts.paper.results import interval as with_error  # noqa: E402
 
 PAGE = ROOT / "docs" / "results.md"
 MARKER = re.compile(
@@ -33,13 +34,6 @@ Results = dict[int, dict[str, Any]]  # by seed
 def mean_loss(result: dict[str, Any], kind: str = "losses") -> float:
     """Over the tasks."""
     return statistics.mean(result[kind].values())
-
-
-def with_error(values: Sequence[float], digits: int = 3) -> str:
-    """Mean ± standard error; of one value, the value."""
-    if len(values) < 2:
-        return f"{values[0]:.{digits}f}" if values else "–"
-    return f"{statistics.mean(values):.{digits}f} ± {statistics.stdev(values) / math.sqrt(len(values)):.{digits}f}"
 
 
 def interval(differences: Sequence[float]) -> tuple[float, float, float]:
@@ -69,9 +63,9 @@ def table(names: Sequence[str], against: Sequence[str]) -> str:
     rows = [[*head, "samples", "CPU s"], ["---"] * (len(head) + 2)]
     for name in sorted(found, key=lambda name: statistics.mean(map(mean_loss, found[name].values()))):
         results = list(found[name].values())
-        columns = [f"`{name}`", str(len(results)), with_error([mean_loss(result) for result in results])]
+        columns = [f"`{name}`", str(len(results)), with_error([mean_loss(result) for result in results], 3)]
         columns += [difference(found[name], other) for other in others.values()]
-        columns += [with_error([mean_loss(result, kind) for result in results]) for kind in ("unseen", "accuracy")]
+        columns += [with_error([mean_loss(result, kind) for result in results], 3) for kind in ("unseen", "accuracy")]
         proxy = statistics.mean(result["proxy_samples"] for result in results)
         columns.append(f"{results[0]['samples']:,}" + (f" + {proxy:,.0f}" if proxy else ""))
         columns.append(f"{statistics.mean(result['cpu_seconds'] for result in results):.0f}")

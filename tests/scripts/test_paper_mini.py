@@ -97,7 +97,7 @@ def test_a_result_takes_the_place_of_an_older_one_of_its_seed(tmp_path, monkeypa
     monkeypatch.setattr(mini, "RESULTS", tmp_path)
     for seed, value in ((2, 1.0), (1, 2.0), (2, 3.0)):
         mini._add({"run": "a", "seed": seed, "value": value})
-    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "mini" / "a.jsonl").read_text().splitlines()]
     assert [(line["seed"], line["value"]) for line in lines] == [(1, 2.0), (2, 3.0)]
     assert mini.state(["a", "b"], [1, 3]) == {"a": 1, "b": 0}
 
