@@ -83,6 +83,13 @@ def test_fields_shown_are_those_that_mean_something(strategy, with_these, withou
     assert with_these <= shown and not without_these & shown
 
 
+def test_given_domains_need_no_proxy_but_for_a_strategy_that_looks_at_features():
+    given = {**fields.FIRST, "dids_domains": "source"}
+    for strategy, wanted in (("dids", False), ("uniform", False), ("importance", True)):
+        shown = fields.applicable({**given, "mix_strategy": strategy})
+        assert ("dids_proxy_model" in shown) == wanted, strategy
+
+
 def test_field_that_a_strategy_takes_as_an_option_is_shown_with_it_alone():
     for strategy in mixers.names():
         taken = set(mixers.options(strategy))
