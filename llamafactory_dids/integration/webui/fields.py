@@ -44,7 +44,8 @@ class Choice:
         self.option_keys = {key for name in self.options if (key := checks.option_key(strategy, name))}
         self.domains = values.get("dids_domains") or FIRST["dids_domains"]
         self.features = values.get("dids_cluster_features") or FIRST["dids_cluster_features"]
-        self.needs = checks.trial_mixer(_settings(strategy, MixingConfig(dids_domains=self.domains), ("a task",), values)).needs
+        config = MixingConfig(dids_domains=self.domains)
+        self.needs = checks.trial_mixer(_settings(strategy, config, ("a task",), values)).needs
 
     @property
     def clusters(self) -> bool:
