@@ -51,10 +51,10 @@ of a full model fails, without this plugin too ("Expected to mark a variable rea
 FOOT = """
 ## Going on after a break
 
-`tests/integration/test_resume.py` kills runs before, at and after an update, with 0 and 2 loader workers, and before
-one on 2 ranks, and resumes them with another `save_steps`: the order of the samples, the log and the weights are bit
-for bit those of a run that was not killed (fp32 on the CPU). A checkpoint that was cut off is passed over, one of
-another set-up is refused with both values, and another number of ranks keeps the order.
+`tests/integration/test_resume.py` kills runs before, at and after an update, with 0 and 2 loader workers and on 1 and 2
+ranks, and resumes them with another `save_steps`: the order of the samples, the log and the weights are bit for bit
+those of a run that was not killed (fp32 on the CPU). A checkpoint that was cut off is passed over, one of another
+set-up is refused with both values, and another number of ranks keeps the order.
 
 Nothing is loaded on the way back. After 1M samples of 72 domains and 25 updates the sampler finds its place in 0.05
 CPU seconds (0.10 with `dids_exhausted: drop`), and the host's loader skips its batches in 0.26 (0.39); 32 samples were

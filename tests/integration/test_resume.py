@@ -179,39 +179,47 @@ def test_run_whose_only_checkpoint_was_cut_off_starts_anew(whole_runs, world, tm
 # --- ranks -------------------------------------------------------------------------------------------------
 
 
+# (after which step it is killed, at which steps it saves and so where it goes on), for updates at steps 4, 8, 12, ...
+KILLED_PAIRS = {"before_an_update": (9, 7), "at_an_update": (8, 8), "after_an_update": (10, 9)}
+
+
 def test_two_ranks_go_on_bit_by_bit_and_another_number_of_ranks_in_the_same_order(whole_runs, world, tmp_path):
-    """One launch of two ranks trains whole, is broken off, goes on, and takes over a run of one rank."""
+    """One launch of two ranks trains whole, is broken off thrice, goes on, and takes over a run of one rank."""
     pair = {"per_device_train_batch_size": 4}
     single = pair | {"gradient_accumulation_steps": 2}
     one = whole_runs(**single)
-    folders = {name: tmp_path / name for name in ("whole", "broken", "from_one")}
-    runs = {name: arguments(world, folder, **SHORT, **pair) for name, folder in folders.items()}
-    runs["broken"] |= {"save_steps": 7}
-    resumed = runs["broken"] | {"resume_from_checkpoint": str(tmp_path / "broken" / "out" / "checkpoint-7")}
-    runs["from_one"] |= {"resume_from_checkpoint": str(one.folder / "checkpoint-18")}
-    jobs = [
-        {"name": "whole", "values": runs["whole"]},
-        {"name": "broken", "values": runs["broken"], "kill_at": 9},
-        {"name": "resumed", "values": resumed},
-        {"name": "from_one", "values": runs["from_one"]},
-    ]
+
+    def job(name, checkpoint=None, **more):
+        values = arguments(world, tmp_path / name, **SHORT, **pair) | more
+        return {"name": name, "values": values | ({"resume_from_checkpoint": str(checkpoint)} if checkpoint else {})}
+
+    jobs = [job("whole"), job("from_one", one.folder / "checkpoint-18")]
+    for case, (killed_at, saved_at) in KILLED_PAIRS.items():
+        checkpoint = tmp_path / case / "out" / f"checkpoint-{saved_at}"
+        jobs.append(job(case, save_steps=saved_at) | {"kill_at": killed_at})
+        jobs.append(job(case, checkpoint) | {"name": f"resumed_{case}"})
     (tmp_path / "jobs.json").write_text(json.dumps(jobs))
     finish_well(start(["torchrun", "--standalone", "--nproc-per-node", "2", DRIVER, str(tmp_path)]))
     found = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
     for of_rank in found:
-        whole, broken, again = (of_rank[name] for name in ("whole", "broken", "resumed"))
-        assert broken["seen"][:7] + again["seen"] == whole["seen"]
-        assert again["weights"] == whole["weights"]
-        assert again["lines"] == whole["lines"]
-    of_two = [first + second for first, second in zip(*(f["from_one"]["seen"] for f in found), strict=True)]
-    assert of_two == one.steps(2)[18:]
+        whole = of_rank["whole"]
+        for case, (_, saved_at) in KILLED_PAIRS.items():
+            again = of_rank[f"resumed_{case}"]
+            assert of_rank[case]["seen"][:saved_at] + again["seen"] == whole["seen"]
+            assert again["weights"] == whole["weights"]
+            assert again["lines"] == whole["lines"]
+    assert both(found, "from_one") == one.steps(2)[18:]
     # and one rank takes over what two began
     values = arguments(world, tmp_path / "from_two", **SHORT, **single)
-    from_two = traced(values | {"resume_from_checkpoint": resumed["resume_from_checkpoint"]})
-    of_two = [first + second for first, second in zip(*(f["whole"]["seen"] for f in found), strict=True)]
-    assert from_two.steps(2) == of_two[7:]
+    from_two = traced(values | {"resume_from_checkpoint": str(tmp_path / "before_an_update" / "out" / "checkpoint-7")})
+    assert from_two.steps(2) == both(found, "whole")[7:]
     for ours, theirs in zip(timeless(from_two), found[0]["whole"]["lines"], strict=True):
-        assert ours["probabilities"] == pytest.approx(theirs["probabilities"], abs=1e-4)
+        assert ours["probabilities"] == pytest.approx(theirs["probabilities"], abs=1e-5)
+
+
+def both(found, name):
+    """The samples of each step of a job, over the two ranks."""
+    return [first + second for first, second in zip(*(of_rank[name]["seen"] for of_rank in found), strict=True)]
 
 
 # --- refusals ----------------------------------------------------------------------------------------------
