@@ -23,6 +23,8 @@ Indices: TypeAlias = NDArray[np.int64]
 Read: TypeAlias = Callable[[Indices], Features]  # rows by ascending index; an array's `__getitem__` is one
 
 MAX_POINTS = 256  # rows a cluster that k-means is trained on; more change the centroids little
+_ROUNDS = 25
+_ROUNDS_OF_SAMPLE = 10  # what more rounds would mend is less than what a sample leaves open
 _BLOCK = 1 << 15  # rows read at a time, 128 MiB at 1,024 dims
 
 
@@ -120,7 +122,9 @@ def kmeans_labels(read: Read, rows_M: Indices, num_clusters: int, *, min_size: i
 
 def _train(read: Read, rows_M: Indices, num_clusters: int, seed: int) -> Features:
     """The centroids (C, K) of one k-means from k-means++, which finds small groups that a random start can miss."""
+    rounds = _ROUNDS
     if len(rows_M) > MAX_POINTS * num_clusters:
+        rounds = _ROUNDS_OF_SAMPLE
         chosen = np.random.default_rng(seed).choice(len(rows_M), MAX_POINTS * num_clusters, replace=False)
         rows_M = rows_M[np.sort(chosen)]
     faiss = _faiss()
@@ -128,7 +132,7 @@ def _train(read: Read, rows_M: Indices, num_clusters: int, seed: int) -> Feature
     trainer = faiss.Kmeans(
         features_MK.shape[1],
         num_clusters,
-        niter=25,
+        niter=rounds,
         seed=seed % 2**31,  # a C int
         gpu=bool(getattr(faiss, "get_num_gpus", lambda: 0)()),
         init_method=faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS,
