@@ -65,16 +65,17 @@ def clustered_map(settings: Settings, source: "DataSource", samples: TokenisedSa
         logger.info("domains: using %s (%d domains)", folder, len(domain_map.names))
         return domain_map
     shares = _shares(config, samples)
-    store = feature_store(settings, features, made_from, len(samples.keys))
-    failure: DidsError | None = None
-    if ranks.world()[0] == 0:
-        try:
-            save_map(_cluster(config, settings.seed, samples, store, shares, inputs), folder)
-            logger.info("domains: made %s", folder)
-        except DidsError as error:
-            failure = error
-    if messages := ranks.all_failures(failure):
-        raise failure or DidsError(messages[0])
+    with source.spent.on("domain_seconds"):
+        store = feature_store(settings, features, made_from, len(samples.keys))
+        failure: DidsError | None = None
+        if ranks.world()[0] == 0:
+            try:
+                save_map(_cluster(config, settings.seed, samples, store, shares, inputs), folder)
+                logger.info("domains: made %s", folder)
+            except DidsError as error:
+                failure = error
+        if messages := ranks.all_failures(failure):
+            raise failure or DidsError(messages[0])
     return load_map(folder)
 
 

@@ -23,9 +23,10 @@ def mixing_trainer(host: type) -> Callable[..., Any]:
         plan = kwargs.get("mixing")
         if plan is None:
             return host(*args, **kwargs)
+        trainer = mixed(*args, **kwargs)
         if plan.mixer.needs.proxy_run is None:  # what a proxy run did, the main run's report says
-            kwargs["callbacks"] = [*(kwargs.get("callbacks") or []), ReportCallback(plan.folder)]
-        return mixed(*args, **kwargs)
+            trainer.add_callback(ReportCallback(plan.folder))  # behind the mixture's, which closes the account
+        return trainer
 
     return make
 

@@ -19,14 +19,20 @@ NUM_ROWS = 10  # domains shown, as in the paper
 
 
 class Summary(NamedTuple):
-    """A run in a line: the last loss of each observed task, and of each held-out set that it was evaluated on."""
+    """A run in a line: the last loss of each observed task, and of each held-out set that it was evaluated on.
+
+    `seconds` are of the training, `update_seconds` the part of them that the mixture took, `domain_seconds` what making
+    the domains took before; None where no `cost.json` says.
+    """
 
     label: str
     strategy: str
     num_domains: int
     num_updates: int
     samples: int
-    seconds: float
+    seconds: float | None
+    update_seconds: float | None
+    domain_seconds: float | None
     losses: dict[str, float]
     held_out: dict[str, float]
 
@@ -127,7 +133,9 @@ def _summary(run: Run, label: str) -> Summary:
         num_domains=len(run.record.domain_names),
         num_updates=len(run.lines) - 1,
         samples=int(run.record.samples_U[-1]),
-        seconds=run.seconds,
+        seconds=run.seconds if run.cost or not run.is_fixed else None,
+        update_seconds=run.cost.get("update_seconds"),
+        domain_seconds=run.cost.get("domain_seconds"),
         losses={outcome.name: outcome.last for outcome in task_outcomes(run)},
         held_out=held_out(run),
     )

@@ -15,6 +15,7 @@ import numpy as np
 from ..artifacts.files import write_text
 from ..artifacts.mixture_log import find_log
 from ..errors import DidsError
+from . import cost
 from .canvas import COLOURS
 from .compare import PROGRESS, Comparison, compare, held_out
 from .impact import mean_impact
@@ -80,6 +81,8 @@ def _content(run: Run, pictures: Mapping[str, bytes]) -> dict[str, Any]:
         "run": run,
         "about": _about(run),
         "verdict": judge(run),
+        "cost": cost.in_words(run),
+        "costs": cost.table(run),
         "held_out": held_out(run),
         "pictures": {name: _data_uri(content) for name, content in pictures.items()},
         "rows": (rows := _rows(run)),

@@ -35,16 +35,21 @@ class Run:
         return (folder.parent if folder.name == FOLDER else folder).name
 
     @property
-    def seconds(self) -> float:
-        """From the start of the training to the last line."""
-        return float(self.lines[-1].get("seconds") or 0.0)
+    def is_fixed(self) -> bool:
+        """Whether the mixture was never updated: of a strategy that does not, or in a run that ended before."""
+        return len(self.lines) == 1
+
+    @cached_property
+    def cost(self) -> dict[str, float]:
+        """The seconds in `cost.json`; empty where there is none. Earlier versions wrote fewer keys."""
+        path = self.folder / "cost.json"
+        found = read_json(path) if path.exists() else {}
+        return found if isinstance(found, dict) else {}
 
     @property
-    def update_seconds(self) -> float | None:
-        """Of these, how many the measurements and updates took; None where no `cost.json` says."""
-        path = self.folder / "cost.json"
-        spent = read_json(path) if path.exists() else None
-        return float(spent["update_seconds"]) if isinstance(spent, dict) and "update_seconds" in spent else None
+    def seconds(self) -> float:
+        """Of the training: to its end as `cost.json` has it, else to the last line."""
+        return float(self.cost.get("seconds") or self.lines[-1].get("seconds") or 0.0)
 
     @property
     def strategy(self) -> str:

@@ -53,7 +53,6 @@ class Verdict(NamedTuple):
     sources: list[Move]
     tasks: list[TaskOutcome]
     learned: str
-    cost: str
     cautions: list[str]
 
 
@@ -84,7 +83,6 @@ def judge(run: Run) -> Verdict:
         sources=_source_moves(run),
         tasks=(tasks := task_outcomes(run)),
         learned=_learned(tasks),
-        cost=_cost(run),
         cautions=_cautions(run),
     )
 
@@ -179,18 +177,6 @@ def trend(losses_U: Floats) -> str:
     if found.decay.at(len(losses_U) - 1) - found.next_loss > NOTABLE * last:
         return f"still falling: the fit expects {found.next_loss:.3f} one window on"
     return "levelled off"
-
-
-def _cost(run: Run) -> str:
-    if len(run.lines) == 1:
-        return "as much as without mixing, since nothing was measured while it trained."
-    total, spent = run.seconds, run.update_seconds
-    text = f"{duration(total)} from the start of the training to the last update"
-    if spent is not None:
-        share = f" ({percent(spent / total)})" if total > 0 else ""
-        text = f"{text}; {duration(spent)} of it{share} went into measuring and choosing the mixture"
-    before = " Making the domains came before that." if run.config.get("dids_domains") == "cluster" else ""
-    return f"{text}.{before}"
 
 
 def _cautions(run: Run) -> list[str]:

@@ -60,6 +60,7 @@ class MixtureController:
         self.num_updates = 0
         self.seconds_before = 0.0
         self.update_seconds = 0.0  # of the run, spent on measuring and choosing
+        self.spent_before: dict[str, float] = {}  # by the processes that a resumed run went on from
         self.max_updates = 0
         self.started = time.monotonic()
         self.sampler = self._make_sampler(max_steps)
@@ -157,6 +158,7 @@ class MixtureController:
     def finish(self) -> None:
         """After the last step."""
         self.observer.finish()
+        self._write_cost()
 
     # --- log and checkpoints ------------------------------------------------------------------------------
 
@@ -209,13 +211,18 @@ class MixtureController:
         )
 
     def _account(self, began: float) -> None:
-        """What the mixture cost so far, in a file of its own: the log is the same from run to run but for `seconds`."""
         self.update_seconds += time.monotonic() - began
+        self._write_cost()
+
+    def _write_cost(self) -> None:
+        """What the run cost so far, in a file of its own: the log is the same from run to run but for `seconds`."""
         if ranks.world()[0] == 0:
-            write_json(
-                self.plan.folder / "cost.json",
-                {"seconds": round(self._seconds(), 3), "update_seconds": round(self.update_seconds, 3)},
-            )
+            cost = {"seconds": self._seconds(), "update_seconds": self.update_seconds, **self._spent()}
+            write_json(self.plan.folder / "cost.json", {key: round(value, 3) for key, value in cost.items()})
+
+    def _spent(self) -> dict[str, float]:
+        """Seconds before the training, of all processes that the run went on in."""
+        return {key: value + self.spent_before.get(key, 0.0) for key, value in self.plan.spent.seconds.items()}
 
     def _seconds(self) -> float:
         return self.seconds_before + time.monotonic() - self.started
@@ -230,6 +237,7 @@ class MixtureController:
             "num_updates": self.num_updates,
             "seconds": self._seconds(),
             "update_seconds": self.update_seconds,
+            "spent": self._spent(),
             "history_starts": [start for start, _ in self.sampler.history],
             "log": self.log.read() if ranks.world()[0] == 0 else [],
         }
@@ -243,6 +251,7 @@ class MixtureController:
         self.num_updates = int(values["num_updates"])
         self.seconds_before = float(values["seconds"])
         self.update_seconds = float(values["update_seconds"])
+        self.spent_before = values.get("spent", {})  # checkpoints of earlier versions have none
         self.sampler.history = list(zip(values["history_starts"], tensors["history"].numpy(), strict=True))
         self.sampler.resume_in(int(values["step"]) * self.samples_per_step // self.sampler.epoch_size)
         self.observer.restore(tensors, loaded.shares)

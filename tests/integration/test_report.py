@@ -3,7 +3,9 @@
 import json
 
 import pytest
+import yaml
 
+from llamafactory_dids.report.verdict import duration
 from tests.integration.support import arguments, our_log, same_domains, train, tuner
 
 pytestmark = pytest.mark.integration
@@ -15,8 +17,19 @@ def test_the_report_of_a_run_has_its_verdict_pictures_and_cost(finished):
     last = finished.lines[-1]
     assert all(f"→ {loss:.3f}" in text for loss in last["task_loss"].values())
     cost = json.loads((finished.dids / "cost.json").read_text())
-    assert 0 < cost["update_seconds"] < cost["seconds"]
-    assert "went into measuring and choosing the mixture" in text
+    assert 0 < cost["update_seconds"] < cost["seconds"] and finished.lines[-1]["seconds"] < cost["seconds"]
+    assert f"{duration(cost['seconds'])} of training; {duration(cost['update_seconds'])} of it" in text
+    assert f"Making the domains took {duration(cost['domain_seconds'])} before that." in text
+
+
+@pytest.mark.parametrize("how", ["given", "found in the cache"])
+def test_domains_that_are_not_made_cost_no_seconds(how, world, finished, tmp_path):
+    found = {"dids_cache_dir": yaml.safe_load((finished.dids / "config.yaml").read_text())["dids_cache_dir"]}
+    changes = same_domains(finished) if how == "given" else found
+    ran = train(arguments(world, tmp_path, max_steps=3, mix_strategy="uniform", dids_tasks=None, **changes))
+    cost = json.loads((ran.dids / "cost.json").read_text())
+    assert cost["domain_seconds"] == cost["importance_seconds"] == 0
+    assert cost["seconds"] > ran.lines[0]["seconds"], "a mixture that is never updated has its cost at the end too"
 
 
 def test_a_report_that_cannot_be_written_is_one_line_and_the_training_ends_well(world, finished, tmp_path, monkeypatch):

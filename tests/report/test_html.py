@@ -110,15 +110,44 @@ def test_held_out_losses_are_told_where_there_are_any(tmp_path, page):
     assert "Loss on held-out data after the training: a_test 1.250, b_test 0.500." in text
 
 
-def test_the_share_of_the_updates_in_the_cost_is_told_where_it_is_known(tmp_path, page):
-    assert "went into measuring" not in page.text
-    write_run(tmp_path, 4, 11)
-    (tmp_path / "cost.json").write_text('{"seconds": 620, "update_seconds": 61.5}')
-    text = read(write_report(tmp_path)).text
-    assert "Cost: 10.2 min from the start of the training to the last update; 61.5 s of it (10.0%) went" in text
-    assert "Making the domains" not in text
-    (tmp_path / "config.yaml").write_text("dids_domains: cluster\n")
-    assert "choosing the mixture. Making the domains came before that." in read(write_report(tmp_path)).text
+COST = {"seconds": 620, "update_seconds": 61.5, "domain_seconds": 300.0, "importance_seconds": 0.0}
+
+
+def report_of_cost(folder, num_lines=11, **changes):
+    """The report of a run with this `cost.json`: COST with changes, keys without a value left out."""
+    write_run(folder, 4, num_lines)
+    (folder / "config.yaml").write_text("dids_domains: cluster\n")
+    found = {key: value for key, value in {**COST, **changes}.items() if value is not None}
+    (folder / "cost.json").write_text(json.dumps(found))
+    return read(write_report(folder)).text
+
+
+def test_the_cost_tells_the_training_the_updates_and_the_domains_before(tmp_path, page):
+    assert "25.6 min from the start of the training to the last update. " in page.text, "where no cost.json says"
+    text = report_of_cost(tmp_path)
+    told = "Cost: 10.3 min of training; 61.5 s of it (9.9%) went into measuring and choosing the mixture. "
+    assert f"{told}Making the domains took 5 min before that. " in text
+    assert "before the training: making the domains 5 min the training 10.3 min" in text
+    assert "each of the 11 times, the start included 5.59 s" in text and "nearest" not in text
+
+
+def test_domains_that_had_been_made_before_cost_nothing(tmp_path):
+    text = report_of_cost(tmp_path, domain_seconds=0.0, importance_seconds=4.0)
+    assert (
+        "The domains had been made before. Finding the domains that the tasks' samples are nearest to took 4 s." in text
+    )
+    assert "making the domains 0 s, they were there" in text
+
+
+def test_a_fixed_mixture_tells_its_training_and_its_domains_too(tmp_path):
+    text = report_of_cost(tmp_path, num_lines=1, update_seconds=0.01)
+    assert "Cost: 10.3 min of training, as much as without mixing, since nothing was measured while" in text
+    assert "Making the domains took 5 min before that." in text and "the training 10.3 min Settings" in text
+
+
+def test_a_cost_of_an_earlier_version_does_not_say_how_long_the_domains_took(tmp_path):
+    text = report_of_cost(tmp_path, domain_seconds=None, importance_seconds=None)
+    assert "choosing the mixture. Making the domains came before that." in text and "making the domains" not in text
 
 
 def test_there_is_a_row_a_domain_with_its_size_sources_and_typical_samples(page, folder):
@@ -244,6 +273,17 @@ def test_a_comparison_has_each_runs_last_loss_and_marks_the_lowest(tmp_path):
         low = min(summary.losses[task] for summary in comparison.summaries)
         assert f'class="best">{low:.4f}' in text
     assert "<td>–</td><td>1.2500</td>" in text.replace("\n", ""), "one alone is not the lowest"
+
+
+def test_a_comparison_has_what_each_run_cost(tmp_path):
+    folders = make_runs(tmp_path)
+    (folders[0] / "cost.json").write_text(json.dumps(COST))
+    path, comparison = write_comparison(folders, tmp_path / "comparison.html")
+    assert [(run.seconds, run.update_seconds, run.domain_seconds) for run in comparison.summaries] == [
+        (620, 61.5, 300.0),
+        (1230.0, None, None),
+    ]
+    assert "10.3 min 61.5 s 5 min two" in read(path).text and "20.5 min – – Weights" in read(path).text
 
 
 def test_a_comparison_begins_with_which_run_ends_lower(tmp_path):

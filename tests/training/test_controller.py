@@ -25,12 +25,16 @@ TASKS = {"exam": samples(3, seed=31), "quiz": samples(2, seed=32)}
 PER_STEP, WINDOW = 4, 8
 
 
-def make_plan(folder, strategy="dids", tasks=TASKS, window=WINDOW, seed=5, options=None, **keys) -> MixingPlan:
+def make_plan(
+    folder, strategy="dids", tasks=TASKS, window=WINDOW, seed=5, options=None, spent=None, **keys
+) -> MixingPlan:
     config = make_config({"dids_update_samples": window, "dids_gradient_layers": 0.3, **keys})
     mixer = mixers.create(strategy, len(NAMES), len(tasks), sizes_D=np.bincount(DOMAINS_N), **(options or {}))
     keys_N = [f"key{i}" for i in range(len(ROWS))]
     domain_map = DomainMap(NAMES, keys_N, ["books"] * len(ROWS), DOMAINS_N)
-    return MixingPlan(strategy, config, mixer, domain_map, DOMAINS_N, tasks, folder / "dids", seed)
+    plan = MixingPlan(strategy, config, mixer, domain_map, DOMAINS_N, tasks, folder / "dids", seed)
+    plan.spent.seconds.update(spent or {})
+    return plan
 
 
 class Run:
@@ -154,6 +158,32 @@ def test_the_seconds_of_a_resumed_run_go_on(tmp_path):
     first.controller.save(tmp_path, 2)
     second = Run(tmp_path).resume(tmp_path, 2).go(until=4)
     assert 1000 < second.controller.log.read()[-1]["seconds"] < 1100
+
+
+def cost_of(folder) -> dict[str, float]:
+    return json.loads((folder / "dids" / "cost.json").read_text())
+
+
+@pytest.mark.parametrize(
+    "kind", [{}, {"strategy": "uniform", "tasks": {}}, {"strategy": "proportional", "tasks": {}}], ids=str
+)
+def test_the_cost_at_the_end_is_of_the_whole_training(tmp_path, kind):
+    run = Run(tmp_path, spent={"domain_seconds": 30.0}, **kind).go(until=5)  # the last update was after step 4
+    run.controller.started -= 1000
+    run.controller.finish()
+    cost = cost_of(tmp_path)
+    assert 1000 < cost["seconds"] < 1100 and cost["update_seconds"] < 100
+    assert cost["domain_seconds"] == 30 and cost["importance_seconds"] == 0
+
+
+def test_the_cost_of_a_resumed_run_is_that_of_all_its_processes(tmp_path):
+    first = Run(tmp_path, spent={"domain_seconds": 30.0, "importance_seconds": 2.0}).go(until=2)
+    first.controller.save(tmp_path, 2)
+    second = Run(tmp_path, spent={"importance_seconds": 1.0}).resume(tmp_path, 2).go(until=4)
+    assert cost_of(tmp_path)["domain_seconds"] == 30 and cost_of(tmp_path)["importance_seconds"] == 3
+    second.controller.save(tmp_path, 4)
+    Run(tmp_path).resume(tmp_path, 4).go(until=6)
+    assert cost_of(tmp_path)["domain_seconds"] == 30
 
 
 @pytest.mark.parametrize(

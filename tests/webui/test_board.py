@@ -1,6 +1,7 @@
 """The web page, clicked through in a real Chromium: from the choice of a strategy to the domains of a finished run."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -117,6 +118,21 @@ def test_wrong_entry_is_told_in_one_line_and_nothing_starts(filled, place):
         assert filled.page.get_by_text("Traceback").count() == 0
     filled.fill("Smoothing (β)", "")
     assert not (place.home / "saves").exists()
+
+
+def test_tasks_chosen_from_another_folder_stay_shown_and_are_refused_by_name(filled, place):
+    other = shutil.copytree(place.world.data, place.home / "other")
+    info = json.loads((other / "dataset_info.json").read_text())
+    del info["task_sums"]
+    (other / "dataset_info.json").write_text(json.dumps({**info, "only_here": info["noise"]}))
+    filled.fill("Data dir", str(other))
+    filled.block("Tasks").locator("input").first.click()
+    filled.page.get_by_role("option", name="only_here", exact=True).wait_for()
+    assert filled.tokens("Tasks") == ["task_sums", "task_pairs"]
+    filled.press("Preview command")
+    filled.says(f"dids_tasks: got 'task_sums', allowed: a name in {other}'s dataset_info.json")
+    filled.fill("Data dir", str(place.world.data))
+    assert filled.preview()["dids_tasks"] == "task_sums,task_pairs"
 
 
 def test_saved_arguments_come_back_when_they_are_loaded(filled, place):

@@ -115,9 +115,8 @@ def connect(engine: Any, host: dict[str, Any], ours: dict[str, Any]) -> None:
     deciding = [ours[key] for key in (fields.STRATEGY, "dids_domains", "dids_cluster_features")]
     for component in deciding:
         component.change(_visibility, deciding, [ours[key] for key in keys], queue=False, show_progress="hidden")
-    ours["dids_tasks"].focus(
-        list_datasets, [host["dataset_dir"], host["training_stage"]], [ours["dids_tasks"]], queue=False
-    )
+    tasks = ours["dids_tasks"]
+    tasks.focus(_list_tasks, [host["dataset_dir"], host["training_stage"], tasks], [tasks], queue=False)
 
     top = [engine.manager.get_elem_by_id(f"top.{name}") for name in ("lang", "model_name", "finetuning_type")]
     shows = [ours[name] for name in view.SHOWN]
@@ -126,6 +125,17 @@ def connect(engine: Any, host: dict[str, Any], ours: dict[str, Any]) -> None:
         view.look, [*top, host["output_dir"], seen], [seen, *shows], concurrency_limit=None, show_progress="hidden"
     )
     ours["dids_show"].click(view.show_domains, [top[0], ours["dids_map"]], [ours["dids_table"]], concurrency_limit=None)
+
+
+def _list_tasks(dataset_dir: str, training_stage: str, chosen: list[str]) -> Any:
+    """Offer the folder's data sets, and keep what was chosen, which may come from another folder.
+
+    The browser keeps the places of what is chosen in the list, so that with the list alone it would show others, or
+    `undefined`. That a task is not in the folder is told when the run is started or previewed.
+    """
+    import gradio as gr
+
+    return gr.update(choices=list_datasets(dataset_dir, training_stage).choices, value=chosen)
 
 
 def _visibility(strategy: str, domains: str, features: str) -> list[Any]:
