@@ -64,7 +64,7 @@ class Stage:
         torch.manual_seed(0)
         config = MODELS[arguments.model]
         dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
-        self.model = AutoModelForCausalLM.from_config(config, dtype=dtype).to(self.device).eval()
+        self.model = AutoModelForCausalLM.from_config(config).to(self.device, dtype).eval()
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)  # as the proxy's are
         self.tracked = track_layers(self.model, 0.1)
