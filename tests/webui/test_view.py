@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from llamafactory.webui.common import gen_cmd
 from llamafactory_dids.artifacts.domain_map import DomainMap, save_map
 from llamafactory_dids.artifacts.mixture_log import MixtureLog
 from llamafactory_dids.integration.webui import fields, figures, page, view
+from tests.report.letters import only_font
 
 pytestmark = pytest.mark.integration
 
@@ -117,6 +119,16 @@ def test_losses_are_drawn_as_measured_and_not_at_all_where_none_was(tmp_path):
     lines = figures.losses_figure(record).axes[0].lines
     assert [list(line.get_ydata()) for line in lines][0] == [2.0, 1.5]
     assert figures.losses_figure(write_log(tmp_path / "without", [[1.0]]).record()) is None
+
+
+@pytest.mark.parametrize("letters", ["数学", ""])
+def test_live_pictures_of_chinese_names_have_no_letter_that_their_fonts_lack(letters, tmp_path, monkeypatch):
+    with only_font(tmp_path, letters, monkeypatch), warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib warns of each such letter
+        log = write_log(tmp_path, [[0.5, 0.5], [0.7, 0.3]], [{"数": 2.0}, {"数": 1.5}])
+        log.path.write_text(log.path.read_text().replace("a/0", "数学/0"))
+        for draw in (figures.probabilities_figure, figures.losses_figure):
+            draw(log.record()).savefig(tmp_path / "picture.png")  # as the page does
 
 
 def test_switch_that_is_off_is_kept_and_the_hosts_are_dropped_as_ever():
