@@ -156,6 +156,15 @@ def test_there_is_a_row_a_domain_with_its_size_sources_and_typical_samples(page,
         assert all(text in page.text for text in domain["typical_texts"])
 
 
+def test_samples_that_are_random_are_not_called_typical(tmp_path, page):
+    assert "typical samples" in page.text and "at random" not in page.text
+    write_run(tmp_path, 3, 2)
+    path = tmp_path / "domains.json"
+    path.write_text(path.read_text().replace('"inputs": {}', '"inputs": {"domains": "source"}'))
+    text = read(write_report(tmp_path)).text
+    assert "samples drawn at random" in text and "typical samples" not in text
+
+
 def test_the_table_begins_with_the_largest_share_and_ticks_keep_the_logs_place(page, folder):
     last = load_run(folder).lines[-1]["probabilities"]
     ticks = [int(attributes["value"]) for tag, attributes in page.elements if attributes.get("type") == "checkbox"]

@@ -3,6 +3,7 @@
 import json
 import re
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import gradio as gr
 from llamafactory.extras.constants import TRAINER_LOG
 from llamafactory.webui.common import gen_cmd
 
-from llamafactory_dids.artifacts.domain_map import DomainMap, save_map
+from llamafactory_dids.artifacts.domain_map import BY_SOURCE, DomainMap, load_map, save_map
 from llamafactory_dids.artifacts.mixture_log import MixtureLog
 from llamafactory_dids.integration.webui import fields, figures, page, view
 from tests.report.letters import only_font
@@ -60,6 +61,13 @@ def test_table_says_size_sources_and_probability_the_most_probable_first(run):
 def test_samples_are_shown_as_text_never_as_html(run):
     table = view.show_domains("en", str(run))
     assert "<script>" not in table and "&lt;script&gt;" in table and "second" in table
+
+
+def test_samples_that_are_random_are_called_so(run):
+    assert "Typical samples" in view.show_domains("en", str(run))
+    save_map(replace(load_map(run / "dids"), inputs=BY_SOURCE), run / "dids")
+    table = view.show_domains("en", str(run))
+    assert "Samples drawn at random" in table and "Typical samples" not in table
 
 
 def test_map_without_a_run_has_no_probabilities(run):

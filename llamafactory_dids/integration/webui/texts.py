@@ -171,6 +171,13 @@ PHRASES: dict[str, dict[str, str]] = {
         "ko": "대표 샘플",
         "ja": "代表的なサンプル",
     },
+    "random": {
+        "en": "Samples drawn at random",
+        "ru": "Случайные примеры",
+        "zh": "随机抽取的样本",
+        "ko": "무작위로 뽑은 샘플",
+        "ja": "無作為に選んだサンプル",
+    },
     "open_report": {
         "en": "Open the report in a new tab",
         "ru": "Открыть отчёт в новой вкладке",
