@@ -64,7 +64,10 @@ FIELD_TEXTS: dict[str, dict[str, tuple[str, str]]] = {
         "ja": ("更新間隔のサンプル数 (τ)", "この数だけ学習するたびに混合比を決め直します。"),
     },
     "dids_preset": {
-        "en": ("Preset", "Which reading of the method what is left open takes; literal and authors are for study."),
+        "en": (
+            "Preset",
+            "How the method is read where no field says otherwise; literal and authors are only for study.",
+        ),
         "ru": ("Пресет", "Какое прочтение метода берётся для незаданного; literal и authors — для изучения."),
         "zh": ("预设", "未填写的选项采用方法的哪种解读；literal 和 authors 仅供研究。"),
         "ko": ("프리셋", "정하지 않은 항목에 쓰는 방법의 해석. literal과 authors는 연구용입니다."),
