@@ -5,7 +5,7 @@ A folder of `domains.parquet` (`sample_key`, `source`, `domain`; one row a train
 """
 
 import hashlib
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from .files import read_json, write_atomically, write_json
 
 SCHEMA = 1
 COLUMNS = ("sample_key", "source", "domain")
+BY_SOURCE = {"domains": "source"}  # the inputs of a map whose domains are the data sets
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,11 @@ class DomainMap:
             {"name": name, "size": size, "sources": sources[i], "typical_texts": self.typical_texts.get(name, [])}
             for i, (name, size) in enumerate(zip(self.names, self.sizes().tolist(), strict=True))
         ]
+
+
+def texts_are_random(inputs: Mapping[str, Any]) -> bool:
+    """Whether the texts of a map with these inputs are of random samples, not of those nearest a domain's middle."""
+    return BY_SOURCE.items() <= inputs.items()
 
 
 def save_map(domain_map: DomainMap, folder: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..artifacts.domain_map import DomainMap, load_map, save_map
+from ..artifacts.domain_map import BY_SOURCE, DomainMap, load_map, save_map
 from ..artifacts.files import check_same, fingerprint
 from ..artifacts.gradient_store import GradientStore
 from ..config import MixingConfig
@@ -26,11 +26,16 @@ logger = logging.getLogger(__name__)
 TYPICAL_TEXTS = 3
 
 
-def domains_by_source(samples: TokenisedSamples, sources: Sequence[str]) -> DomainMap:
-    """Each data set is a domain."""
+def domains_by_source(samples: TokenisedSamples, sources: Sequence[str], seed: int) -> DomainMap:
+    """Each data set is a domain. Without features it has no middle to be near, so its texts are of a seeded few."""
     index = {source: i for i, source in enumerate(sources)}
     domains_N = np.array([index[source] for source in samples.sources], dtype=np.int64)
-    return DomainMap(tuple(sources), samples.keys, samples.sources, domains_N, inputs={"domains": "source"})
+    texts = {}
+    for domain, source in enumerate(sources):
+        rows_M = np.flatnonzero(domains_N == domain)
+        chosen = np.random.default_rng((seed, domain)).permutation(rows_M)[:TYPICAL_TEXTS]
+        texts[source] = [samples.text(i) for i in chosen.tolist()]
+    return DomainMap(tuple(sources), samples.keys, samples.sources, domains_N, texts, BY_SOURCE)
 
 
 def given_map(settings: Settings) -> DomainMap:

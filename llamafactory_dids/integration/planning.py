@@ -116,7 +116,7 @@ def find_domains(settings: Settings, source: "DataSource", samples: TokenisedSam
     """The domain map that `dids_domains` asks for."""
     wanted = settings.config.dids_domains
     if wanted == "source":
-        return domains_by_source(samples, source.data_args.dataset)
+        return domains_by_source(samples, source.data_args.dataset, settings.seed)
     if wanted == "cluster":
         return _clustered(settings, source, samples)
     return given_map(settings)

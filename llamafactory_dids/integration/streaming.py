@@ -13,7 +13,7 @@ import numpy as np
 from llamafactory.data import loader
 
 from .. import mixers
-from ..artifacts.domain_map import DomainMap
+from ..artifacts.domain_map import BY_SOURCE, DomainMap
 from ..errors import DidsError, refuse
 from ..training.collator import KEY_COLUMN
 from ..training.streams import DomainStream, StreamedRows
@@ -67,7 +67,7 @@ def streamed(settings: Settings, source: "DataSource") -> tuple[dict[str, Any], 
     names = source.data_args.dataset
     streams = {name: _aligned(source, name) for name in names}
     if settings.config.dids_domains == "source":
-        domain_map = DomainMap(tuple(names), [], [], np.zeros(0, dtype=np.int64), inputs={"domains": "source"})
+        domain_map = DomainMap(tuple(names), [], [], np.zeros(0, dtype=np.int64), inputs=BY_SOURCE)
         readers = [_Reader(((name, streams[name]),)) for name in names]
     else:
         domain_map = given_map(settings).of_sources(names)

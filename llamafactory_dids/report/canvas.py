@@ -1,11 +1,11 @@
 """What all pictures share: a figure without a window, colours that colour-blind readers tell apart, short names."""
 
 import io
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from ..errors import DidsError
+from .fonts import use_fonts_for_letters, with_boxes
 
 # Paul Tol's muted palette, safe for colour-blind readers, and repeated with hatching beyond its length
 COLOURS = ("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499")
@@ -29,10 +29,9 @@ def new_figure(width: float, height: float) -> Any:
 
 def png(figure: Any) -> bytes:
     """The figure as a PNG file."""
+    use_fonts_for_letters(figure)
     stream = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in letters that the font has not
-        figure.savefig(stream, format="png", dpi=DPI)
+    figure.savefig(stream, format="png", dpi=DPI)
     return stream.getvalue()
 
 
@@ -42,11 +41,14 @@ def colour(index: int) -> str:
 
 
 def short(name: str, limit: int = MAX_NAME) -> str:
-    """A name that fits beside an axis: its middle is left out. `$` is escaped, as it would begin a formula."""
+    """A name that fits beside an axis and can be drawn: its middle is left out, boxes are for letters of no font.
+
+    `$` is escaped, as it would begin a formula.
+    """
     if len(name) > limit:
         end = limit // 2
         name = name[: limit - end - 1] + "…" + name[-end:]
-    return name.replace("$", r"\$")
+    return with_boxes(name).replace("$", r"\$")
 
 
 def shorten_all(names: Sequence[str], limit: int = MAX_NAME) -> list[str]:

@@ -43,8 +43,9 @@ def table(run: Run) -> Rows:
 def _rows_before(run: Run) -> Rows:
     made, compared = run.cost.get("domain_seconds"), run.cost.get("importance_seconds")
     rows = []
-    if made is not None:
-        rows.append(("before the training: making the domains", duration(made) if made else "0 s, they were there"))
+    if made is not None and run.config.get("dids_domains") != "source":
+        took = duration(made) if made else "0 s: they had been made before"
+        rows.append(("before the training: making the domains", took))
     if compared:
         rows.append(("before the training: finding the domains nearest to the tasks' samples", duration(compared)))
     return rows
@@ -57,5 +58,5 @@ def _rows_of_training(run: Run) -> Rows:
         return rows
     if spent is not None:
         rows.append(("of that, measuring and choosing the mixture", duration(spent)))
-        rows.append((f"each of the {measurements} times, the start included", duration(spent / measurements)))
+        rows.append((f"each of these {measurements} times, on average", duration(spent / measurements)))
     return [*rows, ("training samples until the last update", f"{int(run.record.samples_U[-1]):,}")]

@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from ..artifacts.domain_map import texts_are_random
 from ..artifacts.files import read_json
 from ..artifacts.mixture_log import MixtureLog, MixtureRecord
 from ..errors import DidsError
@@ -72,15 +73,24 @@ class Run:
     @cached_property
     def domains(self) -> list[dict[str, Any]]:
         """Name, size, sources and typical texts of each domain of the log, in its order; empty without domains.json."""
-        path = self.folder / "domains.json"
-        if not path.exists():
+        if not (content := self._map):
             return []
-        content = read_json(path)
         try:
             known = {domain["name"]: domain for domain in content["domains"]}
             return [{"size": 0, "sources": {}, "typical_texts": [], **known[name]} for name in self.record.domain_names]
         except (KeyError, TypeError) as error:
+            path = self.folder / "domains.json"
             raise DidsError(f"{path}: not the domain map of {self.folder / 'mixture.jsonl'} (lacks {error})") from None
+
+    @property
+    def texts_are_random(self) -> bool:
+        """Whether the domains' texts are of random samples, and not of typical ones."""
+        return texts_are_random(self._map.get("inputs", {}))
+
+    @cached_property
+    def _map(self) -> Any:
+        path = self.folder / "domains.json"
+        return read_json(path) if path.exists() else {}
 
     @cached_property
     def config_text(self) -> str:

@@ -25,9 +25,9 @@ class Move(NamedTuple):
     example: str = ""
 
     @property
-    def factor(self) -> float:
-        """The share at the end, of that at the start."""
-        return self.end / self.start if self.start > 0 else float("inf")
+    def factor(self) -> float | None:
+        """The share at the end, of that at the start; None where it started with none."""
+        return self.end / self.start if self.start > 0 else None
 
 
 class TaskOutcome(NamedTuple):

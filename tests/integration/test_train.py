@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 import yaml
@@ -138,6 +139,20 @@ def test_sources_are_domains_where_asked(world, tmp_path):
         name: {name: size} for name, size in SOURCES.items()
     }
     assert not (tmp_path / "cache").exists()
+    assert "samples drawn at random" in (ran.dids / "report.html").read_text()
+
+
+def test_sources_as_domains_show_a_seeded_few_of_their_own_samples(world, tmp_path):
+    def shown(folder, **changes):
+        ran = train(arguments(world, tmp_path / folder, dids_domains="source", max_steps=1, **changes))
+        return {name: domain["typical_texts"] for name, domain in _described(ran).items()}
+
+    first = shown("first")
+    for place, texts in enumerate(first[name] for name in SOURCES):
+        numbers = [int(re.search(r"Case (\d+)", text)[1]) for text in texts]  # counted from 1000 x place
+        assert len(set(numbers)) == 3 and {number // 1000 for number in numbers} == {place}
+    assert shown("again", packing=True) == first
+    assert shown("other", dids_seed=9) != first
 
 
 def test_map_given_by_its_path_gives_its_domains(world, tmp_path):

@@ -128,7 +128,7 @@ def test_the_cost_tells_the_training_the_updates_and_the_domains_before(tmp_path
     told = "Cost: 10.3 min of training; 61.5 s of it (9.9%) went into measuring and choosing the mixture. "
     assert f"{told}Making the domains took 5 min before that. " in text
     assert "before the training: making the domains 5 min the training 10.3 min" in text
-    assert "each of the 11 times, the start included 5.59 s" in text and "nearest" not in text
+    assert "each of these 11 times, on average 5.59 s" in text and "nearest" not in text
 
 
 def test_domains_that_had_been_made_before_cost_nothing(tmp_path):
@@ -136,7 +136,7 @@ def test_domains_that_had_been_made_before_cost_nothing(tmp_path):
     assert (
         "The domains had been made before. Finding the domains that the tasks' samples are nearest to took 4 s." in text
     )
-    assert "making the domains 0 s, they were there" in text
+    assert "making the domains 0 s: they had been made before" in text
 
 
 def test_a_fixed_mixture_tells_its_training_and_its_domains_too(tmp_path):
@@ -154,6 +154,15 @@ def test_there_is_a_row_a_domain_with_its_size_sources_and_typical_samples(page,
     for domain in load_run(folder).domains:
         assert domain["name"] in page.text and f"{domain['size']:,}" in page.text
         assert all(text in page.text for text in domain["typical_texts"])
+
+
+def test_samples_that_are_random_are_not_called_typical(tmp_path, page):
+    assert "typical samples" in page.text and "at random" not in page.text
+    write_run(tmp_path, 3, 2)
+    path = tmp_path / "domains.json"
+    path.write_text(path.read_text().replace('"inputs": {}', '"inputs": {"domains": "source"}'))
+    text = read(write_report(tmp_path)).text
+    assert "samples drawn at random" in text and "typical samples" not in text
 
 
 def test_the_table_begins_with_the_largest_share_and_ticks_keep_the_logs_place(page, folder):
@@ -200,8 +209,19 @@ def test_a_thousand_domains_with_long_texts_stay_below_two_megabytes(tmp_path, t
 def test_a_fixed_mixture_is_called_one(tmp_path):
     write_run(tmp_path, 4, 1, measured=False)
     text = read(write_report(tmp_path)).text
-    assert "the mixture was fixed" in text and "No task was observed" in text and "Fed more" not in text
-    assert "Cost: as much as without mixing" in text and "to the last update" not in text
+    assert "the mixture was fixed" in text and "No task's loss was measured" in text and "Fed more" not in text
+    assert "Cost: as much as without mixing" in text and "update" not in text[: text.index("Settings")]
+    assert "drawn" not in text, "what had been drawn at the start says nothing"
+
+
+def test_a_data_set_that_started_without_a_share_has_no_factor(tmp_path):
+    write_run(tmp_path, 4, 3, num_sources=2)
+    log = tmp_path / "mixture.jsonl"
+    first, *rest = [json.loads(line) for line in log.read_text().splitlines()]
+    first["probabilities"] = {name: 0.5 * name.startswith("source_0") for name in first["probabilities"]}
+    log.write_text("".join(json.dumps(line) + "\n" for line in (first, *rest)))
+    text = read(write_report(tmp_path)).text
+    assert re.search(r"source_1 0% \d+\.\d% – ", text) and "inf" not in text.split()
 
 
 def test_few_updates_are_said_to_be_few(tmp_path):
@@ -283,7 +303,7 @@ def test_a_comparison_has_what_each_run_cost(tmp_path):
         (620, 61.5, 300.0),
         (1230.0, None, None),
     ]
-    assert "10.3 min 61.5 s 5 min two" in read(path).text and "20.5 min – – Weights" in read(path).text
+    assert "5 min 10.3 min 61.5 s two" in read(path).text and "– 20.5 min – Weights" in read(path).text
 
 
 def test_a_comparison_begins_with_which_run_ends_lower(tmp_path):

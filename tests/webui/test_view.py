@@ -2,6 +2,8 @@
 
 import json
 import re
+import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +13,10 @@ import gradio as gr
 from llamafactory.extras.constants import TRAINER_LOG
 from llamafactory.webui.common import gen_cmd
 
-from llamafactory_dids.artifacts.domain_map import DomainMap, save_map
+from llamafactory_dids.artifacts.domain_map import BY_SOURCE, DomainMap, load_map, save_map
 from llamafactory_dids.artifacts.mixture_log import MixtureLog
 from llamafactory_dids.integration.webui import fields, figures, page, view
+from tests.report.letters import only_font
 
 pytestmark = pytest.mark.integration
 
@@ -58,6 +61,13 @@ def test_table_says_size_sources_and_probability_the_most_probable_first(run):
 def test_samples_are_shown_as_text_never_as_html(run):
     table = view.show_domains("en", str(run))
     assert "<script>" not in table and "&lt;script&gt;" in table and "second" in table
+
+
+def test_samples_that_are_random_are_called_so(run):
+    assert "Typical samples" in view.show_domains("en", str(run))
+    save_map(replace(load_map(run / "dids"), inputs=BY_SOURCE), run / "dids")
+    table = view.show_domains("en", str(run))
+    assert "Samples drawn at random" in table and "Typical samples" not in table
 
 
 def test_map_without_a_run_has_no_probabilities(run):
@@ -117,6 +127,16 @@ def test_losses_are_drawn_as_measured_and_not_at_all_where_none_was(tmp_path):
     lines = figures.losses_figure(record).axes[0].lines
     assert [list(line.get_ydata()) for line in lines][0] == [2.0, 1.5]
     assert figures.losses_figure(write_log(tmp_path / "without", [[1.0]]).record()) is None
+
+
+@pytest.mark.parametrize("letters", ["数学", ""])
+def test_live_pictures_of_chinese_names_have_no_letter_that_their_fonts_lack(letters, tmp_path, monkeypatch):
+    with only_font(tmp_path, letters, monkeypatch), warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib warns of each such letter
+        log = write_log(tmp_path, [[0.5, 0.5], [0.7, 0.3]], [{"数": 2.0}, {"数": 1.5}])
+        log.path.write_text(log.path.read_text().replace("a/0", "数学/0"))
+        for draw in (figures.probabilities_figure, figures.losses_figure):
+            draw(log.record()).savefig(tmp_path / "picture.png")  # as the page does
 
 
 def test_switch_that_is_off_is_kept_and_the_hosts_are_dropped_as_ever():

@@ -6,6 +6,7 @@ import numpy as np
 
 from ...artifacts.mixture_log import MixtureRecord
 from ...report.canvas import REST, colour, count_samples, hide_frame, new_figure, short
+from ...report.fonts import use_fonts_for_letters
 from ...report.run import movers
 
 MAX_NAMED = 8  # domains, or tasks, with a line of their own: more could not be told apart at this size
@@ -54,4 +55,5 @@ def _finished(figure: Any, axes: Any, what: str) -> Any:
     handles, labels = axes.get_legend_handles_labels()
     names = [short(label, 20) for label in labels]
     figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    use_fonts_for_letters(figure)
     return figure

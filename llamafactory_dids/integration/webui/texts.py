@@ -64,7 +64,10 @@ FIELD_TEXTS: dict[str, dict[str, tuple[str, str]]] = {
         "ja": ("更新間隔のサンプル数 (τ)", "この数だけ学習するたびに混合比を決め直します。"),
     },
     "dids_preset": {
-        "en": ("Preset", "Which reading of the method what is left open takes; literal and authors are for study."),
+        "en": (
+            "Preset",
+            "How the method is read where no field says otherwise; literal and authors are only for study.",
+        ),
         "ru": ("Пресет", "Какое прочтение метода берётся для незаданного; literal и authors — для изучения."),
         "zh": ("预设", "未填写的选项采用方法的哪种解读；literal 和 authors 仅供研究。"),
         "ko": ("프리셋", "정하지 않은 항목에 쓰는 방법의 해석. literal과 authors는 연구용입니다."),
@@ -170,6 +173,13 @@ PHRASES: dict[str, dict[str, str]] = {
         "zh": "典型样本",
         "ko": "대표 샘플",
         "ja": "代表的なサンプル",
+    },
+    "random": {
+        "en": "Samples drawn at random",
+        "ru": "Случайные примеры",
+        "zh": "随机抽取的样本",
+        "ko": "무작위로 뽑은 샘플",
+        "ja": "無作為に選んだサンプル",
     },
     "open_report": {
         "en": "Open the report in a new tab",

@@ -11,7 +11,7 @@ from typing import Any
 
 from llamafactory.webui.common import get_save_dir
 
-from ...artifacts.domain_map import DomainMap, load_map
+from ...artifacts.domain_map import DomainMap, load_map, texts_are_random
 from ...artifacts.mixture_log import MixtureLog, MixtureRecord, find_log
 from ...errors import DidsError
 from ..errors import one_line
@@ -117,7 +117,8 @@ def _table(domain_map: DomainMap, record: MixtureRecord | None, lang: str) -> st
         now = dict(zip(record.domain_names, record.probabilities_UD[-1].tolist(), strict=True))
     domains = domain_map.describe()
     domains.sort(key=lambda domain: -now.get(domain["name"], 0.0))
-    columns = ("domain", "samples", "sources", "probability", "change", "typical")
+    texts = "random" if texts_are_random(domain_map.inputs) else "typical"
+    columns = ("domain", "samples", "sources", "probability", "change", texts)
     head = "".join(f"<th>{html.escape(say(column, lang))}</th>" for column in columns)
     rows = "".join(
         "<tr>" + "".join(f"<td>{cell}</td>" for cell in _cells(domain, now, start)) + "</tr>" for domain in domains
@@ -142,7 +143,7 @@ def _cells(domain: dict[str, Any], now: dict[str, float], start: dict[str, float
 
 
 def _samples(texts: list[str]) -> str:
-    """The first line of the most typical sample, which unfolds to all of them."""
+    """The first line of the first sample, which unfolds to all of them."""
     if not texts:
         return "–"
     first = html.escape(" ".join(texts[0].split())[:80])

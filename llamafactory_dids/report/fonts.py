@@ -1,0 +1,81 @@
+"""Letters that matplotlib's own font has not: Chinese, Japanese and Korean names from a font that is installed.
+
+matplotlib draws a letter from the first of a text's families that has it. So each text of ours is given the families
+that its figure's letters need; the host's settings (`rcParams`) are read and never changed, also not for a moment, as
+the web page draws in several threads.
+"""
+
+import functools
+import logging
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+BOX = "□"  # stands for a letter that no font has
+# Fonts that come with systems or are commonly added; those for one language follow those that have all three.
+FAMILIES = (
+    *(f"Noto Sans CJK {place}" for place in ("SC", "TC", "HK", "JP", "KR")),
+    *(f"Source Han Sans{place}" for place in ("", " SC", " CN", " TC", " K", " HW SC")),
+    *("Noto Sans SC", "Noto Sans TC", "Noto Sans JP", "Noto Sans KR", "Arial Unicode MS", "Droid Sans Fallback"),
+    *("WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Unifont"),
+    *("Microsoft YaHei", "SimHei", "SimSun", "PingFang SC", "Hiragino Sans GB", "Heiti SC", "STHeiti", "Heiti TC"),
+    *("Yu Gothic", "Meiryo", "MS Gothic", "Hiragino Sans", "IPAexGothic", "IPAGothic", "TakaoGothic"),
+    *("Malgun Gothic", "Apple SD Gothic Neo", "AppleGothic", "NanumGothic", "UnDotum"),
+)
+
+
+def with_boxes(text: str) -> str:
+    """The text with a box for each letter that no font here has; that there are such letters is logged once."""
+    if text.isascii():
+        return text
+    drawn = "".join(letter if letter.isascii() or _family_of(letter) is not None else BOX for letter in text)
+    if drawn != text:
+        _tell_of_boxes()
+    return drawn
+
+
+def use_fonts_for_letters(figure: Any) -> None:
+    """Give all texts of a figure the further families that some of them need."""
+    from matplotlib.text import Text
+
+    texts = figure.findobj(Text)
+    letters = sorted({letter for text in texts for letter in text.get_text() if not letter.isascii()})
+    further = {family for letter in letters if (family := _family_of(letter))}
+    if further:
+        families = [*_own_families(), *(family for family in FAMILIES if family in further)]
+        for text in texts:
+            text.set_fontfamily(families)
+
+
+def _family_of(letter: str) -> str | None:
+    """'' where the host's own families have the letter, else the first of FAMILIES that has; None where none."""
+    from matplotlib.font_manager import get_font_names
+
+    installed = set(get_font_names())
+    if any(_has(family, letter) for family in _own_families()):
+        return ""
+    return next((family for family in FAMILIES if family in installed and _has(family, letter)), None)
+
+
+def _own_families() -> list[str]:
+    from matplotlib.font_manager import FontProperties
+
+    return list(FontProperties().get_family())
+
+
+def _has(family: str, letter: str) -> bool:
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    return bool(get_font(findfont(FontProperties(family=[family]))).get_char_index(ord(letter)))
+
+
+@functools.cache
+def _tell_of_boxes() -> None:
+    import matplotlib
+
+    logger.warning(
+        "some names have letters that no font has which matplotlib knows: the pictures show %s for them; install a "
+        "font such as Noto Sans CJK (Debian: fonts-noto-cjk), and delete %s/fontlist-*.json, matplotlib's list of them",
+        BOX,
+        matplotlib.get_cachedir(),
+    )
