@@ -72,11 +72,11 @@ is on 0.9.5 with 5.6.0. On the other two the tests of the web page and of packag
 - main (ff6d4d12 of 2026-08-18) with transformers 5.8.0: all 2,417 unit and 474 integration tests pass, two ranks
   included.
 - 0.9.5 with transformers 4.55.0 (and trl 0.22): all unit tests but one, which asked for a model by a newer keyword
-  and was mended; of 476 integration tests 462. Eleven of the others found what an earlier run had left in the
-  environment, the precision that these versions note there; they pass since each run has its own (with the rest of
-  their files, 120 tests, not again in the whole suite). **Three do not pass: FSDP2 on the CPU.** With these versions
-  accelerate finds no device ("There are currently no available devices found"), in spite of what
-  `tests/integration/ways_driver.py` tells it. On a GPU it was not run.
+  and was mended; of 476 integration tests 462. Eleven of the others pass since each run has an environment of its
+  own, in a run of their files and a few more (120 tests); that what an earlier run noted there, such as its
+  precision, was the cause is likely and was not shown, and the whole suite was not run again. **Three do not pass:
+  FSDP2 on the CPU.** With these versions accelerate finds no device ("There are currently no available devices
+  found"), in spite of what `tests/integration/ways_driver.py` tells it. On a GPU it was not run.
 
 `CONTRIBUTING.md` has the commands that make the environments and run all of it.
 """

@@ -51,9 +51,9 @@ def _family_of(letter: str) -> str | None:
     """'' where the host's own families have the letter, else the first of FAMILIES that has; None where none."""
     from matplotlib.font_manager import get_font_names
 
-    installed = set(get_font_names())
     if any(_has(family, letter) for family in _own_families()):
         return ""
+    installed = set(get_font_names())
     return next((family for family in FAMILIES if family in installed and _has(family, letter)), None)
 
 
