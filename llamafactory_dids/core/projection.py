@@ -19,6 +19,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from . import gpu
+
 _MASK = 0xFFFFFFFF
 
 
@@ -72,8 +74,14 @@ class Projection:
         """
         if x_NP.ndim != 2 or x_NP.shape[1] != self.input_dim:
             raise ValueError(f"x: got shape {tuple(x_NP.shape)}, allowed: N x {self.input_dim}")
-        codes_P, chunk = self._codes_on(x_NP.device), _chunk(x_NP.device)
+        codes_P, chunk = self.codes_on(x_NP.device), _chunk(x_NP.device)
         y_NK = self._zeros(x_NP)
+        if gpu.has_kernels(x_NP) and x_NP.dtype == torch.float32:
+            from . import kernels
+
+            none_N = torch.full((len(x_NP),), -1, dtype=torch.int32, device=x_NP.device)  # below all magnitudes' bits
+            gpu.run_on_rows(kernels.add_above, x_NP, codes_P, none_N, y_NK, none_N, none_N, self.output_dim, TIES=0)
+            return y_NK.float()
         for start in range(0, self.input_dim, chunk):
             bucket_C, sign_C = _unpack(codes_P[start : start + chunk])
             for y_K, x_P in zip(y_NK, x_NP, strict=True):
@@ -89,7 +97,7 @@ class Projection:
         if indices_NM.ndim != 2 or indices_NM.shape != values_NM.shape:
             shapes = f"{tuple(indices_NM.shape)} and {tuple(values_NM.shape)}"
             raise ValueError(f"indices and values: got shapes {shapes}, allowed: N x M, both the same")
-        codes_P, y_NK = self._codes_on(values_NM.device), self._zeros(values_NM)
+        codes_P, y_NK = self.codes_on(values_NM.device), self._zeros(values_NM)
         rows = max(1, _BLOCK // max(1, indices_NM.shape[1]))
         for start in range(0, len(y_NK), rows):
             block = slice(start, start + rows)
@@ -101,7 +109,7 @@ class Projection:
         # float64, because the order of atomic additions on a GPU would show in float32.
         return torch.zeros((len(like), self.output_dim), dtype=torch.float64, device=like.device)
 
-    def _codes_on(self, device: torch.device) -> Tensor:
+    def codes_on(self, device: torch.device) -> Tensor:
         """2 * bucket + (1 where the sign is negative) for each input entry, int32."""
         if device not in self._codes:
             chunk = _chunk(device)

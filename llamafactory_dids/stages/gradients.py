@@ -2,20 +2,21 @@
 
 For each part of the store: batches of like length go through the gradient engine; of each sample the top
 share by magnitude is kept and projected to K dims. Cost: a forward pass plus the backward pass of the tracked
-blocks. Memory: the activations of a batch of at most `MAX_BATCH_TOKENS` tokens, and whole gradients of the few samples
-that fit into `MEMORY_SHARE` of what is free, whatever the size of the batch and of the data set. A batch for which
-memory runs out is halved, and so are those after it.
+blocks. Memory: the activations of a batch of at most `MAX_BATCH` tokens, and whole gradients of the few samples that
+fit into `MEMORY_SHARE` of what is free, whatever the size of the batch and of the data set. A batch for which memory
+runs out is halved, and so are those after it.
 """
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from ..core.fused import project_largest
 from ..core.projection import Projection
-from ..core.selection import keep_largest
 from ..errors import DidsError
 from .batching import Collate, length_batches, to_device
 from .filling import Block
@@ -25,8 +26,7 @@ from .per_sample import GradientEngine, sample_gradients
 
 logger = logging.getLogger(__name__)
 
-MAX_BATCH_SAMPLES = 64
-MAX_BATCH_TOKENS = 16_384
+MAX_BATCH = {"cpu": (64, 16_384), "cuda": (256, 32_768)}  # samples, tokens: enough to keep the device busy
 MEMORY_SHARE = 0.25  # of the free memory of a GPU, for whole gradients
 _COPIES = 2  # of a gradient at the peak: its row, and its magnitudes
 
@@ -74,14 +74,15 @@ class SampleProjector:
             stop = start + x.shape[-1] * y.shape[-1]
             sample_gradients(x, y, gradients_NP[:, start:stop].unflatten(1, (y.shape[-1], x.shape[-1])))
             start = stop
-        return self.projection.project_sparse(*keep_largest(gradients_NP, self.topk_ratio))
+        return project_largest(gradients_NP, self.topk_ratio, self.projection)
 
     def _samples_at_once(self) -> int:
         """Whose gradients are whole at the same time: on a CPU one, which stays in its cache."""
         if self.device.type != "cuda":
             return 1
-        free = int(torch.cuda.mem_get_info(self.device)[0] * MEMORY_SHARE)
-        return max(1, free // (4 * _COPIES * self.projection.input_dim))
+        kept_by_torch = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        free = torch.cuda.mem_get_info(self.device)[0] + kept_by_torch
+        return max(1, int(free * MEMORY_SHARE) // (4 * _COPIES * self.projection.input_dim))
 
 
 class GradientFeatures:
@@ -93,31 +94,45 @@ class GradientFeatures:
     def __init__(self, samples: Samples, projector: SampleProjector) -> None:
         self.samples = samples
         self.projector = projector
-        self.max_samples = MAX_BATCH_SAMPLES
+        self.max_samples, self.max_tokens = MAX_BATCH.get(projector.device.type, MAX_BATCH["cpu"])
 
     def blocks(self, rows: range) -> Iterator[Block]:
         """The gradients of these samples. Raises DidsError where memory does not even do for one."""
-        samples = self.samples
-        for batch in self.batches(rows):
-            waiting = [batch]
-            while waiting:
-                places = waiting.pop()
-                if len(places) > self.max_samples:
-                    waiting += [places[self.max_samples :], places[: self.max_samples]]
-                    continue
-                try:
-                    values_NK, ok_N = self.projector.project(
-                        samples.collate([dict(samples.rows[rows[i]]) for i in places])
-                    )
-                except torch.OutOfMemoryError as error:
-                    self._step_down(len(places), error)
-                    waiting.append(places)
-                    continue
-                yield Block(places, values_NK, ok_N, sum(samples.lengths[rows[i]] for i in places))
+        for places, batch in self._collated(rows, self.batches(rows)):
+            yield from self._blocks(rows, places, batch)
 
     def batches(self, rows: range) -> list[list[int]]:
         """The places of the samples of each batch."""
-        return length_batches([self.samples.lengths[i] for i in rows], self.max_samples, MAX_BATCH_TOKENS)
+        return length_batches([self.samples.lengths[i] for i in rows], self.max_samples, self.max_tokens)
+
+    def _collated(self, rows: range, batches: list[list[int]]) -> Iterator[tuple[list[int], Mapping[str, Any]]]:
+        """Each batch, and what the model takes of it; while a GPU computes, the next one is made."""
+        if self.projector.device.type != "cuda":
+            yield from ((places, self._collate(rows, places)) for places in batches)
+            return
+        with ThreadPoolExecutor(1) as pool:
+            ahead = [pool.submit(self._collate, rows, places) for places in batches[:1]]
+            for number, places in enumerate(batches):
+                batch = ahead.pop().result()
+                ahead += [pool.submit(self._collate, rows, later) for later in batches[number + 1 : number + 2]]
+                yield places, batch
+
+    def _collate(self, rows: range, places: list[int]) -> Mapping[str, Any]:
+        return self.samples.collate([dict(self.samples.rows[rows[i]]) for i in places])
+
+    def _blocks(self, rows: range, places: list[int], batch: Mapping[str, Any]) -> Iterator[Block]:
+        """The gradients of a batch, in parts where it is too large."""
+        if len(places) <= self.max_samples:
+            try:
+                values_NK, ok_N = self.projector.project(batch)
+            except torch.OutOfMemoryError as error:
+                self._step_down(len(places), error)
+            else:
+                yield Block(places, values_NK, ok_N, sum(self.samples.lengths[rows[i]] for i in places))
+                return
+        for start in range(0, len(places), size := self.max_samples):
+            part = places[start : start + size]
+            yield from self._blocks(rows, part, self._collate(rows, part))
 
     def _step_down(self, num_samples: int, error: torch.OutOfMemoryError) -> None:
         if num_samples == 1:

@@ -7,13 +7,16 @@ N samples, row r is of sample r mod N. Language modelling is here; `integration/
 losses are the host's.
 """
 
-import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ..core import gpu
+from ..core.fused import logit_gradients, token_losses
 
 IGNORE_INDEX = -100
 
@@ -60,24 +63,21 @@ class LanguageModelling:
         return (batch["labels"][:, 1:] != IGNORE_INDEX).sum(dim=1)
 
     def terms(self, model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """The loss of each labelled token, sample by sample.
-
-        Logits are computed only at positions where some sample of the batch has a label.
-        """
+        """The loss of each labelled token, sample by sample; logits are computed only where there is a label."""
         targets_NS = _targets(batch)
-        positions_Q = (targets_NS != IGNORE_INDEX).any(dim=0).nonzero().squeeze(1)
-        if len(positions_Q) == 0:
-            positions_Q = positions_Q.new_zeros(1)
+        labelled_NS = targets_NS != IGNORE_INDEX
+        samples_J, positions_J = labelled_NS.nonzero(as_tuple=True)
+        if empty := len(samples_J) == 0:  # the model runs all the same: others may wait for its collectives
+            samples_J = positions_J = samples_J.new_zeros(1)
         inputs = {key: value for key, value in batch.items() if key != "labels"}
-        if takes_argument(model, "logits_to_keep"):
-            logits_NQV = model(**inputs, logits_to_keep=positions_Q, use_cache=False).logits
-        else:
-            logits_NQV = model(**inputs, use_cache=False).logits[:, positions_Q]
-        targets_NQ = targets_NS[:, positions_Q]
-        spent = type(logits_NQV.grad_fn).__name__ in _MAKERS
-        losses_NQ: Tensor = _CrossEntropy.apply(logits_NQV, targets_NQ, spent)
-        mask_NQ = targets_NQ != IGNORE_INDEX
-        return losses_NQ[mask_NQ], mask_NQ.nonzero()[:, 0]
+        with _before_head(model, lambda hidden_NSH: hidden_NSH[samples_J, positions_J][None], labelled_NS.shape) as cut:
+            logits = model(**inputs, use_cache=False).logits
+        if not cut:
+            logits = logits[samples_J, positions_J][None]
+        spent = type(logits.grad_fn).__name__ in _MAKERS
+        targets_J = targets_NS[samples_J, positions_J].clamp(min=0)
+        losses_J = _cross_entropy(logits.flatten(0, 1), targets_J, spent)
+        return (losses_J[:0], samples_J[:0]) if empty else (losses_J, samples_J)
 
     @torch.no_grad()
     def training_losses(self, outputs: Any, batch: Mapping[str, Any]) -> Tensor | None:
@@ -91,58 +91,101 @@ class LanguageModelling:
         return torch.stack(sums) / self.counts(batch).clamp(min=1)
 
 
+@contextmanager
+def _before_head(model: nn.Module, change: Callable[[Tensor], Tensor], shape: torch.Size) -> Iterator[list[bool]]:
+    """Change the hidden states (N, S, H) that the language model's head takes; says whether it took any.
+
+    It takes none where a model multiplies by the weight of its embeddings itself, or hides its head.
+    """
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    taken: list[bool] = []
+
+    def hook(_head: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        if taken or not args or args[0].shape[:-1] != shape:
+            return None
+        taken.append(True)
+        return (change(args[0]), *args[1:])
+
+    handle = head.register_forward_pre_hook(hook) if isinstance(head, nn.Module) else None
+    try:
+        yield taken
+    finally:
+        if handle is not None:
+            handle.remove()
+
+
 # What makes logits without needing them for its own gradient, so that theirs may take their place.
-_MAKERS = ("UnsafeViewBackward0", "MmBackward0", "AddmmBackward0", "IndexBackward0")
+_MAKERS = ("UnsafeViewBackward0", "MmBackward0", "AddmmBackward0", "IndexBackward0", "UnsqueezeBackward0")
+_AT_ONCE = {"cpu": 1 << 21}  # logits in fp32: those that stay in a cache
+_AT_ONCE_ELSEWHERE = 1 << 28  # a GB
+
+
+def _cross_entropy(logits_JV: Tensor, targets_J: Tensor, spent: bool) -> Tensor:
+    """Next-token losses (J, fp32) of logits (J, V) and targets (J).
+
+    If `spent`, the logits' gradient takes the place of the logits, which are not read again. Autograd's own way keeps
+    several tensors of their size.
+    """
+    function = _FusedCrossEntropy if gpu.has_kernels(logits_JV) else _CrossEntropy
+    losses_J: Tensor = function.apply(logits_JV, targets_J, spent)
+    return losses_J
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """Next-token losses (N, Q, fp32) of logits (N, Q, V) and targets (N, Q), 0 where there is no target.
-
-    A sample at a time, and with one softmax for both the loss and the gradient, which is made in the forward pass; if
-    `spent`, in the place of the logits, which are not read again. Autograd's own way keeps several of their size.
-    """
+    """Some rows at a time, and with one softmax for both the loss and the gradient, made in the forward pass."""
 
     @staticmethod
-    def forward(ctx: Any, logits_NQV: Tensor, targets_NQ: Tensor, spent: bool) -> Tensor:
-        losses_NQ = torch.zeros(targets_NQ.shape, device=logits_NQV.device)
-        ctx.gradient_NQV = None
+    def forward(ctx: Any, logits_JV: Tensor, targets_J: Tensor, spent: bool) -> Tensor:
+        ctx.gradient_JV = None
         if ctx.needs_input_grad[0]:
-            ctx.gradient_NQV = logits_NQV.detach() if spent else torch.empty_like(logits_NQV)
-        for sample, (logits_QV, targets_Q) in enumerate(zip(logits_NQV, targets_NQ, strict=True)):
-            rows_L = (targets_Q != IGNORE_INDEX).nonzero().squeeze(1)
-            into_QV = None if ctx.gradient_NQV is None else ctx.gradient_NQV[sample]
-            losses_NQ[sample, rows_L] = _losses_and_gradient(logits_QV, targets_Q[rows_L], rows_L, into_QV)
-        return losses_NQ
+            ctx.gradient_JV = logits_JV.detach() if spent else torch.empty_like(logits_JV)
+        rows = max(1, _AT_ONCE.get(logits_JV.device.type, _AT_ONCE_ELSEWHERE) // logits_JV.shape[1])
+        losses_J = torch.empty(targets_J.shape, device=logits_JV.device)
+        for start in range(0, len(targets_J), rows):
+            part = slice(start, start + rows)
+            into_RV = None if ctx.gradient_JV is None else ctx.gradient_JV[part]
+            losses_J[part] = _losses_and_gradient(logits_JV[part], targets_J[part], into_RV)
+        return losses_J
 
     @staticmethod
-    def backward(ctx: Any, gradients_NQ: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        gradient_NQV, ctx.gradient_NQV = ctx.gradient_NQV, None
-        return gradient_NQV.mul_(gradients_NQ[:, :, None]), None, None
+    def backward(ctx: Any, gradients_J: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        gradient_JV, ctx.gradient_JV = ctx.gradient_JV, None
+        return gradient_JV.mul_(gradients_J[:, None]), None, None
 
 
-def _losses_and_gradient(logits_QV: Tensor, targets_L: Tensor, rows_L: Tensor, into_QV: Tensor | None) -> Tensor:
-    """The losses of L rows in fp32; `into_QV`, where there is one, gets their sum's gradient: softmax minus target."""
-    whole = len(rows_L) == len(logits_QV)
-    logits_LV = (logits_QV if whole else logits_QV[rows_L]).float()
-    in_place = whole and into_QV is not None and into_QV.dtype == torch.float32
-    targets_L1 = targets_L[:, None]
-    target_L, largest_L = logits_LV.gather(1, targets_L1).squeeze(1), logits_LV.amax(dim=1)
-    shares_LV = torch.sub(logits_LV, largest_L[:, None], out=into_QV if in_place else None).exp_()
-    sums_L = shares_LV.sum(dim=1)
-    if into_QV is not None:
-        shares_LV.div_(sums_L[:, None])
-        shares_LV.scatter_add_(1, targets_L1, shares_LV.new_full(targets_L1.shape, -1.0))
+class _FusedCrossEntropy(torch.autograd.Function):
+    """One reading of the logits for the loss, and one for the gradient with its weight."""
+
+    @staticmethod
+    def forward(ctx: Any, logits_JV: Tensor, targets_J: Tensor, spent: bool) -> Tensor:
+        logits_JV = logits_JV.contiguous()
+        losses_J, sums_J = token_losses(logits_JV, targets_J)
+        if ctx.needs_input_grad[0]:
+            ctx.kept, ctx.spent = (logits_JV.detach(), targets_J, sums_J), spent
+        return losses_J
+
+    @staticmethod
+    def backward(ctx: Any, gradients_J: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        (logits_JV, targets_J, sums_J), ctx.kept = ctx.kept, None
+        into_JV = logits_JV if ctx.spent else torch.empty_like(logits_JV)
+        return logit_gradients(logits_JV, targets_J, sums_J, gradients_J.contiguous(), into_JV), None, None
+
+
+def _losses_and_gradient(logits_RV: Tensor, targets_R: Tensor, into_RV: Tensor | None) -> Tensor:
+    """The losses of R rows in fp32; `into_RV`, where there is one, gets their sum's gradient: softmax minus target."""
+    in_place = into_RV is not None and into_RV.dtype == torch.float32
+    logits_RV, targets_R1 = logits_RV.float(), targets_R[:, None]
+    target_R, largest_R = logits_RV.gather(1, targets_R1).squeeze(1), logits_RV.amax(dim=1)
+    shares_RV = torch.sub(logits_RV, largest_R[:, None], out=into_RV if in_place else None).exp_()
+    sums_R = shares_RV.sum(dim=1)
+    if into_RV is not None:
+        shares_RV.div_(sums_R[:, None])
+        shares_RV.scatter_add_(1, targets_R1, shares_RV.new_full(targets_R1.shape, -1.0))
         if not in_place:
-            into_QV.zero_()
-            into_QV[rows_L] = shares_LV.to(into_QV.dtype)
-    return largest_L + sums_L.log() - target_L
+            into_RV.copy_(shares_RV)
+    return largest_R + sums_R.log() - target_R
 
 
 def _targets(batch: Mapping[str, Any]) -> Tensor:
     return F.pad(batch["labels"][:, 1:], (0, 1), value=IGNORE_INDEX)
 
-
-def takes_argument(model: nn.Module, name: str) -> bool:
-    """Whether the model's own forward, below a PEFT wrapper, has this argument."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return name in inspect.signature(base.forward).parameters  # type: ignore[operator]

@@ -24,7 +24,11 @@ from .losses import Objective, sample_losses
 
 def sample_gradients(inputs_NSI: Tensor, output_gradients_NSO: Tensor, out_NOI: Tensor | None = None) -> Tensor:
     """Each sample's weight gradient, shape (N, O, I), in fp32 whatever the model's precision."""
-    return torch.bmm(output_gradients_NSO.float().transpose(1, 2), inputs_NSI.float(), out=out_NOI)
+    y_NOS, dtype = output_gradients_NSO.transpose(1, 2), inputs_NSI.dtype
+    if inputs_NSI.device.type == "cuda" and dtype == y_NOS.dtype and dtype in (torch.bfloat16, torch.float16):
+        # What the matrix units multiply is exact in fp32, and they add in fp32: widening it first gains nothing.
+        return torch.bmm(y_NOS, inputs_NSI, torch.float32, out=out_NOI)
+    return torch.bmm(y_NOS.float(), inputs_NSI.float(), out=out_NOI)
 
 
 def by_sample(values: Tensor, num_rows: int, num_samples: int) -> Tensor:

@@ -64,6 +64,8 @@ class Stage:
         torch.manual_seed(0)
         config = MODELS[arguments.model]
         dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
+        if arguments.liger:
+            _use_liger(arguments.model)
         self.model = AutoModelForCausalLM.from_config(config).to(self.device, dtype).eval()
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)  # as the proxy's are
@@ -107,6 +109,14 @@ class Stage:
             _, _, pairs = self.features.projector.engine.run(to_device(batch, self.device))
             for x, y in pairs:
                 sample_gradients(x, y)
+
+
+def _use_liger(model: str) -> None:
+    """Norms, rotations and activations of liger-kernel, as `enable_liger_kernel` has them."""
+    from liger_kernel import transformers
+
+    apply = {"llama": transformers.apply_liger_kernel_to_llama, "qwen": transformers.apply_liger_kernel_to_qwen2}
+    apply[model](fused_linear_cross_entropy=False)
 
 
 def _row(length: int, labelled: int, vocab_size: int) -> dict[str, list[int]]:
@@ -210,6 +220,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=32)
     parser.add_argument("--batch", type=int, default=8, help="samples a batch; 0: as many as the stage chooses")
     parser.add_argument("--lengths", type=Path, help="a folder of data sets whose texts give the samples' lengths")
+    parser.add_argument("--liger", action="store_true", help="with the kernels of liger-kernel, on a GPU")
     parser.add_argument("--projectors", action="store_true", help="compare projections instead of the stage")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

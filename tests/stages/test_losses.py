@@ -1,4 +1,4 @@
-"""The next-token loss and its hand-made gradient against autograd in float64."""
+"""The next-token loss and its hand-made gradient against autograd in float64, and that logits are few."""
 
 from types import SimpleNamespace
 
@@ -8,47 +8,45 @@ import torch.nn.functional as F
 
 from llamafactory_dids.stages.losses import IGNORE_INDEX, LanguageModelling, _CrossEntropy
 
-N, Q, V = 3, 5, 11
+J, V = 9, 11
+N, S = 3, 5
 
 
-def batch(dtype=torch.float32, scale=1.0):
-    """Logits, and targets of a sample with all, one with some and one with none."""
+def rows(dtype=torch.float32, scale=1.0):
+    """Logits, targets, and the weight of each loss."""
     generator = torch.Generator().manual_seed(0)
-    logits_NQV = (scale * torch.randn(N, Q, V, generator=generator)).to(dtype)
-    targets_NQ = torch.randint(V, (N, Q), generator=generator)
-    targets_NQ[1, ::2] = IGNORE_INDEX
-    targets_NQ[2] = IGNORE_INDEX
-    return logits_NQV, targets_NQ, torch.rand(N, Q, generator=generator)
+    logits_JV = (scale * torch.randn(J, V, generator=generator)).to(dtype)
+    return logits_JV, torch.randint(V, (J,), generator=generator), torch.rand(J, generator=generator)
 
 
-def expected(logits_NQV, targets_NQ, weights_NQ):
-    logits = logits_NQV.double().requires_grad_()
-    losses = F.cross_entropy(logits.flatten(0, 1), targets_NQ.flatten(), reduction="none").unflatten(0, (N, Q))
-    (gradient,) = torch.autograd.grad((losses * weights_NQ).sum(), logits)
-    return losses.detach().float(), gradient
+def expected(logits_JV, targets_J, weights_J):
+    logits = logits_JV.double().requires_grad_()
+    losses_J = F.cross_entropy(logits, targets_J, reduction="none")
+    (gradient,) = torch.autograd.grad((losses_J * weights_J).sum(), logits)
+    return losses_J.detach().float(), gradient
 
 
-def ours(logits_NQV, targets_NQ, weights_NQ, spent=False):
-    leaf = logits_NQV.clone().requires_grad_()
+def ours(logits_JV, targets_J, weights_J, spent=False):
+    leaf = logits_JV.clone().requires_grad_()
     logits = leaf * 1
-    losses = _CrossEntropy.apply(logits, targets_NQ, spent)
-    (gradient,) = torch.autograd.grad((losses * weights_NQ).sum(), leaf)
-    assert spent or torch.equal(logits.detach(), logits_NQV), "the logits are the model's"
-    return losses.detach(), gradient
+    losses_J = _CrossEntropy.apply(logits, targets_J, spent)
+    (gradient,) = torch.autograd.grad((losses_J * weights_J).sum(), leaf)
+    assert spent or torch.equal(logits.detach(), logits_JV), "the logits are the model's"
+    return losses_J.detach(), gradient
 
 
 @pytest.mark.parametrize("spent", [False, True])
 @pytest.mark.parametrize("scale", [1.0, 30.0, 3000.0])
 def test_losses_and_gradients_are_autograds_where_softmax_underflows_too(scale, spent):
-    given = batch(scale=scale)
+    given = rows(scale=scale)
     for mine, theirs in zip(ours(*given, spent), expected(*given), strict=True):
         torch.testing.assert_close(mine.double(), theirs.double(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("spent", [False, True])
 def test_in_half_precision_what_is_left_of_a_sure_target_is_not_rounded_away(spent):
-    given = batch(torch.bfloat16)
-    given[0][0].scatter_(1, given[1][0][:, None], 12.0)  # a share of 0.999 and more, which bfloat16 rounds to 1
+    given = rows(torch.bfloat16)
+    given[0].scatter_(1, given[1][:, None], 12.0)  # a share of 0.999 and more, which bfloat16 rounds to 1
     losses, gradient = ours(*given, spent)
     expected_losses, expected_gradient = expected(*given)
     torch.testing.assert_close(losses, expected_losses, rtol=1e-4, atol=1e-6)
@@ -56,31 +54,62 @@ def test_in_half_precision_what_is_left_of_a_sure_target_is_not_rounded_away(spe
 
 
 def test_without_a_gradient_the_losses_are_the_same():
-    logits, targets, weights = batch()
+    logits, targets, weights = rows()
     with torch.no_grad():
         losses = _CrossEntropy.apply(logits, targets, False)
     torch.testing.assert_close(losses, expected(logits, targets, weights)[0])
-    some = targets[:2]  # the last sample has none, so that its losses have no gradient
-    torch.testing.assert_close(losses[:2], ours(logits[:2], some, weights[:2])[0], rtol=0, atol=0)
+    torch.testing.assert_close(losses, ours(logits, targets, weights)[0], rtol=0, atol=0)
 
 
-class Capped(torch.nn.Module):
-    """A model whose last step needs what it gave: its logits must not be written over."""
+class Tiny(torch.nn.Module):
+    """A language model of embeddings and a head, which notes how many logits it made.
 
-    def __init__(self, cap):
+    With a `cap` its last step needs what the head gave, so its logits must not be written over; without `head` it
+    multiplies by a weight, and there is nothing to hook on.
+    """
+
+    def __init__(self, cap=False, head=True):
         super().__init__()
-        self.cap, self.weight = cap, torch.nn.Parameter(torch.randn(V, V, generator=torch.Generator().manual_seed(1)))
+        torch.manual_seed(1)
+        self.embeddings, self.lm_head = torch.nn.Embedding(V, 4), torch.nn.Linear(4, V, bias=False)
+        self.cap, self.head, self.made = cap, head, 0
+
+    def get_output_embeddings(self):
+        return self.lm_head if self.head else None
 
     def forward(self, input_ids, use_cache=False):
-        logits = F.linear(F.one_hot(input_ids, V).float(), self.weight)
+        hidden = self.embeddings(input_ids)
+        logits = self.lm_head(hidden) if self.head else hidden @ self.lm_head.weight.T
+        self.made = logits.shape[:-1].numel()
         return SimpleNamespace(logits=logits.tanh() if self.cap else logits)
 
 
+def batch():
+    """A sample with all labels, one with some and one with none."""
+    ids = torch.randint(V, (N, S), generator=torch.Generator().manual_seed(2))
+    labels = ids.clone()
+    labels[1, :3] = IGNORE_INDEX
+    labels[2] = IGNORE_INDEX
+    return {"input_ids": ids, "labels": labels}
+
+
 @pytest.mark.parametrize("cap", [False, True])
-def test_gradients_of_a_models_weights_are_autograds_whether_it_needs_its_logits_or_not(cap):
-    model = Capped(cap)
-    ids = torch.randint(V, (N, Q), generator=torch.Generator().manual_seed(2))
-    losses_J, _ = LanguageModelling().terms(model, {"input_ids": ids, "labels": ids})
-    (mine,) = torch.autograd.grad(losses_J.sum(), model.weight)
-    loss = F.cross_entropy(model(ids).logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="sum")
-    torch.testing.assert_close(mine, torch.autograd.grad(loss, model.weight)[0])
+@pytest.mark.parametrize("head", [False, True])
+def test_gradients_of_a_models_weights_are_autograds_whatever_the_model_does_with_its_logits(cap, head):
+    model, given = Tiny(cap, head), batch()
+    losses_J, samples_J = LanguageModelling().terms(model, given)
+    mine = torch.autograd.grad(losses_J.sum(), list(model.parameters()))
+    assert model.made == (6 if head else N * S)
+    assert samples_J.tolist() == [0] * 4 + [1] * 2
+    logits = model(given["input_ids"]).logits[:, :-1].flatten(0, 1)
+    loss = F.cross_entropy(logits, given["labels"][:, 1:].flatten(), reduction="sum", ignore_index=IGNORE_INDEX)
+    for one, other in zip(mine, torch.autograd.grad(loss, list(model.parameters())), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_batch_without_labels_has_no_loss_and_a_gradient_of_zero():
+    model, given = Tiny(), batch()
+    given["labels"] = torch.full_like(given["labels"], IGNORE_INDEX)
+    losses_J, samples_J = LanguageModelling().terms(model, given)
+    assert len(losses_J) == len(samples_J) == 0
+    assert all(not g.any() for g in torch.autograd.grad(losses_J.sum(), list(model.parameters())))

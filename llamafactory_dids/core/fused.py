@@ -1,0 +1,160 @@
+"""What the gradient stage does to whole tensors on a GPU, each in as few readings as it takes.
+
+`keep_largest` and `project_sparse` one after the other read a gradient some ten times and wait for the GPU five times a
+row. `project_largest` reads it twice: a sample of each row's entries gives two magnitudes that the threshold is almost
+surely between (Floyd and Rivest 1975); the first reading counts what is above both, and each magnitude between them,
+which is the exact threshold; the second adds what is above it to the projection. The entries kept are the same, to the
+last one and with ties. A row of which the sample says too little goes the long way.
+
+Magnitudes are compared as the integers that their bits are, in whose order what is not a number is the largest.
+
+Shapes: `N` samples, `P` tracked parameters, `K` output entries, `S` sampled entries, `B` magnitudes between the two,
+`T` entries that tie at the threshold, `J` tokens, `V` entries of the vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from . import gpu
+from .projection import Projection
+from .selection import keep_largest, num_kept
+
+_SAMPLED = 1 << 17
+_DEVIATIONS = 5.0  # of the sample's estimate, on either side of the threshold
+_MAGNITUDES = 1 << 20  # that are counted one by one
+_TIES = 1 << 12  # that a row has room for
+_LARGEST = 0x7FFFFFFF  # bits of a magnitude
+
+
+def project_largest(gradients_NP: Tensor, ratio: float, projection: Projection) -> Tensor:
+    """The projection (N, K, float32) of each row's ceil(ratio * P) entries of largest magnitude.
+
+    Raises ValueError as `keep_largest` and `Projection.project_sparse` do.
+    """
+    if not gpu.has_kernels(gradients_NP) or gradients_NP.dtype != torch.float32:
+        return projection.project_sparse(*keep_largest(gradients_NP, ratio))
+    return _project_largest(gradients_NP, ratio, projection)
+
+
+@torch.no_grad()
+def _project_largest(gradients_NP: Tensor, ratio: float, projection: Projection) -> Tensor:
+    kept = num_kept(gradients_NP.shape[1], ratio)
+    threshold_N, ties_N, lucky_N = _thresholds(gradients_NP, kept)
+    y_NK, num_ties_N = _add_above(gradients_NP, threshold_N, ties_N, projection)
+    projected_NK = y_NK.float()
+    for row in (~lucky_N | (num_ties_N > _TIES)).nonzero().squeeze(1).tolist():
+        projected_NK[row] = projection.project_sparse(*keep_largest(gradients_NP[row : row + 1], ratio))[0]
+    return projected_NK
+
+
+def _thresholds(gradients_NP: Tensor, kept: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Bits of the last magnitude kept (N), how many entries that tie at it are (N), and where both are known (N)."""
+    from . import kernels
+
+    low_N, high_N = _bounds(gradients_NP, kept)
+    num_rows = len(gradients_NP)
+    sure_N = torch.zeros_like(low_N)
+    counts_NB = torch.zeros((num_rows, _MAGNITUDES), dtype=torch.int32, device=low_N.device)
+    gpu.run_on_rows(kernels.count_magnitudes, gradients_NP, low_N, high_N, sure_N, counts_NB, MAGNITUDES=_MAGNITUDES)
+    need_N = kept - sure_N
+    # From the smallest magnitude upwards, as many stay out as there are more than needed.
+    outside_N1 = (counts_NB.sum(dim=1, dtype=torch.int32) - need_N)[:, None]
+    counts_NCF = counts_NB.unflatten(1, (-1, 1 << 10))  # one scan along so long a row would be slow
+    coarse_N1, below_N1, _ = _first_beyond(counts_NCF.sum(dim=2, dtype=torch.int32), outside_N1)
+    counts_NF = counts_NCF.gather(1, coarse_N1[:, :, None].expand(-1, -1, counts_NCF.shape[2]))[:, 0]
+    fine_N1, _, up_to_N1 = _first_beyond(counts_NF, outside_N1 - below_N1)
+    threshold_N = torch.minimum(low_N + (coarse_N1 * counts_NCF.shape[2] + fine_N1)[:, 0].int(), high_N - 1)
+    ties_N = (up_to_N1 - (outside_N1 - below_N1))[:, 0].clamp(min=0).where(need_N > 0, 0)
+    return threshold_N, ties_N, (need_N >= 0) & (outside_N1[:, 0] >= 0)
+
+
+def _first_beyond(counts_NB: Tensor, rank_N1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The first place (N, 1) up to which there are more than `rank_N1`; how many there are before it, and up to it."""
+    up_to_NB = counts_NB.cumsum(dim=1, dtype=torch.int32)
+    place_N1 = torch.searchsorted(up_to_NB, rank_N1.contiguous(), right=True).clamp(max=up_to_NB.shape[1] - 1)
+    up_to_N1 = up_to_NB.gather(1, place_N1)
+    return place_N1, up_to_N1 - counts_NB.gather(1, place_N1), up_to_N1
+
+
+def _bounds(gradients_NP: Tensor, kept: int) -> tuple[Tensor, Tensor]:
+    """Bits (N, int32) that an entry must not be below to be kept, and that it is kept for certain from."""
+    num_entries = gradients_NP.shape[1]
+    # An odd stride visits the rows and columns of a layer, whose sizes are even, alike.
+    sampled_NS = gradients_NP[:, :: max(1, num_entries // _SAMPLED) | 1].contiguous()
+    count, share = sampled_NS.shape[1], kept / num_entries
+    margin = _DEVIATIONS * math.sqrt(count * share * (1.0 - share)) + 1
+    first, last = max(1, math.floor(share * count - margin)), min(count, math.ceil(share * count + margin) + 1)
+    top_NS = (sampled_NS.view(torch.int32) & _LARGEST).topk(last, dim=1, sorted=False).values
+    low_N = top_NS.amin(dim=1)
+    high_N = top_NS.topk(first, dim=1, sorted=False).values.amin(dim=1)
+    # Where many entries tie at the threshold they are between the two, and no more than there is room for.
+    return low_N, torch.clamp(high_N, min=(low_N + 1), max=(low_N + _MAGNITUDES)).clamp(min=1)
+
+
+def _add_above(
+    gradients_NP: Tensor, threshold_N: Tensor, ties_N: Tensor, projection: Projection
+) -> tuple[Tensor, Tensor]:
+    """The projection (N, K, float64) of what is above the threshold and the first `ties_N` at it; how many are there."""
+    from . import kernels
+
+    codes_P = projection.codes_on(gradients_NP.device)
+    y_NK = torch.zeros(
+        (len(gradients_NP), projection.output_dim), dtype=torch.float64, device=gradients_NP.device
+    )
+    num_ties_N = torch.zeros_like(threshold_N)
+    index_NT = torch.full((len(y_NK), _TIES), _LARGEST, dtype=torch.int32, device=y_NK.device)
+    gpu.run_on_rows(
+        kernels.add_above,
+        gradients_NP,
+        codes_P,
+        threshold_N,
+        y_NK,
+        num_ties_N,
+        index_NT,
+        projection.output_dim,
+        TIES=_TIES,
+    )
+    index_NT = index_NT.sort(dim=1).values
+    kept_NT = torch.arange(_TIES, device=y_NK.device) < torch.minimum(ties_N, num_ties_N)[:, None]
+    index_NT = index_NT.where(kept_NT, 0).long()
+    code_NT, value_NT = codes_P[index_NT], gradients_NP.gather(1, index_NT).double()
+    value_NT = torch.where(kept_NT, torch.where((code_NT & 1) == 1, -value_NT, value_NT), 0.0)
+    return y_NK.scatter_add_(1, (code_NT >> 1).long(), value_NT), num_ties_N
+
+
+@torch.no_grad()
+def token_losses(logits_JV: Tensor, targets_J: Tensor) -> tuple[Tensor, Tensor]:
+    """Next-token losses and the logarithms of the softmaxes' sums (J, fp32 both).
+
+    For a GPU with Triton and logits without gaps; sums are in fp32, whatever the logits are.
+    """
+    from . import kernels
+
+    losses_J = torch.empty(targets_J.shape, dtype=torch.float32, device=logits_JV.device)
+    sums_J = torch.empty_like(losses_J)
+    if len(losses_J):
+        with torch.cuda.device_of(logits_JV):
+            kernels.log_sums[(len(losses_J),)](
+                logits_JV, targets_J, losses_J, sums_J, NUM_CLASSES=logits_JV.shape[1], BLOCK=gpu.BLOCK
+            )
+    return losses_J, sums_J
+
+
+@torch.no_grad()
+def logit_gradients(
+    logits_JV: Tensor, targets_J: Tensor, sums_J: Tensor, weights_J: Tensor, gradient_JV: Tensor
+) -> Tensor:
+    """The gradient of the weighted sum of losses, into `gradient_JV`, which may be the logits."""
+    from . import kernels
+
+    num_rows, num_classes = logits_JV.shape
+    if num_rows:
+        with torch.cuda.device_of(logits_JV):
+            kernels.softmax_minus_target[(num_rows, math.ceil(num_classes / gpu.BLOCK))](
+                logits_JV, targets_J, sums_J, weights_J, gradient_JV, NUM_CLASSES=num_classes, BLOCK=gpu.BLOCK
+            )
+    return gradient_JV

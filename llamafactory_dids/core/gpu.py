@@ -1,0 +1,28 @@
+"""Where the Triton kernels of `kernels` can run, and how they are run over the entries of gradients."""
+
+from __future__ import annotations
+
+import math
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+BLOCK, WARPS = 4096, 16  # entries that a program looks at, with this many warps
+_HAS_TRITON = find_spec("triton") is not None  # it comes with torch on Linux
+
+
+def has_kernels(like: Tensor) -> bool:
+    """Whether there are kernels for a tensor's device."""
+    return _HAS_TRITON and like.device.type == "cuda"
+
+
+def run_on_rows(kernel: Any, x_NP: Tensor, *arguments: Any, **constants: int) -> None:
+    """Run a kernel on each block of each row of x."""
+    num_rows, num_entries = x_NP.shape
+    programs = (num_rows * math.ceil(num_entries / BLOCK),)
+    with torch.cuda.device_of(x_NP):
+        kernel[programs](
+            x_NP, num_rows, num_entries, x_NP.stride(0), *arguments, BLOCK=BLOCK, num_warps=WARPS, **constants
+        )

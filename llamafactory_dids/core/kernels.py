@@ -1,0 +1,113 @@
+"""Triton kernels of the gradient stage on a GPU. `fused` calls them, says what they are for and checks what they get.
+
+The entries of gradients are read a block at a time; programs that run side by side have the same block of different
+rows, so that they share its codes and do not all add to the same place.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _block(gradients, num_rows, num_entries, row_stride, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    """This program's row, its entries, which of them there are, their values and the bits of their magnitudes."""
+    row = (tl.program_id(0) % num_rows).to(tl.int64)
+    entry = (tl.program_id(0) // num_rows).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = entry < num_entries
+    x = tl.load(gradients + row * row_stride + entry, mask=inside, other=0.0)
+    return row, entry, inside, x, x.to(tl.int32, bitcast=True) & 0x7FFFFFFF
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def count_magnitudes(  # type: ignore[no-untyped-def]
+    gradients,
+    num_rows,
+    num_entries,
+    row_stride,
+    low,
+    high,
+    sure,
+    counts,
+    MAGNITUDES: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """How many entries of a row are not below `high`, and how many have each magnitude from `low` to it."""
+    row, _, inside, _, bits = _block(gradients, num_rows, num_entries, row_stride, BLOCK)
+    from_low, from_high = tl.load(low + row), tl.load(high + row)
+    tl.atomic_add(sure + row, tl.sum((inside & (bits >= from_high)).to(tl.int32)), sem="relaxed")
+    between = inside & (bits >= from_low) & (bits < from_high)
+    tl.atomic_add(counts + row * MAGNITUDES + (bits - from_low), 1, mask=between, sem="relaxed")
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def add_above(  # type: ignore[no-untyped-def]
+    gradients,
+    num_rows,
+    num_entries,
+    row_stride,
+    codes,
+    threshold,
+    y,
+    num_ties,
+    ties,
+    output_dim,
+    TIES: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Add the entries above a row's threshold to its projection; count those at it, and list as many as there is room."""
+    row, entry, inside, x, bits = _block(gradients, num_rows, num_entries, row_stride, BLOCK)
+    last = tl.load(threshold + row)
+    above = inside & (bits > last)
+    code = tl.load(codes + entry, mask=above, other=0)
+    signed = tl.where((code & 1) == 1, -x, x).to(tl.float64)
+    tl.atomic_add(y + row * output_dim + (code >> 1), signed, mask=above, sem="relaxed")
+    at = inside & (bits == last)
+    if tl.sum(at.to(tl.int32)) > 0:
+        place = tl.atomic_add(num_ties + row + tl.zeros_like(bits), 1, mask=at, sem="relaxed")
+        tl.store(ties + row * TIES + place, entry.to(tl.int32), mask=at & (place < TIES))
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def log_sums(  # type: ignore[no-untyped-def]
+    logits,
+    targets,
+    losses,
+    sums,
+    NUM_CLASSES: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """The logarithm of the sum of a row's exponentials, and the loss that its target has."""
+    row = tl.program_id(0).to(tl.int64)
+    logits += row * NUM_CLASSES
+    lane = tl.arange(0, BLOCK)
+    largest_B = tl.full((BLOCK,), -3.0e38, tl.float32)  # finite, so that nothing is infinity minus infinity
+    sum_B = tl.zeros((BLOCK,), tl.float32)
+    for start in range(0, NUM_CLASSES, BLOCK):
+        x = tl.load(logits + start + lane, mask=start + lane < NUM_CLASSES, other=float("-inf")).to(tl.float32)
+        higher_B = tl.maximum(largest_B, x)
+        sum_B = sum_B * tl.exp(largest_B - higher_B) + tl.exp(x - higher_B)
+        largest_B = higher_B
+    largest = tl.max(largest_B)
+    log_sum = largest + tl.log(tl.sum(sum_B * tl.exp(largest_B - largest)))
+    tl.store(sums + row, log_sum)
+    tl.store(losses + row, log_sum - tl.load(logits + tl.load(targets + row)).to(tl.float32))
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def softmax_minus_target(  # type: ignore[no-untyped-def]
+    logits,
+    targets,
+    sums,
+    weights,
+    gradient,
+    NUM_CLASSES: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """A block of a row's gradient, times the row's weight; it may take the place of the logits."""
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = column < NUM_CLASSES
+    place = row * NUM_CLASSES + column
+    x = tl.load(logits + place, mask=inside, other=float("-inf")).to(tl.float32)
+    share = tl.exp(x - tl.load(sums + row)) - tl.where(column == tl.load(targets + row), 1.0, 0.0)
+    tl.store(gradient + place, (share * tl.load(weights + row)).to(gradient.dtype.element_ty), mask=inside)
