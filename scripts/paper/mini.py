@@ -1,12 +1,14 @@
-"""Runs of the mini preset: the paper's comparisons with a small Llama from scratch, on real data, on a CPU.
+"""Runs of the mini preset: the paper's comparisons with a small Llama from scratch, on real data.
 
     python scripts/paper/mini.py --runs dids,proportional,dga --seeds 5 --jobs 2    # what is done is skipped
+    python scripts/paper/mini.py --size gpu --runs dids,proportional,dga --seeds 3 --jobs 10
     python scripts/paper/mini.py --list
 
-A run is what `llamafactory-cli train` does with mini.yaml, the run's keys of runs.yaml and the seed's model; each goes
-in a process of its own, forked from one that has everything imported. Each seed has first weights, an order of samples
-and a sampling of its own; the pool of data, the domains and the observed samples are the same. A line a seed is left in
-docs/results/mini/RUN.jsonl. Seconds are of CPU time, one thread.
+A run is what `llamafactory-cli train` does with mini.yaml (and mini_gpu.yaml, of the size `gpu`), the run's keys of
+runs.yaml and the seed's model; each goes in a process of its own, `--jobs` of them side by side. Each seed has first
+weights, an order of samples and a sampling of its own; the pool of data, the domains and the observed samples are the
+same. A line a seed is left in docs/results/mini/RUN.jsonl, or mini_gpu/RUN.jsonl. `cpu_seconds` are of one thread,
+`seconds` by the clock.
 """
 
 import argparse
@@ -16,11 +18,14 @@ import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,20 +36,29 @@ from scripts.paper.mini_data import IRRELEVANT, PROXY_SEED, TASKS, UNSEEN  # noq
 
 HERE = Path(__file__).resolve().parent
 RESULTS = ROOT / "docs" / "results"
+SIZES = {"cpu": "mini", "gpu": "mini_gpu"}  # the name of each one's YAML file, results and folder
 FOLDER = ROOT / "saves" / "mini"
 DATA = ROOT.parent / "shared" / "data"
-SETUP = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+SETUP = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+WITHOUT_GPU = {"CUDA_VISIBLE_DEVICES": ""}
+TOKENS_ARE_WHOLE = "dids_data.json"  # the plugin leaves it beside them, last
 
 
 class Preset:
-    """Where the runs of one data folder live, below `folder`, and the arguments of each."""
+    """Where the runs of one data folder and size live, below `folder`, and the arguments of each."""
 
-    def __init__(self, folder: Path, data: Path) -> None:
+    def __init__(self, folder: Path, data: Path, size: str = "cpu") -> None:
         self.folder = folder
+        self.name = SIZES[size]
+        self.size = mini_data.GPU if size == "gpu" else mini_data.CPU
+        self.start = "spawn" if size == "gpu" else "forkserver"
         self.source = data
         self.data = folder / "data"
         self.runs: dict[str, dict[str, Any]] = yaml.safe_load((HERE / "runs.yaml").read_text(encoding="utf-8"))
-        self.base: dict[str, Any] = yaml.safe_load((HERE / "mini.yaml").read_text(encoding="utf-8"))
+        self.base: dict[str, Any] = {}
+        for name in dict.fromkeys(["mini", self.name]):
+            self.base |= yaml.safe_load((HERE / f"{name}.yaml").read_text(encoding="utf-8"))
+        self._tokens: dict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def arguments(self, name: str, seed: int) -> dict[str, Any]:
         """All keys of a run, for the host."""
@@ -83,37 +97,58 @@ class Preset:
 
     def prepare(self, seeds: Sequence[int]) -> None:
         """The data, each seed's model, and the proxy whose gradients are clustered; what is there stays."""
-        mini_data.prepare_data(self.source, self.data)
+        mini_data.prepare_data(self.source, self.data, self.size)
         for seed in (PROXY_SEED, *seeds):
-            mini_data.prepare_model(self.data, self.folder / "models" / str(seed), seed)
+            mini_data.prepare_model(self.data, self.folder / "models" / str(seed), seed, self.size)
         proxy = self.output("proxy", PROXY_SEED)
         if not (proxy / "all_results.json").exists():
             values = self.arguments("proportional", PROXY_SEED) | {"output_dir": str(proxy), "dids_domains": "source"}
-            _in_a_process(mini_run.train_and_score, values, proxy.with_suffix(".log"))
+            _in_a_process(mini_run.train_and_score, values, proxy.with_suffix(".log"), self.start)
 
     def cluster(self, seed: int) -> float:
         """CPU seconds that the domains of a seed took, made first, so that no run's time has them."""
         note = self.folder / "clustering" / f"{seed}.json"
         if not note.exists():
-            seconds = _in_a_process(mini_run.cluster, self.arguments("dids", seed), note.with_suffix(".log"))
+            values = self.arguments("dids", seed)
+            seconds = _in_a_process(mini_run.cluster, values, note.with_suffix(".log"), self.start)
             note.write_text(json.dumps({"cpu_seconds": seconds}))
         return float(json.loads(note.read_text())["cpu_seconds"])
 
-    def run(self, name: str, seed: int) -> None:
-        """One run, unless the same one has ended before."""
+    def is_done(self, name: str, seed: int) -> bool:
+        """Whether the same run has ended before."""
+        done = read_results(name, self.name)
+        return seed in done and done[seed]["digest"] == _digest(self.arguments(name, seed), self.folder)
+
+    def with_needed(self, names: Sequence[str]) -> list[str]:
+        """The names, each after the run that it takes over the mixture `of`."""
+        found: dict[str, None] = {}
+        for name in names:
+            if other := self.runs[name].get("of"):
+                found |= dict.fromkeys(self.with_needed([other]))
+            found[name] = None
+        return list(found)
+
+    def run(self, name: str, seed: int, clustering: float) -> None:
+        """One run; `clustering` are the seconds of its seed's domains."""
         values = self.arguments(name, seed)
-        digest = _digest(values, self.folder)
-        done = read_results(name)
-        if seed in done and done[seed]["digest"] == digest:
-            return
-        if "of" in self.runs[name]:
-            self.run(self.runs[name]["of"], seed)
-        clustering = self.cluster(seed)
-        result = _in_a_process(mini_run.train_and_score, values, self.output(name, seed).with_suffix(".log"))
+        log = self.output(name, seed).with_suffix(".log")
+        with self._alone_while_tokenising(Path(values["tokenized_path"])):
+            result = _in_a_process(mini_run.train_and_score, values, log, self.start)
         result["cost"]["clustering_seconds"] = clustering
-        _add({"run": name, "seed": seed, "digest": digest, **result})
+        _add({"run": name, "seed": seed, "digest": _digest(values, self.folder), **result}, self.name)
         mean = sum(result["losses"].values()) / len(result["losses"])
-        print(f"seed {seed} {name}: mean loss {mean:.4f}, {result['cpu_seconds']:.0f} s of CPU", flush=True)
+        spent = f"{result['seconds']:.0f} s, {result['cpu_seconds']:.0f} s of CPU"
+        print(f"seed {seed} {name}: mean loss {mean:.4f}, {spent}", flush=True)
+
+    @contextmanager
+    def _alone_while_tokenising(self, folder: Path) -> Iterator[None]:
+        """No two runs write the same tokens: the others wait for the first one's end, if it had to make them."""
+        lock = self._tokens[str(folder)]
+        with lock:
+            if not (folder / TOKENS_ARE_WHOLE).exists():
+                yield
+                return
+        yield
 
 
 def _digest(values: dict[str, Any], folder: Path) -> str:
@@ -122,72 +157,106 @@ def _digest(values: dict[str, Any], folder: Path) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def _in_a_process(function: Any, values: dict[str, Any], log: Path) -> Any:
-    """What the function returns, called in a process forked from one that has everything imported."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["llamafactory.train.tuner", "scripts.paper.mini_run"])
+def _in_a_process(function: Any, values: dict[str, Any], log: Path, start: str) -> Any:
+    """What the function returns, called in a process of its own.
+
+    On a CPU it is forked from one that has everything imported. That one must not have met a GPU, which the host does
+    when it is imported: there each process starts from nothing.
+    """
+    context = multiprocessing.get_context(start)
+    if start == "forkserver":
+        context.set_forkserver_preload(["llamafactory.train.tuner", "scripts.paper.mini_run"])
     log.parent.mkdir(parents=True, exist_ok=True)
-    with context.Pool(1) as pool:
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
         try:
-            return pool.apply(function, (values, log))
-        except Exception as error:
+            return pool.submit(function, values, log).result()
+        except (Exception, SystemExit) as error:
             raise SystemExit(f"mini: {values['output_dir']}: {error}; all of its output: {log}") from error
 
 
 # --- results -----------------------------------------------------------------------------------------------
 
 
-def read_results(name: str) -> dict[int, dict[str, Any]]:
+def read_results(name: str, preset: str = "mini") -> dict[int, dict[str, Any]]:
     """The results of a run that are there, by seed."""
-    return results.read("mini", name, "", RESULTS)
+    return results.read(preset, name, "", RESULTS)
 
 
-def _add(result: dict[str, Any]) -> None:
+def _add(result: dict[str, Any], preset: str = "mini") -> None:
     """Put a result into its run's file, in the place of an older one of the same seed."""
     with _writing:
-        results.add(results.path_of("mini", result["run"], "", RESULTS), result)
+        results.add(results.path_of(preset, result["run"], "", RESULTS), result)
 
 
 _writing = threading.Lock()
 
 
-def state(names: Sequence[str], seeds: Sequence[int]) -> dict[str, int]:
+def state(names: Sequence[str], seeds: Sequence[int], preset: str = "mini") -> dict[str, int]:
     """How many of the seeds each run has a result of."""
-    return {name: len(set(seeds) & set(read_results(name))) for name in names}
+    return {name: len(set(seeds) & set(read_results(name, preset))) for name in names}
 
 
-def execute(names: Sequence[str], seeds: Sequence[int], jobs: int, *, folder: Path = FOLDER, data: Path = DATA) -> None:
-    """Run what is not done, `jobs` seeds side by side."""
-    os.environ.update(SETUP)
-    preset = Preset(folder.resolve(), data.resolve())
+def execute(
+    names: Sequence[str],
+    seeds: Sequence[int],
+    jobs: int,
+    *,
+    size: str = "cpu",
+    folder: Path | None = None,
+    data: Path = DATA,
+) -> None:
+    """Run what is not done, `jobs` runs side by side."""
+    os.environ.update(SETUP if size == "gpu" else SETUP | WITHOUT_GPU)
+    if size == "gpu" and not torch.cuda.is_available():
+        raise SystemExit("--size: got 'gpu', but torch finds no GPU here; allowed: cpu")
+    preset = Preset((folder or FOLDER.with_name(SIZES[size])).resolve(), data.resolve(), size)
     if unknown := [name for name in names if name not in preset.runs]:
         raise SystemExit(f"--runs: got {unknown[0]!r}, allowed: {', '.join(preset.runs)}")
     preset.prepare(seeds)
+    run_all(preset, names, seeds, jobs)
 
-    def all_of(seed: int) -> None:
-        for name in names:
-            preset.run(name, seed)
 
+def run_all(preset: Preset, names: Sequence[str], seeds: Sequence[int], jobs: int) -> None:
+    """Run what is not done: each once its seed's domains are there, and the run that it takes over.
+
+    A run waits only for what was handed in before it, so that there is always one that waits for nothing. One that
+    fails stops those that need it; it is raised after the others have ended.
+    """
+    left = [(name, seed) for name in preset.with_needed(names) for seed in seeds if not preset.is_done(name, seed)]
     with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(all_of, seeds))
+        domains = {seed: pool.submit(preset.cluster, seed) for seed in seeds if any(seed == other for _, other in left)}
+        runs: dict[tuple[str, int], Future[None]] = {}
+
+        def one(name: str, seed: int) -> None:
+            if needed := runs.get((preset.runs[name].get("of", ""), seed)):
+                needed.result()
+            preset.run(name, seed, domains[seed].result())
+
+        for name, seed in left:
+            runs[name, seed] = pool.submit(one, name, seed)
+    for run in runs.values():
+        run.result()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", default="", help="names of runs.yaml, comma-separated")
     parser.add_argument("--seeds", default="5", help="seeds 1 to this, or a list such as 1,2,")
-    parser.add_argument("--jobs", type=int, default=1, help="seeds side by side")
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
     parser.add_argument("--data", type=Path, default=DATA, help="the data folder")
-    parser.add_argument("--output", type=Path, default=FOLDER, help="where runs leave their files")
+    parser.add_argument("--size", choices=SIZES, default="cpu", help="of the model and its runs")
+    parser.add_argument("--output", type=Path, help="where runs leave their files; default: saves/mini, saves/mini_gpu")
     parser.add_argument("--list", action="store_true", help="the runs, and how many seeds of each are done")
     options = parser.parse_args()
     words = [word for word in options.seeds.split(",") if word]
     seeds = [int(word) for word in words] if "," in options.seeds else list(range(1, int(words[0]) + 1))
     if options.list:
-        for name, count in state(list(yaml.safe_load((HERE / "runs.yaml").read_text())), seeds).items():
+        names = list(yaml.safe_load((HERE / "runs.yaml").read_text()))
+        for name, count in state(names, seeds, SIZES[options.size]).items():
             print(f"{name}: {count} of {len(seeds)} seeds")
         return
-    execute(options.runs.split(","), seeds, options.jobs, folder=options.output, data=options.data)
+    names = options.runs.split(",")
+    execute(names, seeds, options.jobs, size=options.size, folder=options.output, data=options.data)
 
 
 if __name__ == "__main__":

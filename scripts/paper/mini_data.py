@@ -6,6 +6,7 @@ not compared), as the paper's proxy is a trained model: gradients of random weig
 
 import json
 import random
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,25 @@ from scripts.quickstart import build_model
 TASKS = ("bbh", "boolq", "gsm8k", "minerva_math", "ifeval", "mmlu", "piqa", "pubmedqa", "truthfulqa")
 UNSEEN = ("arc_challenge", "mbpp")
 IRRELEVANT = ("finance_banking77", "finance_twitter", "finance_finqa")
-SHARE = 0.15  # of each training source
 SCORED = 200  # samples of each task's scored part
-VOCABULARY = 2048
-MAX_LENGTH = 160
 PROXY_SEED = 1000
+
+
+@dataclass(frozen=True)
+class Size:
+    """What is made for the runs of one size. The keys of its trainings are in its YAML file."""
+
+    share: float  # of each training source
+    vocabulary: int
+    max_length: int  # of the model, in tokens
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+
+
+CPU = Size(0.15, 2048, 160, hidden_size=128, intermediate_size=256, num_layers=4, num_heads=4)
+GPU = Size(0.2, 8192, 320, hidden_size=768, intermediate_size=2048, num_layers=8, num_heads=12)
 
 
 def sources(data: Path) -> list[str]:
@@ -30,7 +45,7 @@ def sources(data: Path) -> list[str]:
     return [name for name in names if name not in IRRELEVANT]
 
 
-def prepare_data(data: Path, folder: Path) -> None:
+def prepare_data(data: Path, folder: Path, size: Size = CPU) -> None:
     """The preset's own data folder: the same rows whenever it is made."""
     if (folder / "dataset_info.json").exists():
         return
@@ -40,32 +55,40 @@ def prepare_data(data: Path, folder: Path) -> None:
     info: dict[str, Any] = {}
     for path in sorted([*(data / "train").glob("*.parquet"), *(data / "eval").glob("*.parquet")]):
         rows = pq.read_table(path)
-        pq.write_table(_part(path, rows), folder / path.name)
+        pq.write_table(_part(path, rows, size.share), folder / path.name)
         columns = {"prompt": "instruction", "query": "input", "response": "output"}
         info[path.stem] = {"file_name": path.name, "columns": columns}
     (folder / "dataset_info.json").write_text(json.dumps(info, indent=1))
 
 
-def _part(path: Path, rows: pa.Table) -> pa.Table:
+def _part(path: Path, rows: pa.Table, share: float) -> pa.Table:
     """A part of a source, the first rows of a scored part, all that may be observed."""
     if path.parent.name == "train":
-        wanted = sorted(random.Random(path.stem).sample(range(len(rows)), round(SHARE * len(rows))))
+        wanted = sorted(random.Random(path.stem).sample(range(len(rows)), round(share * len(rows))))
         return rows.take(wanted)
     return rows.slice(0, SCORED) if path.stem.endswith("_test") else rows
 
 
-def prepare_model(data: Path, folder: Path, seed: int) -> None:
+def prepare_model(data: Path, folder: Path, seed: int, size: Size = CPU) -> None:
     """The seed's weights; the tokenizer is the same for all."""
     if (folder / "config.json").exists():
         return
     shared = folder.parent / "tokenizer"
     if not (shared / "tokenizer_config.json").exists():
         names = sources_of_preset(data)
-        trained = build_model.train_tokenizer(build_model.texts(data, names), VOCABULARY, MAX_LENGTH)
+        trained = build_model.train_tokenizer(build_model.texts(data, names), size.vocabulary, size.max_length)
         trained.save_pretrained(shared)
     tokenizer = build_model.PreTrainedTokenizerFast.from_pretrained(shared)
     tokenizer.save_pretrained(folder)
-    build_model.build_llama(tokenizer, seed).save_pretrained(folder)
+    model = build_model.build_llama(
+        tokenizer,
+        seed,
+        hidden_size=size.hidden_size,
+        intermediate_size=size.intermediate_size,
+        num_layers=size.num_layers,
+        num_heads=size.num_heads,
+    )
+    model.save_pretrained(folder)
 
 
 def sources_of_preset(folder: Path) -> list[str]:

@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ MAX_QUESTIONS = 50  # of each multiple-choice task
 
 def train_and_score(values: dict[str, Any], log: Path) -> dict[str, Any]:
     """Run it with all its output in `log`; the losses and accuracies of the trained model, and what it cost."""
+    begun = time.monotonic()
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "w", encoding="utf-8") as stream:
         os.dup2(stream.fileno(), 1)
@@ -29,7 +31,8 @@ def train_and_score(values: dict[str, Any], log: Path) -> dict[str, Any]:
 
             torch.set_num_threads(1)
             run_exp(args=values)
-            return read_result(values)
+            result = read_result(values)
+    return result | {"seconds": round(time.monotonic() - begun, 1)}
 
 
 def cluster(values: dict[str, Any], log: Path) -> float:
@@ -76,7 +79,8 @@ def accuracies(model_folder: Path, data: Path, template: str, cutoff: int) -> di
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
-    model = AutoModelForCausalLM.from_pretrained(model_folder).eval()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = AutoModelForCausalLM.from_pretrained(model_folder).to(device).eval()
     found = {}
     for task in (*TASKS, *UNSEEN):
         questions = pq.read_table(data / f"{task}_test.parquet").to_pylist()
@@ -106,10 +110,10 @@ def _encode(tokenizer: Any, row: dict[str, Any], template: str, cutoff: int) -> 
 @torch.inference_mode()
 def _gold_wins(model: Any, sequences: list[list[int]], lengths: list[int], label: int) -> bool:
     longest = max(map(len, sequences))
-    ids = torch.tensor([sequence + [0] * (longest - len(sequence)) for sequence in sequences])
+    ids = torch.tensor([sequence + [0] * (longest - len(sequence)) for sequence in sequences], device=model.device)
     logits: Tensor = model(input_ids=ids).logits.float().log_softmax(dim=-1)
     scores = []
     for i, (sequence, length) in enumerate(zip(sequences, lengths, strict=True)):
-        places = torch.arange(len(sequence) - length, len(sequence))
+        places = torch.arange(len(sequence) - length, len(sequence), device=ids.device)
         scores.append(logits[i, places - 1, ids[i, places]].mean().item())
     return max(range(len(scores)), key=scores.__getitem__) == label

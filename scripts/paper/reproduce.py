@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--list", action="store_true", help="each table and figure, and how many of its runs are done")
     found.add_argument("--preset", choices=PRESETS, default="mini")
     found.add_argument("--seeds", type=int, help="seeds 1 to this (5; paper: 1)")
-    found.add_argument("--jobs", type=int, default=2, help="seeds side by side, in the mini preset")
+    found.add_argument("--jobs", type=int, default=2, help="runs side by side, in the mini preset")
     found.add_argument("--dry-run", action="store_true", help="say and check what would be run; run nothing")
     found.add_argument("--render", action="store_true", help="only write the tables, from the results that are there")
     return found

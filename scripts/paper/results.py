@@ -19,7 +19,7 @@ Values = dict[int, float]  # by seed
 
 def path_of(preset: str, run: str, base: str, folder: Path = FOLDER) -> Path:
     """The result file of a run."""
-    return folder / "mini" / f"{run}.jsonl" if preset == "mini" else folder / "paper" / base / f"{run}.jsonl"
+    return folder / "paper" / base / f"{run}.jsonl" if preset == "paper" else folder / preset / f"{run}.jsonl"
 
 
 def read(preset: str, run: str, base: str, folder: Path = FOLDER) -> dict[int, dict[str, Any]]:

@@ -2,6 +2,8 @@
 
 import json
 import math
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +102,125 @@ def test_a_result_takes_the_place_of_an_older_one_of_its_seed(tmp_path, monkeypa
     lines = [json.loads(line) for line in (tmp_path / "mini" / "a.jsonl").read_text().splitlines()]
     assert [(line["seed"], line["value"]) for line in lines] == [(1, 2.0), (2, 3.0)]
     assert mini.state(["a", "b"], [1, 3]) == {"a": 1, "b": 0}
+
+
+# --- side by side ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def noted(preset, monkeypatch, tmp_path):
+    """A preset whose runs only note that they began and ended; `fails` are names of those that fail instead."""
+    monkeypatch.setattr(mini, "RESULTS", tmp_path / "results")
+    preset.notes, preset.fails, lock = [], set(), threading.Lock()
+
+    def note(*what):
+        with lock:
+            preset.notes.append(what)
+
+    def cluster(seed):
+        note("domains", seed)
+        return 3.0
+
+    def run(name, seed, clustering):
+        note("begin", name, seed, clustering)
+        time.sleep(0.05)
+        if name in preset.fails:
+            raise SystemExit(f"{name} failed")
+        note("end", name, seed)
+
+    preset.cluster, preset.run = cluster, run
+    preset.runs = {name: {"mix_strategy": "dids"} for name in ("a", "b", "late")} | {"fixed": {"of": "late"}}
+    return preset
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 7])
+def test_a_run_begins_after_its_seeds_domains_and_the_run_it_takes_over(noted, jobs):
+    mini.run_all(noted, ["fixed", "a", "b"], [1, 2], jobs)
+    at = {note[:3]: place for place, note in enumerate(noted.notes)}
+    assert len(at) == len(noted.notes) == 2 + 2 * 2 * 4, "each once"
+    for seed in (1, 2):
+        assert at["end", "late", seed] < at["begin", "fixed", seed]
+        assert all(at["domains", seed] < at["begin", name, seed] for name in noted.runs)
+
+
+def test_more_jobs_than_seeds_run_more_at_once(noted):
+    mini.run_all(noted, ["a", "b"], [1], jobs=2)
+    kinds = [note[0] for note in noted.notes]
+    assert kinds == ["domains", "begin", "begin", "end", "end"]
+
+
+def test_what_is_done_is_not_run_nor_its_seeds_domains_made(noted):
+    digest = mini._digest(noted.arguments("a", 1), noted.folder)
+    mini._add({"run": "a", "seed": 1, "digest": digest})
+    mini.run_all(noted, ["a"], [1, 2], jobs=2)
+    assert {note[:2] for note in noted.notes} == {("domains", 2), ("begin", "a"), ("end", "a")}
+    assert all(2 in note for note in noted.notes)
+
+
+def test_a_run_that_fails_stops_only_those_that_need_it(noted):
+    noted.fails = {"late"}
+    with pytest.raises(SystemExit, match="late failed"):
+        mini.run_all(noted, ["fixed", "a"], [1], jobs=2)
+    assert ("end", "a", 1) in noted.notes
+    assert not any(note[1] == "fixed" for note in noted.notes)
+
+
+def test_only_one_run_makes_the_tokens_that_several_share(preset, tmp_path):
+    folder, events = tmp_path / "tokens", []
+
+    def run(name: str) -> None:
+        with preset._alone_while_tokenising(folder):
+            made = (folder / mini.TOKENS_ARE_WHOLE).exists()
+            events.append((name, made))
+            time.sleep(0.05)
+            folder.mkdir(exist_ok=True)
+            (folder / mini.TOKENS_ARE_WHOLE).touch()
+
+    threads = [threading.Thread(target=run, args=(str(i),)) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [made for _, made in events] == [False, True, True]
+
+
+# --- the size for a GPU ------------------------------------------------------------------------------------
+
+
+def test_the_gpu_size_has_its_own_keys_model_folder_and_results(tmp_path, data, monkeypatch):
+    monkeypatch.setattr(mini, "RESULTS", tmp_path / "results")
+    preset = mini.Preset(tmp_path / "saves", data, "gpu")
+    mini_data.prepare_data(data, preset.data, preset.size)
+    assert pq.read_table(preset.data / "poems.parquet").num_rows == round(mini_data.GPU.share * 100)
+    values = preset.arguments("dids", 1)
+    assert not values["use_cpu"] and values["bf16"] and values["cutoff_len"] < mini_data.GPU.max_length
+    samples = values["max_steps"] * values["per_device_train_batch_size"]
+    assert samples % values["dids_update_samples"] == 0 and 16 <= samples // values["dids_update_samples"] <= 25
+    mini._add({"run": "dids", "seed": 1, "digest": mini._digest(values, preset.folder)}, preset.name)
+    assert preset.is_done("dids", 1) and not mini.read_results("dids")
+    assert (tmp_path / "results" / "mini_gpu" / "dids.jsonl").exists()
+
+
+def test_the_gpu_sizes_model_has_at_least_fifty_million_parameters():
+    size = mini_data.GPU
+    block = 4 * size.hidden_size**2 + 3 * size.hidden_size * size.intermediate_size
+    assert 50e6 <= size.num_layers * block + size.vocabulary * size.hidden_size <= 150e6
+
+
+def test_the_gpu_size_is_refused_without_a_gpu(tmp_path, data, monkeypatch):
+    monkeypatch.setattr(mini.torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit, match="--size: got 'gpu', but torch finds no GPU here; allowed: cpu"):
+        mini.execute(["dids"], [1], 1, size="gpu", folder=tmp_path / "saves", data=data)
+
+
+def broken(values: dict, log: Path) -> None:
+    raise SystemExit("error: a key is wrong")
+
+
+@pytest.mark.parametrize("start", ["spawn", "forkserver"])
+def test_a_process_that_fails_says_where_its_output_is(tmp_path, start):
+    with pytest.raises(SystemExit, match="mini: there: error: a key is wrong; all of its output: .*one.log"):
+        mini._in_a_process(broken, {"output_dir": "there"}, tmp_path / "one.log", start)
 
 
 # --- accuracy ----------------------------------------------------------------------------------------------
