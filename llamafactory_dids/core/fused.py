@@ -35,7 +35,8 @@ def project_largest(gradients_NP: Tensor, ratio: float, projection: Projection) 
 
     Raises ValueError as `keep_largest` and `Projection.project_sparse` do.
     """
-    if not gpu.has_kernels(gradients_NP) or gradients_NP.dtype != torch.float32:
+    fusable = gpu.has_kernels(gradients_NP) and gradients_NP.dtype == torch.float32
+    if not fusable or gradients_NP.shape[1] > _LARGEST:
         return projection.project_sparse(*keep_largest(gradients_NP, ratio))
     return _project_largest(gradients_NP, ratio, projection)
 
@@ -53,17 +54,17 @@ def _project_largest(gradients_NP: Tensor, ratio: float, projection: Projection)
 
 def _thresholds(gradients_NP: Tensor, kept: int) -> tuple[Tensor, Tensor, Tensor]:
     """Bits of the last magnitude kept (N), how many entries that tie at it are (N), and where both are known (N)."""
-    from . import kernels
-
     low_N, high_N = _bounds(gradients_NP, kept)
     num_rows = len(gradients_NP)
     sure_N = torch.zeros_like(low_N)
     counts_NB = torch.zeros((num_rows, _MAGNITUDES), dtype=torch.int32, device=low_N.device)
-    gpu.run_on_rows(kernels.count_magnitudes, gradients_NP, low_N, high_N, sure_N, counts_NB, MAGNITUDES=_MAGNITUDES)
+    gpu.run_on_rows(
+        gpu.kernels.count_magnitudes, gradients_NP, low_N, high_N, sure_N, counts_NB, MAGNITUDES=_MAGNITUDES
+    )
     need_N = kept - sure_N
     # From the smallest magnitude upwards, as many stay out as there are more than needed.
     outside_N1 = (counts_NB.sum(dim=1, dtype=torch.int32) - need_N)[:, None]
-    counts_NCF = counts_NB.unflatten(1, (-1, 1 << 10))  # one scan along so long a row would be slow
+    counts_NCF = counts_NB.reshape(num_rows, -1, 1 << 10)  # one scan along so long a row would be slow
     coarse_N1, below_N1, _ = _first_beyond(counts_NCF.sum(dim=2, dtype=torch.int32), outside_N1)
     counts_NF = counts_NCF.gather(1, coarse_N1[:, :, None].expand(-1, -1, counts_NCF.shape[2]))[:, 0]
     fine_N1, _, up_to_N1 = _first_beyond(counts_NF, outside_N1 - below_N1)
@@ -98,17 +99,13 @@ def _bounds(gradients_NP: Tensor, kept: int) -> tuple[Tensor, Tensor]:
 def _add_above(
     gradients_NP: Tensor, threshold_N: Tensor, ties_N: Tensor, projection: Projection
 ) -> tuple[Tensor, Tensor]:
-    """The projection (N, K, float64) of what is above the threshold and the first `ties_N` at it; how many are there."""
-    from . import kernels
-
+    """The projection (N, K, float64) of what is above the threshold and the first `ties_N` at it; and how many."""
     codes_P = projection.codes_on(gradients_NP.device)
-    y_NK = torch.zeros(
-        (len(gradients_NP), projection.output_dim), dtype=torch.float64, device=gradients_NP.device
-    )
+    y_NK = torch.zeros((len(gradients_NP), projection.output_dim), dtype=torch.float64, device=gradients_NP.device)
     num_ties_N = torch.zeros_like(threshold_N)
     index_NT = torch.full((len(y_NK), _TIES), _LARGEST, dtype=torch.int32, device=y_NK.device)
     gpu.run_on_rows(
-        kernels.add_above,
+        gpu.kernels.add_above,
         gradients_NP,
         codes_P,
         threshold_N,
@@ -132,15 +129,9 @@ def token_losses(logits_JV: Tensor, targets_J: Tensor) -> tuple[Tensor, Tensor]:
 
     For a GPU with Triton and logits without gaps; sums are in fp32, whatever the logits are.
     """
-    from . import kernels
-
     losses_J = torch.empty(targets_J.shape, dtype=torch.float32, device=logits_JV.device)
-    sums_J = torch.empty_like(losses_J)
-    if len(losses_J):
-        with torch.cuda.device_of(logits_JV):
-            kernels.log_sums[(len(losses_J),)](
-                logits_JV, targets_J, losses_J, sums_J, NUM_CLASSES=logits_JV.shape[1], BLOCK=gpu.BLOCK
-            )
+    sums_J, (num_rows, num_classes) = torch.empty_like(losses_J), logits_JV.shape
+    gpu.run(gpu.kernels.log_sums, (num_rows,), logits_JV, targets_J, losses_J, sums_J, NUM_CLASSES=num_classes)
     return losses_J, sums_J
 
 
@@ -149,12 +140,8 @@ def logit_gradients(
     logits_JV: Tensor, targets_J: Tensor, sums_J: Tensor, weights_J: Tensor, gradient_JV: Tensor
 ) -> Tensor:
     """The gradient of the weighted sum of losses, into `gradient_JV`, which may be the logits."""
-    from . import kernels
-
     num_rows, num_classes = logits_JV.shape
-    if num_rows:
-        with torch.cuda.device_of(logits_JV):
-            kernels.softmax_minus_target[(num_rows, math.ceil(num_classes / gpu.BLOCK))](
-                logits_JV, targets_J, sums_J, weights_J, gradient_JV, NUM_CLASSES=num_classes, BLOCK=gpu.BLOCK
-            )
+    programs = (num_rows, math.ceil(num_classes / gpu.BLOCK))
+    arguments = (logits_JV, targets_J, sums_J, weights_J, gradient_JV)
+    gpu.run(gpu.kernels.softmax_minus_target, programs, *arguments, NUM_CLASSES=num_classes)
     return gradient_JV

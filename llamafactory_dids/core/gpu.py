@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-BLOCK, WARPS = 4096, 16  # entries that a program looks at, with this many warps
-_HAS_TRITON = find_spec("triton") is not None  # it comes with torch on Linux
+if _HAS_TRITON := find_spec("triton") is not None:  # it comes with torch on Linux
+    from . import kernels as kernels
+
+BLOCK, WARPS = 4096, 16  # entries that a program looks at, and its warps
 
 
 def has_kernels(like: Tensor) -> bool:
@@ -18,11 +20,15 @@ def has_kernels(like: Tensor) -> bool:
     return _HAS_TRITON and like.device.type == "cuda"
 
 
+def run(kernel: Any, programs: tuple[int, ...], first: Tensor, *arguments: Any, **constants: int) -> None:
+    """Run a kernel on the device of its first argument; none without programs."""
+    if all(programs):
+        with torch.cuda.device_of(first):  # type: ignore[no-untyped-call]
+            kernel[programs](first, *arguments, BLOCK=BLOCK, **constants)
+
+
 def run_on_rows(kernel: Any, x_NP: Tensor, *arguments: Any, **constants: int) -> None:
     """Run a kernel on each block of each row of x."""
     num_rows, num_entries = x_NP.shape
     programs = (num_rows * math.ceil(num_entries / BLOCK),)
-    with torch.cuda.device_of(x_NP):
-        kernel[programs](
-            x_NP, num_rows, num_entries, x_NP.stride(0), *arguments, BLOCK=BLOCK, num_warps=WARPS, **constants
-        )
+    run(kernel, programs, x_NP, num_rows, num_entries, x_NP.stride(0), *arguments, num_warps=WARPS, **constants)

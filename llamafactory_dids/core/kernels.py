@@ -54,7 +54,7 @@ def add_above(  # type: ignore[no-untyped-def]
     TIES: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Add the entries above a row's threshold to its projection; count those at it, and list as many as there is room."""
+    """Add what is above a row's threshold to its projection; count those at it, and list them while there is room."""
     row, entry, inside, x, bits = _block(gradients, num_rows, num_entries, row_stride, BLOCK)
     last = tl.load(threshold + row)
     above = inside & (bits > last)

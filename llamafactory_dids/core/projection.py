@@ -77,10 +77,9 @@ class Projection:
         codes_P, chunk = self.codes_on(x_NP.device), _chunk(x_NP.device)
         y_NK = self._zeros(x_NP)
         if gpu.has_kernels(x_NP) and x_NP.dtype == torch.float32:
-            from . import kernels
-
-            none_N = torch.full((len(x_NP),), -1, dtype=torch.int32, device=x_NP.device)  # below all magnitudes' bits
-            gpu.run_on_rows(kernels.add_above, x_NP, codes_P, none_N, y_NK, none_N, none_N, self.output_dim, TIES=0)
+            none_N = torch.full((len(x_NP),), -1, dtype=torch.int32, device=x_NP.device)  # all magnitudes are above
+            arguments = (x_NP, codes_P, none_N, y_NK, none_N, none_N, self.output_dim)
+            gpu.run_on_rows(gpu.kernels.add_above, *arguments, TIES=0)
             return y_NK.float()
         for start in range(0, self.input_dim, chunk):
             bucket_C, sign_C = _unpack(codes_P[start : start + chunk])

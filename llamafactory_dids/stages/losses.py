@@ -188,4 +188,3 @@ def _losses_and_gradient(logits_RV: Tensor, targets_R: Tensor, into_RV: Tensor |
 
 def _targets(batch: Mapping[str, Any]) -> Tensor:
     return F.pad(batch["labels"][:, 1:], (0, 1), value=IGNORE_INDEX)
-
