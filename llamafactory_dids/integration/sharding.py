@@ -12,10 +12,14 @@ FSDP_SWITCH = "ACCELERATE_USE_FSDP"  # set by `accelerate launch`, and by accele
 
 
 def fsdp_version(training_args: Any) -> int:
-    """1 or 2, asked for by the YAML file or by `accelerate launch`; 0 without FSDP."""
-    if training_args.fsdp:
+    """1 or 2, asked for by the YAML file or by `accelerate launch`; 0 without FSDP.
+
+    transformers 4 does not hand the file's `fsdp_version` on: there the environment alone says which one is used.
+    """
+    if training_args.fsdp and hasattr(training_args, "fsdp_plugin_args"):
         return int((training_args.fsdp_config or {}).get("version", 1))
-    return int(os.environ.get("FSDP_VERSION", "1")) if parse_flag_from_env(FSDP_SWITCH) else 0
+    used = training_args.fsdp or parse_flag_from_env(FSDP_SWITCH)
+    return int(os.environ.get("FSDP_VERSION", "1")) if used else 0
 
 
 def uses_deepspeed(training_args: Any) -> bool:

@@ -56,8 +56,15 @@ def _zero(stage: int) -> Parallelism:
 
 FSDP2 = {
     "fsdp": "full_shard auto_wrap",
-    "fsdp_config": {"fsdp_version": 2, "transformer_layer_cls_to_wrap": "LlamaDecoderLayer"},
+    # sync_module_states is of version 1, but transformers 4 asks for a GPU for it in version 2 too.
+    "fsdp_config": {
+        "fsdp_version": 2,
+        "transformer_layer_cls_to_wrap": "LlamaDecoderLayer",
+        "sync_module_states": False,
+    },
 }
+# Version 2 is in the file, and for transformers 4, which does not read it there, in the environment.
+FSDP_ENVIRONMENT = {"COUNT_AS_DEVICES": "1", "FSDP_VERSION": "2"}
 FULL_STATE = {"FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}  # as in the host's examples: its value head wants whole files
 RAY = {"ray_num_workers": 1, "ray_init_kwargs": {"address": "local", "num_cpus": 10}}
 PARALLELISMS = {
@@ -65,7 +72,7 @@ PARALLELISMS = {
     "DDP": Parallelism(2, tuple(torchrun(2))),
     "ZeRO-2": _zero(2),
     "ZeRO-3": _zero(3),
-    "FSDP2": Parallelism(2, tuple(torchrun(2)), FSDP2, {"COUNT_AS_DEVICES": "1", **FULL_STATE}),
+    "FSDP2": Parallelism(2, tuple(torchrun(2)), FSDP2, FSDP_ENVIRONMENT | FULL_STATE),
     "Ray": Parallelism(1, changes=RAY, environment={"USE_RAY": "1"}, needs="ray"),
 }
 

@@ -27,7 +27,18 @@ def test_fsdp_is_asked_for_by_the_yaml_file_or_by_accelerate(fsdp, config, envir
         monkeypatch.delenv(key, raising=False)
     for key, value in environment.items():
         monkeypatch.setenv(key, value)
-    assert fsdp_version(SimpleNamespace(fsdp=fsdp, fsdp_config=config)) == version
+    assert fsdp_version(SimpleNamespace(fsdp=fsdp, fsdp_config=config, fsdp_plugin_args=None)) == version
+
+
+@pytest.mark.parametrize(("environment", "version"), [(None, 1), ("2", 2)])
+def test_where_transformers_does_not_hand_on_the_files_version_the_environment_says_it(
+    environment, version, monkeypatch
+):
+    monkeypatch.delenv("FSDP_VERSION", raising=False)
+    if environment:
+        monkeypatch.setenv("FSDP_VERSION", environment)
+    of_transformers_4 = SimpleNamespace(fsdp=["full_shard"], fsdp_config={"version": 2})
+    assert fsdp_version(of_transformers_4) == version
 
 
 def test_deepspeed_is_asked_for_by_the_yaml_file_or_by_accelerate(monkeypatch):
