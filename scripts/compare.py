@@ -192,7 +192,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="seeds 1 to this")
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="the data folder of --base real")
-    parser.add_argument("--output", type=Path, default=None, help="where runs leave their files (saves/compare/BASE)")
+    parser.add_argument("--output", type=Path, default=Path("saves/compare"), help="where runs leave their files")
     parser.add_argument("--only", default=None, help="strategies, comma-separated")
     parser.add_argument("--encoder", type=Path, default=None, help=f"folder of the model of {', '.join(SEMANTIC)}")
     parser.add_argument("--table", action="store_true", help="only rebuild the tables")
@@ -200,7 +200,7 @@ def main() -> None:
     if not arguments.table:
         if arguments.base is None:
             parser.error("--base: got none, allowed: quickstart, real")
-        folder = arguments.output or Path("saves/compare") / arguments.base
+        folder = arguments.output / arguments.base
         base = Base(arguments.base, folder, arguments.data, arguments.encoder)
         wanted, seeds = chosen(arguments.only, arguments.encoder), range(1, arguments.seeds + 1)
         base.prepare(seeds[0], wanted)  # and with it what the seeds share
