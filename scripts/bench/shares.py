@@ -16,6 +16,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from llamafactory_dids.artifacts.gradient_store import GradientStore
+from llamafactory_dids.core import fused
 from llamafactory_dids.core.projection import Projection
 from llamafactory_dids.stages import gradients as stage
 from llamafactory_dids.stages import losses
@@ -28,7 +29,7 @@ WRAPPED = (
     (losses._CrossEntropy, "forward", "loss"),
     (losses._CrossEntropy, "backward", "loss"),
     (stage, "sample_gradients", "whole gradients"),
-    (stage, "keep_largest", "selection"),
+    (fused, "keep_largest", "selection"),
     (Projection, "project_sparse", "projection"),
     (GradientStore, "write_part", "files"),
 )
@@ -67,6 +68,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=16)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--lengths", type=Path, help="as for gradients.py")
+    parser.add_argument("--liger", action="store_true", help="as for gradients.py")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     measured = Stage(arguments)

@@ -47,7 +47,7 @@ def test_peak_memory_counts_what_was_held_in_between():
 
 def test_the_gradient_stage_is_timed_on_the_batches_that_it_makes(monkeypatch):
     monkeypatch.setitem(gradients.MODELS, "llama", SMALL)
-    arguments = argparse.Namespace(model="llama", samples=5, lengths=None, batch=2, rounds=1, clock="cpu")
+    arguments = argparse.Namespace(model="llama", samples=5, lengths=None, batch=2, rounds=1, clock="cpu", liger=False)
     result = gradients.stage(arguments)
     assert (result["samples"], result["batches"], result["tokens"]) == (5, 3, 5 * 256)
     assert set(result["against a plain forward pass"]) == {"forward", "stage", "floor"}
