@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.cluster import KMeans
 
 from llamafactory_dids.artifacts.gradient_store import open_store
 from llamafactory_dids.errors import DidsError
@@ -235,6 +236,18 @@ def test_k_means_reads_no_more_rows_at_once_than_it_trains_on(monkeypatch):
     labels_M = kmeans_labels(reading, np.arange(1500), 3, min_size=1, seed=0)
     assert groups(labels_M) == groups(np.repeat([0, 1, 2], [700, 500, 300]))
     assert read[0] == 60 and max(read[1:]) == 50
+
+
+def test_the_best_of_ten_starts_is_hardly_better_among_noise_and_groups_of_unequal_sizes():
+    rng = np.random.default_rng(0)
+    groups_M = rng.choice(60, 6000, p=rng.dirichlet(np.full(60, 0.5)))
+    points_NK = rng.normal(size=(60, 64))[groups_M] + 0.5 * rng.standard_normal((6000, 64))
+    points_NK = points_NK.astype(np.float32)
+    best = KMeans(30, n_init=10, random_state=0).fit(points_NK).inertia_
+    for seed in range(3):
+        labels_N = labels_of(points_NK, 30, min_size=1, seed=seed)
+        members = [points_NK[labels_N == label] for label in np.unique(labels_N)]
+        assert sum(np.square(one - one.mean(axis=0)).sum() for one in members) < 1.01 * best
 
 
 def test_other_samples_count_for_the_domain_whose_mean_is_nearest():
