@@ -1,8 +1,17 @@
-"""For all tests: without a GPU, Triton's kernels are interpreted, which is decided when Triton is imported."""
+"""For all tests: an environment of its own for each, and, without a GPU, interpreted kernels."""
 
 import os
+from unittest import mock
 
+import pytest
 import torch
 
 if not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # which is decided when Triton is imported
+
+
+@pytest.fixture(autouse=True)
+def own_environment():
+    """The host's arguments note precision and sharding in it, and each later run of the process would take them up."""
+    with mock.patch.dict(os.environ):
+        yield

@@ -2,11 +2,12 @@
 
 The features stay where they are and are read a block at a time: k-means is trained on a bounded sample of them, and the
 others are assigned in passing. So memory depends on the number of domains and not on that of the samples: at most
-`MAX_POINTS` rows a domain in fp32, 1.2 GB for 1,152 domains of 1,024 dims.
+`MAX_POINTS` rows a domain in fp32, or `MIN_SAMPLE` in all: 1.2 GB for 1,152 domains of 1,024 dims.
 
 Shapes: `N` samples, `M` of them, `K` dims, `C` clusters, `D` domains.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -23,10 +24,12 @@ Indices: TypeAlias = NDArray[np.int64]
 Read: TypeAlias = Callable[[Indices], Features]  # rows by ascending index; an array's `__getitem__` is one
 
 MAX_POINTS = 256  # rows a cluster that k-means is trained on; more change the centroids little
+MIN_SAMPLE = 1 << 13  # rows that it is trained on, if there are so many, however few clusters they make
 _ROUNDS = 25
 _ROUNDS_OF_SAMPLE = 5  # what more rounds would mend is less than what a sample leaves open
-_START_POINTS, _MAX_START = 64, 1 << 14  # rows a cluster that a start is chosen from, and rows in all
-_CANDIDATES = 20  # rows that are tried for each centroid
+_STARTS = 40  # for a single cluster, and so ten for four: among few clusters one bad start tells most
+_START_POINTS, _MAX_START = 32, 1 << 14  # rows a cluster that a start is chosen from, and rows in all
+_CANDIDATES = 40  # rows that are tried for each centroid
 _BLOCK = 1 << 15  # rows read at a time, 128 MiB at 1,024 dims
 
 
@@ -106,14 +109,14 @@ def kmeans_labels(read: Read, rows_M: Indices, num_clusters: int, *, min_size: i
     """
     if num_clusters == 1 or len(rows_M) <= min_size:
         return np.zeros(len(rows_M), dtype=np.int64)
-    index = _index(_train(read, rows_M, min(num_clusters, len(rows_M)), seed))
+    centroids_CK = _train(read, rows_M, min(num_clusters, len(rows_M)), seed)
     labels_M = np.empty(len(rows_M), dtype=np.int64)
     for block, features_BK in _blocks(read, rows_M):
-        labels_M[block] = _nearest(index, features_BK)
+        labels_M[block] = _nearest(centroids_CK, features_BK)
     sizes = np.bincount(labels_M)
     if sizes[sizes > 0].min() < min_size:  # seldom, so that the sums are worth a pass of their own
         blocks = _blocks(read, rows_M)
-        sums_CK = sum(_sums(features_BK, labels_M[block], index.ntotal) for block, features_BK in blocks)
+        sums_CK = sum(_sums(features_BK, labels_M[block], len(centroids_CK)) for block, features_BK in blocks)
         labels_M = _merge_small(labels_M, sums_CK, min_size)
         sizes = np.bincount(labels_M)
     order = sorted(np.flatnonzero(sizes), key=lambda label: (-sizes[label], label))
@@ -123,12 +126,12 @@ def kmeans_labels(read: Read, rows_M: Indices, num_clusters: int, *, min_size: i
 
 
 def _train(read: Read, rows_M: Indices, num_clusters: int, seed: int) -> Features:
-    """The centroids (C, K) of one k-means, from a start that finds small groups which a random one can miss."""
-    rounds = _ROUNDS
-    if len(rows_M) > MAX_POINTS * num_clusters:
+    """The centroids (C, K) of the best k-means of several starts."""
+    rounds, points = _ROUNDS, max(MAX_POINTS * num_clusters, MIN_SAMPLE)
+    rng = np.random.default_rng(seed)
+    if len(rows_M) > points:
         rounds = _ROUNDS_OF_SAMPLE
-        chosen = np.random.default_rng(seed).choice(len(rows_M), MAX_POINTS * num_clusters, replace=False)
-        rows_M = rows_M[np.sort(chosen)]
+        rows_M = rows_M[np.sort(rng.choice(len(rows_M), points, replace=False))]
     faiss = _faiss()
     features_MK = np.ascontiguousarray(read(rows_M))
     trainer = faiss.Kmeans(
@@ -138,10 +141,14 @@ def _train(read: Read, rows_M: Indices, num_clusters: int, seed: int) -> Feature
         seed=seed % 2**31,  # a C int
         gpu=bool(getattr(faiss, "get_num_gpus", lambda: 0)()),
         min_points_per_centroid=1,
-        max_points_per_centroid=MAX_POINTS,
+        max_points_per_centroid=len(features_MK),
     )
-    trainer.train(features_MK, init_centroids=_start(features_MK, num_clusters, np.random.default_rng(seed)))
-    return np.asarray(trainer.centroids, dtype=np.float32)
+    best = (math.inf, features_MK[:num_clusters])
+    for _ in range(max(1, _STARTS // num_clusters)):
+        inertia = float(trainer.train(features_MK, init_centroids=_start(features_MK, num_clusters, rng)))
+        if inertia < best[0]:
+            best = (inertia, np.array(trainer.centroids, dtype=np.float32))
+    return best[1]
 
 
 def _start(features_MK: Features, num_clusters: int, rng: np.random.Generator) -> Features:
@@ -172,15 +179,13 @@ def _start(features_MK: Features, num_clusters: int, rng: np.random.Generator) -
     return rows_RK[chosen]
 
 
-def _index(centroids_CK: Features) -> Any:
-    index = _faiss().IndexFlatL2(centroids_CK.shape[1])
-    index.add(np.ascontiguousarray(centroids_CK))
-    return index
-
-
-def _nearest(index: Any, features_BK: Features) -> Indices:
-    _, labels = index.search(np.ascontiguousarray(features_BK), 1)
-    return np.asarray(labels[:, 0], dtype=np.int64)
+def _nearest(centroids_CK: Features, features_BK: Features) -> Indices:
+    """Of each row the nearest centroid, shape B: by torch, up to four times as fast as FAISS here."""
+    centroids, features = torch.from_numpy(centroids_CK), torch.from_numpy(features_BK)
+    # a row's own length is the same to all of them
+    scores_BC = torch.addmm(centroids.square().sum(dim=1), features, centroids.T, alpha=-2)
+    labels_B: Indices = scores_BC.argmin(dim=1).numpy()
+    return labels_B
 
 
 def _blocks(read: Read, rows_M: Indices) -> Iterator[tuple[slice, Features]]:
@@ -261,7 +266,7 @@ def nearest_domains(
     """
     means_DK, counts_D = domain_means(read, written_N, domains_N, num_domains)
     present = np.flatnonzero(counts_D)
-    return present[_nearest(_index(means_DK[present]), others_MK)]
+    return present[_nearest(means_DK[present], others_MK)]
 
 
 def _faiss() -> Any:

@@ -25,7 +25,7 @@ from llamafactory_dids.core.fisher import impact
 from llamafactory_dids.core.projection import Projection
 from llamafactory_dids.core.selection import keep_largest
 from llamafactory_dids.stages.batching import pad_collate
-from llamafactory_dids.stages.cluster import MAX_POINTS, StoredFeatures, kmeans_labels
+from llamafactory_dids.stages.cluster import MAX_POINTS, MIN_SAMPLE, StoredFeatures, kmeans_labels
 from llamafactory_dids.stages.filling import fill_store
 from llamafactory_dids.stages.gradients import GradientFeatures, SampleProjector, Samples
 from llamafactory_dids.stages.layers import track_layers
@@ -90,7 +90,7 @@ def curves(features: StoredFeatures) -> dict[str, Callable[[], Curve]]:
             n: gradient_stage(32, 128, slice(0, None, n)) for n in SIZES
         },
         "selection and projection, entries": lambda: {1_000_000 * n: reduction(1_000_000 * n) for n in SIZES},
-        f"k-means into 8 (trained on {8 * MAX_POINTS:,} rows), rows": lambda: {
+        f"k-means into 8 (trained on {max(8 * MAX_POINTS, MIN_SAMPLE):,} rows), rows": lambda: {
             rows // 4 * n: clustering(features, rows // 4 * n, 8) for n in SIZES
         },
         f"k-means of {rows:,} rows, domains": lambda: {16 * n: clustering(features, rows, 16 * n) for n in SIZES},

@@ -4,18 +4,9 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; tiny models are faster so
 
-from unittest import mock
-
 import pytest
 
 from tests.integration.support import arguments, make_world, train, tuner
-
-
-@pytest.fixture(autouse=True)
-def own_environment():
-    """transformers before 5 notes in it that FSDP was asked for, and then each later test would ask for it too."""
-    with mock.patch.dict(os.environ):
-        yield
 
 
 @pytest.fixture(scope="session")
