@@ -3,8 +3,8 @@
     python scripts/paper/mini_tables.py            # rebuilds every table between its markers
 
 A marker says what its table has: `<!-- mini: RUN, RUN | against: RUN, RUN -->`, or, for the loss on each task,
-`<!-- mini tasks: RUN, RUN -->`. Means are over
-seeds, ± standard error; differences are paired by seed, with their 95% interval by Student's t.
+`<!-- mini tasks: RUN, RUN -->`. It reads docs/results/mini; `<!-- mini_first: … -->` reads docs/results/mini_first.
+Means are over seeds, ± standard error; differences are paired by seed, with their 95% interval by Student's t.
 """
 
 import math
@@ -25,7 +25,9 @@ from scripts.paper.results import interval as with_error  # noqa: E402
 
 PAGE = ROOT / "docs" / "results.md"
 MARKER = re.compile(
-    r"<!-- mini(?P<tasks> tasks)?: (?P<runs>[^|>]*?)(\| against: (?P<against>[^|>]*?))?-->\n.*?<!-- end -->", re.DOTALL
+    r"<!-- (?P<preset>mini\w*)(?P<tasks> tasks)?: (?P<runs>[^|>]*?)(\| against: (?P<against>[^|>]*?))?-->\n"
+    r".*?<!-- end -->",
+    re.DOTALL,
 )
 
 Results = dict[int, dict[str, Any]]  # by seed
@@ -55,10 +57,10 @@ def difference(run: Results, other: Results) -> str:
     return f"**{text}**" if low > 0 or high < 0 else text
 
 
-def table(names: Sequence[str], against: Sequence[str]) -> str:
+def table(names: Sequence[str], against: Sequence[str], preset: str = "mini") -> str:
     """A row a run, the lowest mean loss first; runs without a result are named below."""
-    found = {name: results for name in names if (results := read_results(name))}
-    others = {name: read_results(name) for name in against}
+    found = {name: results for name in names if (results := read_results(name, preset))}
+    others = {name: read_results(name, preset) for name in against}
     head = ["run", "seeds", "mean loss", *[f"against `{name}`" for name in against], "unseen", "accuracy"]
     rows = [[*head, "samples", "CPU s"], ["---"] * (len(head) + 2)]
     for name in sorted(found, key=lambda name: statistics.mean(map(mean_loss, found[name].values()))):
@@ -75,9 +77,9 @@ def table(names: Sequence[str], against: Sequence[str]) -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in rows) + note
 
 
-def tasks_table(names: Sequence[str]) -> str:
+def tasks_table(names: Sequence[str], preset: str = "mini") -> str:
     """A row a run, in the order given: the mean loss on each task, and on each that no run observed."""
-    found = {name: results for name in names if (results := read_results(name))}
+    found = {name: results for name in names if (results := read_results(name, preset))}
     one = next(iter(next(iter(found.values())).values()))
     kinds = [(kind, task) for kind in ("losses", "unseen") for task in one[kind]]
     rows = [["run", *[f"{task} (unseen)" if kind == "unseen" else task for kind, task in kinds]]]
@@ -93,7 +95,8 @@ def rebuilt(page: str) -> str:
 
     def replace(match: re.Match[str]) -> str:
         runs, against = (split(match[name]) for name in ("runs", "against"))
-        made = tasks_table(runs) if match["tasks"] else table(runs, against)
+        preset = match["preset"]
+        made = tasks_table(runs, preset) if match["tasks"] else table(runs, against, preset)
         return f"{match[0].partition('-->')[0]}-->\n\n{made}\n<!-- end -->"
 
     return MARKER.sub(replace, page)

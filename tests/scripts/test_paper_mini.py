@@ -270,8 +270,8 @@ def test_differences_are_paired_by_seed_and_bold_where_the_interval_excludes_zer
 
 
 def test_a_table_stands_between_its_markers_and_says_what_was_not_run(monkeypatch):
-    known = {"dids": made_up([1.0, 1.1]), "uniform": made_up([2.0, 2.2])}
-    monkeypatch.setattr(mini_tables, "read_results", lambda name: known.get(name, {}))
+    known = {("dids", "mini"): made_up([1.0, 1.1]), ("uniform", "mini"): made_up([2.0, 2.2])}
+    monkeypatch.setattr(mini_tables, "read_results", lambda *run: known.get(run, {}))
     page = "before\n<!-- mini: uniform, dids, doge | against: uniform -->\nold\n<!-- end -->\nafter\n"
     once = mini_tables.rebuilt(page)
     assert mini_tables.rebuilt(once) == once and "old" not in once
@@ -280,8 +280,17 @@ def test_a_table_stands_between_its_markers_and_says_what_was_not_run(monkeypatc
     assert f"{1.55:.3f} ± {0.1 / math.sqrt(2) / math.sqrt(2):.3f}" in once
 
 
+def test_a_marker_says_which_folder_its_results_are_in(monkeypatch):
+    known = {("dids", "mini_first"): made_up([1.0])}
+    monkeypatch.setattr(mini_tables, "read_results", lambda *run: known.get(run, {}))
+    page = "".join(f"<!-- {preset}: dids -->\n<!-- end -->\n" for preset in ("mini", "mini_first"))
+    new, old = mini_tables.rebuilt(page).split("<!-- mini_first:")
+    assert "Not run: dids." in new and "| `dids` | 1 |" in old
+
+
 def test_the_table_of_tasks_has_each_tasks_mean_over_seeds(monkeypatch):
-    monkeypatch.setattr(mini_tables, "read_results", lambda name: made_up([1.0, 1.5]) if name == "dids" else {})
+    known = {("dids", "mini"): made_up([1.0, 1.5])}
+    monkeypatch.setattr(mini_tables, "read_results", lambda *run: known.get(run, {}))
     page = "<!-- mini tasks: dids, doge -->\n<!-- end -->\n"
     lines = mini_tables.rebuilt(page).splitlines()
     assert "| run | a | b | c (unseen) |" in lines and "| `dids` | 1.25 | 2.25 | 1.00 |" in lines
