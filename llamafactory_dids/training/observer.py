@@ -74,6 +74,11 @@ class Observer:
 
     # --- while training ------------------------------------------------------------------------------------
 
+    @property
+    def looks_on(self) -> bool:
+        """Whether anything is taken from training batches."""
+        return self.running is not None or self.domain_losses is not None
+
     def watch(
         self, domains: list[int], counts_N: Tensor, term_weight: Any, num_rows: int, step_weight: int = 1
     ) -> None:

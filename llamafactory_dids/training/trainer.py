@@ -95,11 +95,11 @@ class MixingTrainerMixin:
             )
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """The host's loss; while training, the running domain gradients look on."""
+        """The host's loss; while training, the observer looks on, if the mixer needs what it sees."""
         domains = inputs.pop(DOMAIN_COLUMN, None)
-        if domains is None or not model.training:
-            return super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
         observer = self.mixture.observer
+        if domains is None or not model.training or not observer.looks_on:
+            return super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
         counts_N = observer.objective.counts(inputs)
         term_weight, step_weight = self._weights(counts_N, kwargs.get("num_items_in_batch"))
         observer.watch(domains, counts_N, term_weight, len(inputs["input_ids"]), step_weight)

@@ -197,6 +197,11 @@ def summary(steps: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
     result: dict[str, Any] = {
         f"a step, without updates, against {name}": timing.ratios(plain, name) for name in references
     }
+    if mixing := {name: rows[1:] for name, rows in steps.items() if all("mixing" in one for one in rows[1:])}:
+        result["all else of a mixture, share of a step"] = {
+            name: _spread([one["mixing"] / seconds for one, seconds in zip(rows, plain[name], strict=True)])
+            for name, rows in mixing.items()
+        }
     if "dids" not in steps:
         return result
     rows = steps["dids"][1:]

@@ -2,7 +2,8 @@
 
     python scripts/bench/overhead_child.py '{"keys": {...}, "go": 5, "answers": 6, ...}'      # overhead.py starts it
 
-What is timed inside of `dids`, besides the whole step, is timed by wrapping its methods; nothing of them is changed.
+What is timed inside of a mixture of ours, besides the whole step, is timed by wrapping its methods; nothing of them is
+changed.
 """
 
 import functools
@@ -23,6 +24,7 @@ class Stopwatch:
         self.now = time.perf_counter if clock == "wall" else time.process_time
         self.parts: dict[str, float] = {}
         self.began = 0.0
+        self._inner = [0.0]  # of each timed call that is under way, what timed calls inside of it took
 
     def start(self) -> None:
         self.parts = {}
@@ -32,15 +34,19 @@ class Stopwatch:
         """All seconds, less those of the reference that ran in between."""
         return {**self.parts, "seconds": self.now() - self.began - self.parts.get("forward", 0.0)}
 
-    def timing(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, its seconds added to `part`."""
+    def timing(self, part: str, function: Callable[..., Any], *, own: bool = False) -> Callable[..., Any]:
+        """The function, its seconds added to `part`: all of them, or its `own`, without what is timed inside of it."""
 
         @functools.wraps(function)
         def timed(*args: Any, **kwargs: Any) -> Any:
             start = self._time()
-            result = function(*args, **kwargs)
-            self.parts[part] = self.parts.get(part, 0.0) + self._time() - start
-            return result
+            self._inner.append(0.0)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                inner, seconds = self._inner.pop(), self._time() - start
+                self._inner[-1] += seconds
+                self.parts[part] = self.parts.get(part, 0.0) + seconds - (inner if own else 0.0)
 
         return timed
 
@@ -48,6 +54,38 @@ class Stopwatch:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         return self.now()
+
+
+def watch_mixing(stopwatch: Stopwatch) -> None:
+    """Time what any mixture adds to a step: drawing, domains in batches, looking on at the loss, the callback."""
+    from llamafactory.train.sft.trainer import CustomSeq2SeqTrainer
+
+    from llamafactory_dids.training.callback import MixingCallback
+    from llamafactory_dids.training.collator import DomainCollator
+    from llamafactory_dids.training.sampler import MixtureSampler
+    from llamafactory_dids.training.trainer import MixingTrainerMixin
+
+    def ours(function: Callable[..., Any]) -> Callable[..., Any]:
+        return stopwatch.timing("mixing", function, own=True)
+
+    make_collator, draw = DomainCollator.__init__, MixtureSampler.__iter__
+
+    def with_timed_inner(self: Any, inner: Callable[..., Any]) -> None:
+        make_collator(self, stopwatch.timing("host", inner))
+
+    def drawing(self: Any) -> Any:
+        draws = draw(self)
+        take = ours(lambda: next(draws, None))
+        while (sample := take()) is not None:
+            yield sample
+
+    stopwatch.parts["mixing"] = 0.0
+    CustomSeq2SeqTrainer.compute_loss = stopwatch.timing("host", CustomSeq2SeqTrainer.compute_loss)
+    DomainCollator.__init__ = with_timed_inner  # type: ignore[method-assign]
+    DomainCollator.__call__ = ours(DomainCollator.__call__)  # type: ignore[method-assign]
+    MixtureSampler.__iter__ = drawing  # type: ignore[method-assign]
+    MixingTrainerMixin.compute_loss = ours(MixingTrainerMixin.compute_loss)  # type: ignore[method-assign]
+    MixingCallback.on_step_end = ours(MixingCallback.on_step_end)  # type: ignore[method-assign]
 
 
 def watch_dids(stopwatch: Stopwatch) -> None:
@@ -118,8 +156,10 @@ def main() -> None:
         cli.patch_finetune_params()
         cli.patch_trainer("dynamic_mix")
         cli.patch_get_dataset()
-    elif settings["keys"]["mix_strategy"] == "dids":
-        watch_dids(stopwatch)
+    elif "dids_domains" in settings["keys"]:
+        watch_mixing(stopwatch)
+        if settings["keys"]["mix_strategy"] == "dids":
+            watch_dids(stopwatch)
     from llamafactory.train.tuner import run_exp
 
     run_exp(args=settings["keys"], callbacks=[waiting_callback(stopwatch, settings["go"], settings["answers"])])

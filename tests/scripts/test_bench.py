@@ -131,6 +131,18 @@ def test_a_step_is_timed_without_the_reference_that_ran_in_it():
     assert stopwatch.stop() == {"forward": 3.0, "seconds": 7.0}
 
 
+def test_what_a_mixture_does_itself_is_timed_without_what_the_host_does_inside_of_it():
+    stopwatch = overhead_child.Stopwatch("wall")
+    times = iter([0.0, 1.0, 2.0, 7.0, 9.0, 10.0])
+    stopwatch.now = lambda: next(times)
+    stopwatch.start()
+    host = stopwatch.timing("host", lambda: None)
+    stopwatch.timing("mixing", host, own=True)()
+    assert stopwatch.stop() == {"host": 5.0, "mixing": 3.0, "seconds": 10.0}
+    result = overhead.summary({"proportional": steps(9.0, 10.0, 10.0, mixing=[0.0, 0.1, 0.3])})
+    assert result["all else of a mixture, share of a step"]["proportional"]["ratio"] == pytest.approx(0.02)
+
+
 def test_our_projection_is_the_reference_of_the_projectors(monkeypatch):
     made = gradients._index_add(torch.ones(2, 40))
     (result_NK,) = [run() for run in made.values()]
