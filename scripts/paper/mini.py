@@ -2,13 +2,14 @@
 
     python scripts/paper/mini.py --runs dids,proportional,dga --seeds 5 --jobs 2    # what is done is skipped
     python scripts/paper/mini.py --size gpu --runs dids,proportional,dga --seeds 3 --jobs 10
+    python scripts/paper/mini.py --continued --runs dids,proportional,dga --seeds 5     # from the proxy's weights
     python scripts/paper/mini.py --list
 
 A run is what `llamafactory-cli train` does with mini.yaml (and mini_gpu.yaml, of the size `gpu`), the run's keys of
 runs.yaml and the seed's model; each goes in a process of its own, `--jobs` of them side by side. Each seed has first
 weights, an order of samples and a sampling of its own; the pool of data, the domains and the observed samples are the
-same. A line a seed is left in docs/results/mini/RUN.jsonl, or mini_gpu/RUN.jsonl. `cpu_seconds` are of one thread,
-`seconds` by the clock.
+same. With `--continued` (mini_continued.yaml) all begin with the proxy's weights. A line a seed is left in
+docs/results/mini/RUN.jsonl, or mini_gpu, mini_continued. `cpu_seconds` are of one thread, `seconds` by the clock.
 """
 
 import argparse
@@ -39,24 +40,31 @@ RESULTS = ROOT / "docs" / "results"
 SIZES = {"cpu": "mini", "gpu": "mini_gpu"}  # the name of each one's YAML file, results and folder
 FOLDER = ROOT / "saves" / "mini"
 DATA = ROOT.parent / "shared" / "data"
+CONTINUED = "continued"  # the ending of a preset whose runs begin with the proxy's weights
 SETUP = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 WITHOUT_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 TOKENS_ARE_WHOLE = "dids_data.json"  # the plugin leaves it beside them, last
 
 
+def name_of(size: str, continued: bool) -> str:
+    """The preset's name, that of its results."""
+    return SIZES[size] + (f"_{CONTINUED}" if continued else "")
+
+
 class Preset:
     """Where the runs of one data folder and size live, below `folder`, and the arguments of each."""
 
-    def __init__(self, folder: Path, data: Path, size: str = "cpu") -> None:
+    def __init__(self, folder: Path, data: Path, size: str = "cpu", continued: bool = False) -> None:
         self.folder = folder
-        self.name = SIZES[size]
+        self.name = name_of(size, continued)
+        self.scratch = Preset(folder, data, size) if continued else self  # what makes the proxy
         self.size = mini_data.GPU if size == "gpu" else mini_data.CPU
         self.start = "spawn" if size == "gpu" else "forkserver"
         self.source = data
         self.data = folder / "data"
         self.runs: dict[str, dict[str, Any]] = yaml.safe_load((HERE / "runs.yaml").read_text(encoding="utf-8"))
         self.base: dict[str, Any] = {}
-        for name in dict.fromkeys(["mini", self.name]):
+        for name in dict.fromkeys(["mini", SIZES[size], f"mini_{CONTINUED}" if continued else "mini"]):
             self.base |= yaml.safe_load((HERE / f"{name}.yaml").read_text(encoding="utf-8"))
         self._tokens: dict[str, threading.Lock] = defaultdict(threading.Lock)
 
@@ -79,12 +87,13 @@ class Preset:
         return values
 
     def _places(self, name: str, seed: int) -> dict[str, Any]:
+        proxy = str(self.scratch.output("proxy", PROXY_SEED))
         return {
-            "model_name_or_path": str(self.folder / "models" / str(seed)),
+            "model_name_or_path": str(self.folder / "models" / str(seed)) if self.scratch is self else proxy,
             "dataset_dir": str(self.data),
             "dataset": ",".join(mini_data.sources_of_preset(self.data)),
             "eval_dataset": ",".join(f"{task}_test" for task in (*TASKS, *UNSEEN)),
-            "dids_proxy_model": str(self.output("proxy", PROXY_SEED)),
+            "dids_proxy_model": proxy,
             "dids_cache_dir": str(self.folder / "cache"),
             "dids_seed": seed,
             "seed": seed,
@@ -93,10 +102,13 @@ class Preset:
 
     def output(self, name: str, seed: int) -> Path:
         """What a run leaves."""
-        return self.folder / "runs" / str(seed) / name
+        return self.folder / ("runs" if self.scratch is self else f"runs_{CONTINUED}") / str(seed) / name
 
     def prepare(self, seeds: Sequence[int]) -> None:
         """The data, each seed's model, and the proxy whose gradients are clustered; what is there stays."""
+        if self.scratch is not self:
+            self.scratch.prepare([])
+            return
         mini_data.prepare_data(self.source, self.data, self.size)
         for seed in (PROXY_SEED, *seeds):
             mini_data.prepare_model(self.data, self.folder / "models" / str(seed), seed, self.size)
@@ -202,6 +214,7 @@ def execute(
     jobs: int,
     *,
     size: str = "cpu",
+    continued: bool = False,
     folder: Path | None = None,
     data: Path = DATA,
 ) -> None:
@@ -209,7 +222,7 @@ def execute(
     os.environ.update(SETUP if size == "gpu" else SETUP | WITHOUT_GPU)
     if size == "gpu" and not torch.cuda.is_available():
         raise SystemExit("--size: got 'gpu', but torch finds no GPU here; allowed: cpu")
-    preset = Preset((folder or FOLDER.with_name(SIZES[size])).resolve(), data.resolve(), size)
+    preset = Preset((folder or FOLDER.with_name(SIZES[size])).resolve(), data.resolve(), size, continued)
     if unknown := [name for name in names if name not in preset.runs]:
         raise SystemExit(f"--runs: got {unknown[0]!r}, allowed: {', '.join(preset.runs)}")
     preset.prepare(seeds)
@@ -245,6 +258,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
     parser.add_argument("--data", type=Path, default=DATA, help="the data folder")
     parser.add_argument("--size", choices=SIZES, default="cpu", help="of the model and its runs")
+    parser.add_argument("--continued", action="store_true", help="begin with the proxy's weights, not with random ones")
     parser.add_argument("--output", type=Path, help="where runs leave their files; default: saves/mini, saves/mini_gpu")
     parser.add_argument("--list", action="store_true", help="the runs, and how many seeds of each are done")
     options = parser.parse_args()
@@ -252,11 +266,12 @@ def main() -> None:
     seeds = [int(word) for word in words] if "," in options.seeds else list(range(1, int(words[0]) + 1))
     if options.list:
         names = list(yaml.safe_load((HERE / "runs.yaml").read_text()))
-        for name, count in state(names, seeds, SIZES[options.size]).items():
+        for name, count in state(names, seeds, name_of(options.size, options.continued)).items():
             print(f"{name}: {count} of {len(seeds)} seeds")
         return
     names = options.runs.split(",")
-    execute(names, seeds, options.jobs, size=options.size, folder=options.output, data=options.data)
+    how = {"size": options.size, "continued": options.continued, "folder": options.output, "data": options.data}
+    execute(names, seeds, options.jobs, **how)
 
 
 if __name__ == "__main__":

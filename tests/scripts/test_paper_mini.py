@@ -85,6 +85,15 @@ def test_each_run_is_of_keys_that_there_are(name, preset):
     assert ("dids_probs" in preset.arguments(name, 1)) == (run["mix_strategy"] == "static")
 
 
+def test_a_continued_run_differs_in_first_weights_and_rate_alone(preset, data):
+    continued = mini.Preset(preset.folder, data, continued=True)
+    assert continued.name == "mini_continued"
+    scratch, other = preset.arguments("dids", 3), continued.arguments("dids", 3)
+    differ = {key for key in scratch if scratch[key] != other[key]}
+    assert scratch.keys() == other.keys() and differ == {"model_name_or_path", "learning_rate", "output_dir"}
+    assert other["model_name_or_path"] == other["dids_proxy_model"] == scratch["dids_proxy_model"]
+
+
 def test_a_result_belongs_to_its_keys_wherever_the_folder_is(tmp_path, data):
     digests = set()
     for folder in (tmp_path / "here", tmp_path / "there"):
