@@ -74,10 +74,10 @@ is on 0.9.5 with 5.6.0. On the other two the tests of the web page and of packag
 - 0.9.5 with transformers 4.55.0 (and trl 0.22): all 2,486 unit and 479 integration tests pass. One of them,
   `test_other_clusters...`, failed in that run as its source was edited meanwhile, and passes since.
 
-deepspeed, ray and other optional packages were in neither, so that 7 integration tests were skipped. Three tests that failed on
-4.55.0 before, and passed alone, had come of `ACCELERATE_MIXED_PRECISION=bf16`, which the host's parser leaves in the
-environment of a process: each test has an environment of its own now. FSDP2 on the CPU wants `FSDP_VERSION=2` there: 4.55
-does not read the version of the file.
+deepspeed, ray and other optional packages were in neither, so that 7 integration tests were skipped. Three tests that
+failed on 4.55.0 before, and passed alone, had come of `ACCELERATE_MIXED_PRECISION=bf16`, which the host's parser leaves
+in the environment of a process: each test has an environment of its own now. FSDP2 on the CPU wants `FSDP_VERSION=2`
+there: 4.55 does not read the version of the file.
 
 `CONTRIBUTING.md` has the commands that make the environments and run all of it.
 """
