@@ -79,7 +79,6 @@ def watch_mixing(stopwatch: Stopwatch) -> None:
         while (sample := take()) is not None:
             yield sample
 
-    stopwatch.parts["mixing"] = 0.0
     CustomSeq2SeqTrainer.compute_loss = stopwatch.timing("host", CustomSeq2SeqTrainer.compute_loss)
     DomainCollator.__init__ = with_timed_inner  # type: ignore[method-assign]
     DomainCollator.__call__ = ours(DomainCollator.__call__)  # type: ignore[method-assign]
@@ -94,7 +93,6 @@ def watch_dids(stopwatch: Stopwatch) -> None:
     from llamafactory_dids.training.controller import MixtureController
     from llamafactory_dids.training.running import RunningGradients
 
-    stopwatch.parts["running"] = 0.0
     for name in ("watch", "watch_loss", "_add"):
         setattr(RunningGradients, name, stopwatch.timing("running", getattr(RunningGradients, name)))
     make_hook = RunningGradients._hook

@@ -57,14 +57,15 @@ class Preset:
     def __init__(self, folder: Path, data: Path, size: str = "cpu", continued: bool = False) -> None:
         self.folder = folder
         self.name = name_of(size, continued)
-        self.scratch = Preset(folder, data, size) if continued else self  # what makes the proxy
+        self.continued = continued
+        self.proxy = folder / "runs" / str(PROXY_SEED) / "proxy"
         self.size = mini_data.GPU if size == "gpu" else mini_data.CPU
         self.start = "spawn" if size == "gpu" else "forkserver"
         self.source = data
         self.data = folder / "data"
         self.runs: dict[str, dict[str, Any]] = yaml.safe_load((HERE / "runs.yaml").read_text(encoding="utf-8"))
         self.base: dict[str, Any] = {}
-        for name in dict.fromkeys(["mini", SIZES[size], f"mini_{CONTINUED}" if continued else "mini"]):
+        for name in dict.fromkeys(["mini", SIZES[size], *([f"mini_{CONTINUED}"] if continued else [])]):
             self.base |= yaml.safe_load((HERE / f"{name}.yaml").read_text(encoding="utf-8"))
         self._tokens: dict[str, threading.Lock] = defaultdict(threading.Lock)
 
@@ -87,13 +88,12 @@ class Preset:
         return values
 
     def _places(self, name: str, seed: int) -> dict[str, Any]:
-        proxy = str(self.scratch.output("proxy", PROXY_SEED))
         return {
-            "model_name_or_path": str(self.folder / "models" / str(seed)) if self.scratch is self else proxy,
+            "model_name_or_path": str(self.proxy if self.continued else self.folder / "models" / str(seed)),
             "dataset_dir": str(self.data),
             "dataset": ",".join(mini_data.sources_of_preset(self.data)),
             "eval_dataset": ",".join(f"{task}_test" for task in (*TASKS, *UNSEEN)),
-            "dids_proxy_model": proxy,
+            "dids_proxy_model": str(self.proxy),
             "dids_cache_dir": str(self.folder / "cache"),
             "dids_seed": seed,
             "seed": seed,
@@ -102,20 +102,17 @@ class Preset:
 
     def output(self, name: str, seed: int) -> Path:
         """What a run leaves."""
-        return self.folder / ("runs" if self.scratch is self else f"runs_{CONTINUED}") / str(seed) / name
+        return self.folder / (f"runs_{CONTINUED}" if self.continued else "runs") / str(seed) / name
 
     def prepare(self, seeds: Sequence[int]) -> None:
         """The data, each seed's model, and the proxy whose gradients are clustered; what is there stays."""
-        if self.scratch is not self:
-            self.scratch.prepare([])
-            return
         mini_data.prepare_data(self.source, self.data, self.size)
         for seed in (PROXY_SEED, *seeds):
             mini_data.prepare_model(self.data, self.folder / "models" / str(seed), seed, self.size)
-        proxy = self.output("proxy", PROXY_SEED)
-        if not (proxy / "all_results.json").exists():
-            values = self.arguments("proportional", PROXY_SEED) | {"output_dir": str(proxy), "dids_domains": "source"}
-            _in_a_process(mini_run.train_and_score, values, proxy.with_suffix(".log"), self.start)
+        if not (self.proxy / "all_results.json").exists():
+            own = {"output_dir": str(self.proxy), "dids_domains": "source"}
+            values = self.arguments("proportional", PROXY_SEED) | own
+            _in_a_process(mini_run.train_and_score, values, self.proxy.with_suffix(".log"), self.start)
 
     def cluster(self, seed: int) -> float:
         """CPU seconds that the domains of a seed took, made first, so that no run's time has them."""
@@ -222,10 +219,11 @@ def execute(
     os.environ.update(SETUP if size == "gpu" else SETUP | WITHOUT_GPU)
     if size == "gpu" and not torch.cuda.is_available():
         raise SystemExit("--size: got 'gpu', but torch finds no GPU here; allowed: cpu")
-    preset = Preset((folder or FOLDER.with_name(SIZES[size])).resolve(), data.resolve(), size, continued)
+    places = (folder or FOLDER.with_name(SIZES[size])).resolve(), data.resolve()
+    preset = Preset(*places, size, continued)
     if unknown := [name for name in names if name not in preset.runs]:
         raise SystemExit(f"--runs: got {unknown[0]!r}, allowed: {', '.join(preset.runs)}")
-    preset.prepare(seeds)
+    Preset(*places, size).prepare(() if continued else seeds)  # a continued run needs the proxy alone
     run_all(preset, names, seeds, jobs)
 
 
