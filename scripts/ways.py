@@ -44,7 +44,7 @@ a GPU would say `tested on GPU`: no cell was.
 `rm` is run with `use_reentrant_gc: false`: under DDP with reentrant checkpointing, LLaMA-Factory's own reward training
 of a full model fails, without this plugin too ("Expected to mark a variable ready only once").
 
-`python scripts/ways.py run` makes the results anew (it needs deepspeed, ray and bitsandbytes), and
+`python scripts/ways.py run` makes the results anew (it needs deepspeed, `ray[default]` and bitsandbytes), and
 `python scripts/ways.py table` this page.
 """
 
@@ -74,9 +74,9 @@ is on 0.9.5 with 5.6.0. On the other two the tests of the web page and of packag
 - 0.9.5 with transformers 4.55.0 (and trl 0.22): all 2,486 unit (at 15bfc0a) and 479 integration tests (at ca9033b, in
   one go) pass. The cells above were run on neither version.
 
-Of the cells above all but those of Ray were run again at ca9033b, with the same outcomes. Those of Ray are of 12d2b4e:
-at ca9033b all 42 failed, beside three other jobs on two cores, because Ray's API server did not answer
-(`ServerUnavailable`); why was not found out.
+Of the cells above all but those of Ray were run again at ca9033b, with the same outcomes. Those of Ray need
+`ray[default]`: with plain `ray`, whose API server has no dashboard to answer from, all 42 failed (`ServerUnavailable`);
+with it `sft / full / Ray` passes. The other 41 are of 12d2b4e.
 
 deepspeed, ray and other optional packages were in neither, so that 7 integration tests were skipped. Three tests that
 failed on 4.55.0 before, and passed alone, had come of `ACCELERATE_MIXED_PRECISION=bf16`, which the host's parser leaves
