@@ -74,9 +74,8 @@ is on 0.9.5 with 5.6.0. On the other two the tests of the web page and of packag
 - 0.9.5 with transformers 4.55.0 (and trl 0.22): all 2,486 unit (at 15bfc0a) and 479 integration tests (at ca9033b, in
   one go) pass. The cells above were run on neither version.
 
-Of the cells above all but those of Ray were run again at ca9033b, with the same outcomes. Those of Ray need
-`ray[default]`: with plain `ray`, whose API server has no dashboard to answer from, all 42 failed (`ServerUnavailable`);
-with it `sft / full / Ray` passes. The other 41 are of 12d2b4e.
+The cells above were run again at ca9033b, those of Ray at 183f702, all with the same outcomes as before. Those of Ray
+need `ray[default]`: with plain `ray`, whose API server has no dashboard to answer from, they fail (`ServerUnavailable`).
 
 deepspeed, ray and other optional packages were in neither, so that 7 integration tests were skipped. Three tests that
 failed on 4.55.0 before, and passed alone, had come of `ACCELERATE_MIXED_PRECISION=bf16`, which the host's parser leaves
