@@ -75,7 +75,7 @@ is on 0.9.5 with 5.6.0. On the other two the tests of the web page and of packag
   one go) pass. The cells above were run on neither version.
 
 The cells above were run again at ca9033b, those of Ray at 183f702, all with the same outcomes as before. Those of Ray
-need `ray[default]`: plain `ray` has no dashboard for its API server to answer from, and they fail (`ServerUnavailable`).
+need `ray[default]`: plain `ray` has no dashboard for its API server to answer from, they fail (`ServerUnavailable`).
 
 deepspeed, ray and other optional packages were in neither, so that 7 integration tests were skipped. Three tests that
 failed on 4.55.0 before, and passed alone, had come of `ACCELERATE_MIXED_PRECISION=bf16`, which the host's parser leaves

@@ -115,7 +115,7 @@ class Board:
         for option in options:
             field.click()
             self.page.get_by_role("option", name=option, exact=True).click()
-        field.blur()
+        self.page.evaluate("document.activeElement.blur()")  # by its label it may be gone: the language has one too
 
     def type_choice(self, label: str, text: str) -> None:
         """An entry of one's own in a field that also has a list."""
