@@ -183,6 +183,7 @@ def test_domains_view_says_what_the_map_holds(board, ran):
 
 def test_language_changes_what_the_section_and_the_domains_say(board, ran):
     board.unfold("Data mixing configurations")
+    board.unfold("Domains")
     board.choose("Language", "zh")
     board.says("数据混合参数设置")
     board.block("目标任务").wait_for()
