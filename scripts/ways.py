@@ -69,10 +69,11 @@ python scripts/bench/resume.py --threads 1 --clock cpu
 LLaMA-Factory 0.9.5 admits transformers 4.55.0 to 5.6.0; its main branch takes up to 5.8.0, and not 5.6.0. Development
 is on 0.9.5 with 5.6.0. On the other two the tests of the web page and of packaging were left out.
 
-- main (ff6d4d12 of 2026-08-18) with transformers 5.8.0: all 2,486 unit (at 15bfc0a) and 479 integration tests (at
-  af48cc2) pass, two ranks included.
-- 0.9.5 with transformers 4.55.0 (and trl 0.22): all 2,486 unit (at 15bfc0a) and 479 integration tests (at ca9033b, in
-  one go) pass. The cells above were run on neither version.
+- main (ff6d4d12 of 2026-08-18) with transformers 5.8.0 (and trl 0.24): all 2,492 unit and 479 integration tests pass, two
+  ranks included.
+- 0.9.5 with transformers 4.55.0 (and trl 0.22): all 2,492 unit and 479 integration tests pass.
+
+Both at eab4c91, on an AMD EPYC, each in one go. The cells above were run on neither version.
 
 The cells above were run again at ca9033b, those of Ray at 183f702, all with the same outcomes as before. Those of Ray
 need `ray[default]`: plain `ray` has no dashboard for its API server to answer from, they fail (`ServerUnavailable`).
