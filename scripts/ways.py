@@ -69,8 +69,8 @@ python scripts/bench/resume.py --threads 1 --clock cpu
 LLaMA-Factory 0.9.5 admits transformers 4.55.0 to 5.6.0; its main branch takes up to 5.8.0, and not 5.6.0. Development
 is on 0.9.5 with 5.6.0. On the other two the tests of the web page and of packaging were left out.
 
-- main (ff6d4d12 of 2026-08-18) with transformers 5.8.0 (and trl 0.24): all 2,492 unit and 479 integration tests pass, two
-  ranks included.
+- main (ff6d4d12 of 2026-08-18) with transformers 5.8.0 (and trl 0.24): all 2,492 unit and 479 integration tests pass,
+  two ranks included.
 - 0.9.5 with transformers 4.55.0 (and trl 0.22): all 2,492 unit and 479 integration tests pass.
 
 Both at eab4c91, on an AMD EPYC, each in one go. The cells above were run on neither version.
