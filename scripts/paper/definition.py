@@ -18,7 +18,12 @@ FOLDER = Path(__file__).resolve().parent / "definitions"
 TASKS = ("bbh", "boolq", "gsm8k", "minerva_math", "ifeval", "mmlu", "piqa", "pubmedqa", "truthfulqa")
 KINDS = ("scores", "figure", "cost", "weights", "data")
 BASES = ("llama_tulu", "mistral_tulu", "llama_openhermes", "mistral_openhermes")
-PRESETS = ("mini", "paper")
+MINI: dict[str, dict[str, bool]] = {  # what each asks of mini.py: from random weights, or from the proxy's
+    "mini": {},
+    "mini_continued": {"continued": True},
+    "mini_continued_fp32": {"continued": True, "fp32": True},
+}
+PRESETS = (*MINI, "paper")
 AVERAGE = "average"
 _KEYS = {
     "title",

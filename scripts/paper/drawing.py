@@ -18,7 +18,7 @@ def draw(table: Table) -> bytes:
     left, right = figure.subplots(1, 2)
     sections = list(dict.fromkeys(row.section for row in table.definition.rows))
     _panel(left, table, sections, [_printed(row) for row in table.definition.rows], "the paper", "average score")
-    label = "mean loss" if table.preset == "mini" else "average score"
+    label = "mean loss" if table.is_mini else "average score"
     _panel(
         right, table, sections, [_ours(table, row) for row in table.definition.rows], f"{table.preset} preset", label
     )

@@ -3,13 +3,16 @@
     python scripts/paper/mini.py --runs dids,proportional,dga --seeds 5 --jobs 2    # what is done is skipped
     python scripts/paper/mini.py --size gpu --runs dids,proportional,dga --seeds 3 --jobs 10
     python scripts/paper/mini.py --continued --runs dids,proportional,dga --seeds 5     # from the proxy's weights
+    python scripts/paper/mini.py --continued --fp32 --runs dids,proportional --seeds 5  # a CPU without bf16 of its own
     python scripts/paper/mini.py --list
 
 A run is what `llamafactory-cli train` does with mini.yaml (and mini_gpu.yaml, of the size `gpu`), the run's keys of
 runs.yaml and the seed's model; each goes in a process of its own, `--jobs` of them side by side. Each seed has first
 weights, an order of samples and a sampling of its own; the pool of data, the domains and the observed samples are the
-same. With `--continued` (mini_continued.yaml) all begin with the proxy's weights. A line a seed is left in
-docs/results/mini/RUN.jsonl, or mini_gpu, mini_continued. `cpu_seconds` are of one thread, `seconds` by the clock.
+same. With `--continued` (mini_continued.yaml) all begin with the proxy's weights. With `--fp32` nothing is in bf16, the
+proxy neither: a CPU with neither AVX-512 nor AMX takes some 30 times as long for a product in bf16. A line a seed is
+left in docs/results/mini/RUN.jsonl, or mini_gpu, mini_continued, mini_continued_fp32. `cpu_seconds` are of one thread,
+`seconds` by the clock.
 """
 
 import argparse
@@ -41,22 +44,25 @@ SIZES = {"cpu": "mini", "gpu": "mini_gpu"}  # the name of each one's YAML file, 
 FOLDER = ROOT / "saves" / "mini"
 DATA = ROOT.parent / "shared" / "data"
 CONTINUED = "continued"  # the ending of a preset whose runs begin with the proxy's weights
+FP32 = "fp32"  # that of one whose runs and proxy are in 32 bits
 SETUP = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 WITHOUT_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 TOKENS_ARE_WHOLE = "dids_data.json"  # the plugin leaves it beside them, last
 
 
-def name_of(size: str, continued: bool) -> str:
+def name_of(size: str, continued: bool, fp32: bool) -> str:
     """The preset's name, that of its results."""
-    return SIZES[size] + (f"_{CONTINUED}" if continued else "")
+    return SIZES[size] + (f"_{CONTINUED}" if continued else "") + (f"_{FP32}" if fp32 else "")
 
 
 class Preset:
     """Where the runs of one data folder and size live, below `folder`, and the arguments of each."""
 
-    def __init__(self, folder: Path, data: Path, size: str = "cpu", continued: bool = False) -> None:
-        self.folder = folder
-        self.name = name_of(size, continued)
+    def __init__(
+        self, folder: Path, data: Path, size: str = "cpu", continued: bool = False, fp32: bool = False
+    ) -> None:
+        self.folder = folder = folder / FP32 if fp32 else folder  # a proxy of its own
+        self.name = name_of(size, continued, fp32)
         self.continued = continued
         self.proxy = folder / "runs" / str(PROXY_SEED) / "proxy"
         self.size = mini_data.GPU if size == "gpu" else mini_data.CPU
@@ -67,6 +73,8 @@ class Preset:
         self.base: dict[str, Any] = {}
         for name in dict.fromkeys(["mini", SIZES[size], *([f"mini_{CONTINUED}"] if continued else [])]):
             self.base |= yaml.safe_load((HERE / f"{name}.yaml").read_text(encoding="utf-8"))
+        if fp32:
+            self.base["bf16"] = False
         self._tokens: dict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def arguments(self, name: str, seed: int) -> dict[str, Any]:
@@ -212,6 +220,7 @@ def execute(
     *,
     size: str = "cpu",
     continued: bool = False,
+    fp32: bool = False,
     folder: Path | None = None,
     data: Path = DATA,
 ) -> None:
@@ -220,10 +229,10 @@ def execute(
     if size == "gpu" and not torch.cuda.is_available():
         raise SystemExit("--size: got 'gpu', but torch finds no GPU here; allowed: cpu")
     places = (folder or FOLDER.with_name(SIZES[size])).resolve(), data.resolve()
-    preset = Preset(*places, size, continued)
+    preset = Preset(*places, size, continued, fp32)
     if unknown := [name for name in names if name not in preset.runs]:
         raise SystemExit(f"--runs: got {unknown[0]!r}, allowed: {', '.join(preset.runs)}")
-    Preset(*places, size).prepare(() if continued else seeds)  # a continued run needs the proxy alone
+    Preset(*places, size, fp32=fp32).prepare(() if continued else seeds)  # a continued run needs the proxy alone
     run_all(preset, names, seeds, jobs)
 
 
@@ -257,6 +266,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="the data folder")
     parser.add_argument("--size", choices=SIZES, default="cpu", help="of the model and its runs")
     parser.add_argument("--continued", action="store_true", help="begin with the proxy's weights, not with random ones")
+    parser.add_argument("--fp32", action="store_true", help="in 32 bits, for a CPU that has no bf16 of its own")
     parser.add_argument("--output", type=Path, help="where runs leave their files; default: saves/mini, saves/mini_gpu")
     parser.add_argument("--list", action="store_true", help="the runs, and how many seeds of each are done")
     options = parser.parse_args()
@@ -264,12 +274,12 @@ def main() -> None:
     seeds = [int(word) for word in words] if "," in options.seeds else list(range(1, int(words[0]) + 1))
     if options.list:
         names = list(yaml.safe_load((HERE / "runs.yaml").read_text()))
-        for name, count in state(names, seeds, name_of(options.size, options.continued)).items():
+        for name, count in state(names, seeds, name_of(options.size, options.continued, options.fp32)).items():
             print(f"{name}: {count} of {len(seeds)} seeds")
         return
     names = options.runs.split(",")
-    how = {"size": options.size, "continued": options.continued, "folder": options.output, "data": options.data}
-    execute(names, seeds, options.jobs, **how)
+    how = {name: getattr(options, name) for name in ("size", "continued", "fp32", "data")}
+    execute(names, seeds, options.jobs, folder=options.output, **how)
 
 
 if __name__ == "__main__":

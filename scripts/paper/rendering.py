@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import arithmetic, cost, weights
-from .definition import AVERAGE, Definition, Row
+from .definition import AVERAGE, MINI, Definition, Row
 from .results import NOT_SCORED, Table, error_of, interval
 
 SHORT = {"minerva_math": "MathQA", "gsm8k": "GSM8K", "mmlu": "MMLU", "bbh": "BBH", "piqa": "PIQA", "mbpp": "MBPP"}
@@ -20,8 +20,9 @@ SHORT |= {
     AVERAGE: "Average",
 }
 DASH = "–"
+FROM_SCRATCH, CONTINUED = "from random weights", "from the weights of the proxy, as in fine-tuning"
 MINI_SAYS = (
-    "Mini preset: mean loss on each task's scored part, lower is better. Scores of models this small are not "
+    "Mini preset, {begins}: mean loss on each task's scored part, lower is better. Scores of models this small are not "
     "comparable with the paper's, so the two stand beside each other: compare the order and the differences."
 )
 PAPER_SAYS = "Paper preset: scores of lm-evaluation-harness in percent, higher is better, as in the paper."
@@ -50,7 +51,8 @@ def page(table: Table) -> Page:
 
 def _frame(table: Table, body: str) -> str:
     definition = table.definition
-    says = {"scores": MINI_SAYS if table.preset == "mini" else PAPER_SAYS, "weights": "", "cost": ""}
+    scores = MINI_SAYS.format(begins=CONTINUED if MINI[table.preset] else FROM_SCRATCH) if table.is_mini else PAPER_SAYS
+    says = {"scores": scores, "weights": "", "cost": ""}
     text = [f"# {definition.heading}: {definition.title}", "", _state(table), ""]
     if sentence := says.get(definition.kind, says["scores"]):
         text += [sentence, ""]
@@ -62,7 +64,7 @@ def _frame(table: Table, body: str) -> str:
 
 def _state(table: Table) -> str:
     made = _command(table)
-    if table.preset == "mini" and table.definition.not_mini:
+    if table.is_mini and table.definition.not_mini:
         return f"Made by `{made}`. Not part of the mini preset, which has {table.definition.not_mini}."
     needed = len(table.wanted) * len(table.seeds)
     return f"Made by `{made}`: {table.done()} of {needed} runs are there. Values are mean ± standard error over seeds."
@@ -109,7 +111,7 @@ def _lines(table: Table, row: Row, columns: Sequence[str]) -> list[list[str]]:
     if row.paper:
         places = _decimals(table.definition)
         found.append([row.label, "paper", *(DASH if value is None else f"{value:.{places}f}" for value in row.paper)])
-    digits = 3 if table.preset == "mini" else 1
+    digits = 3 if table.is_mini else 1
     ours = [list(table.values(row, column).values()) for column in columns]
     if any(ours):
         cells = [interval(values, digits) for values in ours]
@@ -182,7 +184,7 @@ def _cost_line(table: Table, row: Row, strategy: str, place: int) -> list[str]:
 def _own_sizes(table: Table) -> cost.Sizes | None:
     """Those of the mini preset; the paper preset's are the paper's."""
     given = table.definition.mini_sizes
-    return cost.mini_sizes(**given) if given and table.preset == "mini" else None  # type: ignore[arg-type]
+    return cost.mini_sizes(**given) if given and table.is_mini else None  # type: ignore[arg-type]
 
 
 def _share(shares: Mapping[str, float], stage: str) -> str:

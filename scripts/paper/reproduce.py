@@ -2,10 +2,11 @@
 
     python scripts/paper/reproduce.py --list
     python scripts/paper/reproduce.py --table 1 --preset mini --seeds 5 --jobs 2
-    python scripts/paper/reproduce.py --figure 2a --preset mini --render          # from the results that are there
+    python scripts/paper/reproduce.py --figure 2a --preset mini_continued --render    # from the results that are there
     python scripts/paper/reproduce.py --table 2/8 --preset paper --dry-run       # every command, checked
 
-`mini` is a small Llama from scratch on a CPU (scripts/paper/mini.py), `paper` Llama-3.1-8B and Mistral-7B on 8 GPUs.
+`mini` is a small Llama from scratch on a CPU (scripts/paper/mini.py), `mini_continued` the same from the proxy's
+weights, `mini_continued_fp32` that for a CPU without bf16 of its own, `paper` Llama-3.1-8B and Mistral-7B on 8 GPUs.
 May be broken off at any time: a run that has ended is not made again. Writes docs/results/tables/PRESET/table_01.md
 and .csv, of a figure a picture too.
 """
@@ -23,13 +24,12 @@ sys.path.insert(0, str(ROOT))
 
 from llamafactory_dids.errors import DidsError  # noqa: E402
 from scripts.paper import definition, drawing, rendering, runs, weights  # noqa: E402
-from scripts.paper.definition import PRESETS, Definition  # noqa: E402
+from scripts.paper.definition import MINI, PRESETS, Definition  # noqa: E402
 from scripts.paper.paper_preset import FOLDER as PAPER_RUNS  # noqa: E402
 from scripts.paper.results import FOLDER, Table  # noqa: E402
 
 TABLES = FOLDER / "tables"
-MINI_RUNS = ROOT / "saves" / "mini" / "runs"
-SEEDS = {"mini": 5, "paper": 1}  # the paper's runs are single ones
+SEEDS = {**dict.fromkeys(MINI, 5), "paper": 1}  # the paper's runs are single ones
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--list", action="store_true", help="each table and figure, and how many of its runs are done")
     found.add_argument("--preset", choices=PRESETS, default="mini")
     found.add_argument("--seeds", type=int, help="seeds 1 to this (5; paper: 1)")
-    found.add_argument("--jobs", type=int, default=2, help="runs side by side, in the mini preset")
+    found.add_argument("--jobs", type=int, default=2, help="runs side by side, in the mini presets")
     found.add_argument("--dry-run", action="store_true", help="say and check what would be run; run nothing")
     found.add_argument("--render", action="store_true", help="only write the tables, from the results that are there")
     return found
@@ -73,8 +73,8 @@ def _asked_for(given: argparse.Namespace) -> list[Definition]:
 
 
 def table_of(one: Definition, preset: str, seeds: Sequence[int], folder: Path = FOLDER) -> Table:
-    """A definition with the results of a preset. The mini preset has the runs that runs.yaml names, and no others."""
-    return Table(one, preset, seeds, list(runs.load()) if preset == "mini" else None, folder)
+    """A definition with the results of a preset. The mini presets have the runs that runs.yaml names, and no others."""
+    return Table(one, preset, seeds, list(runs.load()) if preset in MINI else None, folder)
 
 
 def show_all(seeds: int | None) -> None:
@@ -86,8 +86,8 @@ def show_all(seeds: int | None) -> None:
         for preset in PRESETS:
             table = table_of(one, preset, range(1, (seeds or SEEDS[preset]) + 1))
             needed = len(table.wanted) * len(table.seeds)
-            states.append(f"{preset} {table.done():3} of {needed:3}" if needed else f"{preset} not part of it")
-        print(f"{one.heading:13} {'   '.join(f'{state:20}' for state in states)} {one.title}")
+            states.append(f"{preset} {table.done():3} of {needed:3}" if needed else f"{preset} none")
+        print(f"{one.heading:13} {'   '.join(f'{state:24}' for state in states)} {one.title}")
 
 
 def write(one: Definition, preset: str, seeds: Sequence[int]) -> str:
@@ -105,10 +105,10 @@ def write(one: Definition, preset: str, seeds: Sequence[int]) -> str:
 
 def execute(definitions: Sequence[Definition], preset: str, seeds: Sequence[int], jobs: int) -> None:
     """Make the runs that are not done."""
-    if preset == "mini":
+    if preset in MINI:
         from scripts.paper import mini
 
-        mini.execute(_mini_names(definitions, seeds), seeds, jobs)
+        mini.execute(_mini_names(definitions, preset, seeds), seeds, jobs, **MINI[preset])
         keep_weights(definitions, preset)
         return
     from scripts.paper import paper_run, validate
@@ -116,14 +116,15 @@ def execute(definitions: Sequence[Definition], preset: str, seeds: Sequence[int]
     recipes = recipes_of(definitions, seeds)
     if gone := validate.missing(recipes):
         raise DidsError(
-            f"--preset: got 'paper', for which this machine lacks {'; '.join(gone)}; allowed: mini, or --dry-run"
+            f"--preset: got 'paper', for which this machine lacks {'; '.join(gone)}; "
+            f"allowed: {', '.join(MINI)}, or --dry-run"
         )
     paper_run.execute(recipes)
     keep_weights(definitions, preset)
 
 
-def _mini_names(definitions: Sequence[Definition], seeds: Sequence[int]) -> list[str]:
-    return list(dict.fromkeys(run for one in definitions for run, _ in table_of(one, "mini", seeds).wanted))
+def _mini_names(definitions: Sequence[Definition], preset: str, seeds: Sequence[int]) -> list[str]:
+    return list(dict.fromkeys(run for one in definitions for run, _ in table_of(one, preset, seeds).wanted))
 
 
 def recipes_of(definitions: Sequence[Definition], seeds: Sequence[int]) -> list[Any]:
@@ -145,14 +146,23 @@ def keep_weights(definitions: Sequence[Definition], preset: str) -> None:
     """Of the tables of weights: those of the first seed's runs, where they are."""
     for one in definitions:
         for run in one.runs if one.kind == "weights" else ():
-            folder = (MINI_RUNS / "1" / run) if preset == "mini" else (ROOT / PAPER_RUNS / one.base / run / "1")
+            folder = _folder_of(run, one.base, preset)
             if (folder / "dids" / "mixture.jsonl").exists():
                 weights.keep(folder, preset, run)
 
 
+def _folder_of(run: str, base: str, preset: str) -> Path:
+    """What the first seed's run left."""
+    if preset not in MINI:
+        return ROOT / PAPER_RUNS / base / run / "1"
+    from scripts.paper import mini
+
+    return mini.Preset(mini.FOLDER, mini.DATA, **MINI[preset]).output(run, 1)
+
+
 def dry_run(definitions: Sequence[Definition], preset: str, seeds: Sequence[int]) -> int:
     """Print what would be run, and check it; 1 if something is wrong."""
-    if preset == "mini":
+    if preset in MINI:
         for one in definitions:
             table = table_of(one, preset, seeds)
             for run, base in table.wanted:

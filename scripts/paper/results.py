@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .definition import AVERAGE, TASKS, Definition, Row
+from .definition import AVERAGE, MINI, TASKS, Definition, Row
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "results"
 NOT_SCORED = ("mt_bench", "tldr")  # they need a judge model
-MINI = (*TASKS, "arc_challenge", "mbpp")
+SCORED_BY_MINI = (*TASKS, "arc_challenge", "mbpp")
 
 Values = dict[int, float]  # by seed
 
@@ -61,7 +61,8 @@ class Table:
         self.definition = definition
         self.preset = preset
         self.seeds = tuple(seeds)
-        excluded = preset == "mini" and definition.not_mini is not None
+        self.is_mini = preset in MINI
+        excluded = self.is_mini and definition.not_mini is not None
         wanted = [] if excluded else definition.wanted()
         self.wanted = [(run, base) for run, base in wanted if runs is None or run in runs]
         self.lines = {key: self._of_seeds(read(preset, *key, folder)) for key in self.wanted}
@@ -71,7 +72,7 @@ class Table:
 
     def scores(self, task: str) -> bool:
         """Whether the preset has values of a task at all."""
-        return task in MINI if self.preset == "mini" else task not in NOT_SCORED
+        return task in SCORED_BY_MINI if self.is_mini else task not in NOT_SCORED
 
     def needed(self, run: str, base: str) -> list[str]:
         """The tasks that the table wants of a run."""
@@ -86,8 +87,8 @@ class Table:
 
     def left(self, run: str, base: str) -> list[int]:
         """The seeds that a run lacks."""
-        lines, mini = self.lines[run, base], self.preset == "mini"
-        tasks = [] if mini else self.needed(run, base)  # the mini preset scores all it has at once
+        lines = self.lines[run, base]
+        tasks = [] if self.is_mini else self.needed(run, base)  # the mini preset scores all it has at once
         return [seed for seed in self.seeds if seed not in lines or set(tasks) - set(measured(lines[seed]))]
 
     def values(self, row: Row, column: str) -> Values:

@@ -94,6 +94,14 @@ def test_a_continued_run_differs_in_first_weights_and_rate_alone(preset, data):
     assert other["model_name_or_path"] == other["dids_proxy_model"] == scratch["dids_proxy_model"]
 
 
+def test_in_32_bits_the_runs_and_their_proxy_are_apart_from_those_in_bf16(preset, data):
+    whole = mini.Preset(preset.folder, data, continued=True, fp32=True)
+    mini_data.prepare_data(data, whole.data)
+    assert whole.name == "mini_continued_fp32"
+    assert preset.arguments("dids", 3)["bf16"] and not whole.arguments("dids", 3)["bf16"]
+    assert whole.proxy.is_relative_to(whole.folder) and whole.folder.parent == preset.folder
+
+
 def test_a_result_belongs_to_its_keys_wherever_the_folder_is(tmp_path, data):
     digests = set()
     for folder in (tmp_path / "here", tmp_path / "there"):

@@ -209,11 +209,13 @@ def test_only_runs_of_the_preset_are_made_each_once(command, monkeypatch, folder
     from types import SimpleNamespace
 
     asked = []
-    mini = SimpleNamespace(execute=lambda *given: asked.append(given))
+    mini = SimpleNamespace(execute=lambda *given, **how: asked.append((*given, how)))
     monkeypatch.setitem(__import__("sys").modules, "scripts.paper.mini", mini)
     monkeypatch.setattr("scripts.paper.mini", mini, raising=False)
+    names = ["proportional", "dids", "dids_swapped"]
     command("--table", "11", "--seeds", "3", "--jobs", "1")
-    assert asked == [(["proportional", "dids", "dids_swapped"], range(1, 4), 1)]
+    command("--table", "11", "--seeds", "1", "--jobs", "1", "--preset", "mini_continued")
+    assert asked == [(names, range(1, 4), 1, {}), (names, range(1, 2), 1, {"continued": True})]
 
 
 def test_a_line_is_put_in_the_place_of_the_older_one(tmp_path):
