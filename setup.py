@@ -31,11 +31,12 @@ INSTALL_REQUIRES = [
     # The registry has 0.9.5, the main branch is 0.9.6.dev0. What the plugin rebinds is private to
     # LLaMA-Factory, so a later version has to be tried before it is let in.
     "llamafactory>=0.9.5,<0.9.7",
-    # LLaMA-Factory puts no upper bound on these three, and the newest of each do not fit together: today's
-    # torch is built for another CUDA than the newest torchaudio, which then fails at import.
+    # LLaMA-Factory puts no upper bound on these three, nor torchaudio one on torch, and the newest of each do not fit
+    # together: torch 2.15 is built for another CUDA than torchaudio 2.11, and torchaudio 2.11.1 asks for symbols that
+    # torch 2.11 lacks. Either pair fails when LLaMA-Factory is imported.
     "torch>=2.4,<2.12",
     "torchvision<0.27",
-    "torchaudio<2.12",
+    "torchaudio<2.11.1",
     # faiss-gpu also runs where there is no GPU, so it is the one dependency where it has wheels.
     f"faiss-gpu>=1.15,<1.16; {LINUX_X86}",
     f"faiss-cpu; {OTHER_PLATFORM}",

@@ -38,7 +38,7 @@ def _torch() -> Finding:
         import torchaudio  # noqa: F401
         import torchvision  # noqa: F401
     except (ImportError, OSError, RuntimeError) as error:
-        mend = "pip install 'torch<2.12' 'torchvision<0.27' 'torchaudio<2.12'"
+        mend = "pip install 'torch<2.12' 'torchvision<0.27' 'torchaudio<2.11.1'"
         return Finding("torch, torchvision, torchaudio", False, f"{type(error).__name__}: {error}", mend)
     return Finding("torch, torchvision, torchaudio", True, f"{torch.__version__} works with its companions")
 
