@@ -3,6 +3,7 @@
 torchrun --nproc-per-node 2 tests/integration/resume_driver.py FOLDER
 """
 
+import gc
 import json
 import os
 import sys
@@ -31,3 +32,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    gc.collect()  # ends gloo's threads: one that lets go of a tensor while Python shuts down aborts the process
