@@ -56,6 +56,23 @@ def mix_floor(probabilities_D: Array, floor: float) -> Array:
     return mixed_D
 
 
+def raise_to_floor(probabilities_D: Array, floor: float) -> Array:
+    """The p, at least floor / D everywhere, that is nearest to `probabilities_D` in KL divergence.
+
+    What lies below is raised to floor / D, what lies above keeps its proportions; p as it is where nothing lies below.
+    """
+    least = floor / len(probabilities_D)
+    low_D = probabilities_D < least
+    raised_D = probabilities_D
+    while (raised_D < least).any():  # what lay just above may fall below, by what the others gain
+        low_D = low_D | (raised_D < least)
+        if low_D.all():  # by rounding, with a floor of one
+            return np.full(len(low_D), least)
+        scale = (1.0 - least * low_D.sum()) / math.fsum(probabilities_D[~low_D])
+        raised_D = np.where(low_D, least, scale * probabilities_D)
+    return raised_D
+
+
 def mean_over(samples_U: Array, probabilities_UD: Array) -> Array:
     """The mean of mixtures, each weighted by the samples from its measurement to the next; a single one is itself.
 

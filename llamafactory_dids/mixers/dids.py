@@ -1,6 +1,6 @@
 """Domain Impact-aware Data Sampling (equations 13 and 16, Algorithm 1; method.md, sections 3 to 5).
 
-    U_i = sum_j I_ij w_j      p_hat = update(U, p)      p ← beta p + (1 - beta) p_hat      p ← (1 - f) p + f / D
+    U_i = sum_j I_ij w_j      p_hat = update(U, p)      p ← beta p + (1 - beta) p_hat      p ← above the floor f / D
 
 With `mixture: by_task` each task has a p of its own, from its own impacts, and their mean by w is drawn from: what
 helps many tasks cannot crowd out what helps one.
@@ -104,7 +104,8 @@ def dids(
         if options["init"] == "proportional":
             initial_D = shares_of_sizes(sizes_D, num_domains, "dids_init 'proportional'")
         initial_TD = np.tile(initial_D, (num_tasks, 1))
-    initial_D, initial_TD = (simplex.mix_floor(p, options["floor"]) for p in (initial_D, initial_TD))
+    initial_TD = np.stack([_floored(p_D, options) for p_D in initial_TD])
+    initial_D = _floored(initial_D, options)
     return Dids(num_domains, num_tasks, options, initial_D, initial_TD, PRESET_WARNINGS.get(preset))
 
 
@@ -157,7 +158,7 @@ class Dids:
         """The moving average, above the floor; p as it is where there is no p_hat."""
         if p_hat_D is None:
             return p_D
-        return simplex.mix_floor(simplex.blend(p_D, p_hat_D, self.options["ema_beta"]), self.options["floor"])
+        return _floored(simplex.blend(p_D, p_hat_D, self.options["ema_beta"]), self.options)
 
     def _rule(self, utility_D: Array, p_D: Array) -> Array:
         if self.options["divide_by_p"]:
@@ -179,6 +180,17 @@ class Dids:
         usable_T = usable_T & np.isfinite(losses_UT[-1])
         progress_T = _last_drop(losses_UT) + potential_T
         return _weights(kind, progress_T, losses_UT[-1], usable_T), potential_T, usable_T
+
+
+def _floored(p_D: Array, options: Mapping[str, Any]) -> Array:
+    """`p_D` with at least floor / D everywhere.
+
+    An update that starts from p would remember a share that is mixed in, and lose that share again each time:
+    after 16 updates, 44% would be left of what a floor of 0.05 was mixed into.
+    """
+    if options.get("update") == "exponentiated":
+        return simplex.raise_to_floor(p_D, options["floor"])
+    return simplex.mix_floor(p_D, options["floor"])
 
 
 def _weights(kind: str, progress_T: Array, loss_T: Array, usable_T: Bools) -> Array:

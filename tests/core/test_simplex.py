@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import minimize
 
 from llamafactory_dids.core import simplex
+from tests.reference import dids as reference
 
 SCORES = st.lists(st.floats(-1e130, 1e130), min_size=1, max_size=40).map(np.array)
 WEIGHTS = st.lists(st.floats(1e-7, 1e130), min_size=1, max_size=40).map(np.array)
@@ -71,6 +73,32 @@ def test_blend_weighs_the_old_by_beta():
 
 def test_no_probability_falls_below_the_floor_over_the_number_of_domains():
     assert simplex.mix_floor(np.array([1.0, 0.0]), 0.05) == pytest.approx([0.975, 0.025])
+
+
+@given(WEIGHTS, st.floats(0, 1))
+def test_raised_to_the_floor_is_max_of_the_floor_and_c_p_whatever_the_floor(weights_D, floor):
+    p_D = simplex.normalize(weights_D)
+    raised_D = simplex.raise_to_floor(p_D, floor)
+    assert_on_the_simplex(raised_D)
+    assert (raised_D >= floor / len(p_D)).all()
+    assert raised_D == pytest.approx(reference.raised(p_D.tolist(), floor), abs=1e-9)
+
+
+def test_raised_to_the_floor_is_the_nearest_by_kl():
+    p_D, floor = np.array([0.5, 0.3, 0.1, 0.06, 0.04]), 0.4
+    found = minimize(
+        lambda q_D: (q_D * np.log(q_D / p_D)).sum(),
+        np.full(5, 0.2),
+        bounds=[(floor / 5, 1)] * 5,
+        constraints=[{"type": "eq", "fun": lambda q_D: q_D.sum() - 1}],
+        options={"ftol": 1e-14},
+    )
+    assert simplex.raise_to_floor(p_D, floor) == pytest.approx(found.x, abs=1e-5)
+
+
+def test_what_lies_above_the_floor_is_left_to_the_last_bit():
+    p_D = simplex.normalize(np.array([0.3, 0.3, 0.1, 0.31]))
+    assert simplex.raise_to_floor(p_D, 0.05).tolist() == p_D.tolist()
 
 
 def test_valid_probabilities_are_made_to_sum_to_one():

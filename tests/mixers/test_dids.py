@@ -67,10 +67,11 @@ def test_mixed_task_weights_and_each_update_are_their_formula(stream, update):
         "ema_beta": 0.3,
         "floor": 0.2,
     }
+    finish = reference.finish_above if update == "exponentiated" else reference.finish
     for before, signals, after, _ in follow(stream, **options):
         weights = reference.mixed_weights(*trajectory_of(signals.task_losses_UT, "default"))
         u = reference.utilities(signals.impact_DT.tolist(), weights)
-        expected = reference.finish(before, rules[update](before, u), beta=0.3, floor=0.2)
+        expected = finish(before, rules[update](before, u), beta=0.3, floor=0.2)
         assert after == pytest.approx(expected, rel=1e-9)
 
 
@@ -139,8 +140,10 @@ def test_with_fixed_impacts_the_default_keeps_moving_and_the_paper_does_not():
 
 def test_the_start_is_uniform_or_proportional_to_the_sizes_above_the_floor():
     assert create("dids", 4, 1).init().probabilities_D.tolist() == [0.25] * 4
-    start_D = create("dids", 2, 1, init="proportional", sizes_D=[1, 3], floor=0.1).init().probabilities_D
-    assert start_D == pytest.approx([0.9 * 0.25 + 0.05, 0.9 * 0.75 + 0.05])
+    sizes = {"init": "proportional", "sizes_D": [1, 1, 8], "floor": 0.6}
+    assert create("dids", 3, 1, **sizes).init().probabilities_D == pytest.approx([0.2, 0.2, 0.6])
+    mixed = create("dids", 3, 1, preset="paper", **sizes).init().probabilities_D
+    assert mixed == pytest.approx([0.4 * 0.1 + 0.2, 0.4 * 0.1 + 0.2, 0.4 * 0.8 + 0.2])
 
 
 def test_the_default_starts_from_the_tasks_histogram_where_the_run_makes_its_domains():
@@ -153,10 +156,24 @@ def test_the_start_is_the_tasks_own_histogram_where_asked_for():
     counts_TD = [[6, 0, 0, 0], [0, 0, 1, 3], [0, 0, 0, 0]]
     mixer = create("dids", 4, 3, init="importance", task_samples_TD=counts_TD, floor=0.2)
     start = mixer.init()
-    assert start.probabilities_D == pytest.approx([0.53, 0.05, 0.13, 0.29])
-    expected_TD = [[0.85, 0.05, 0.05, 0.05], [0.05, 0.05, 0.25, 0.65], [0.53, 0.05, 0.13, 0.29]]
+    pooled = [0.6 * 0.95, 0.05, 0.1 * 0.95, 0.3 * 0.95]
+    assert start.probabilities_D == pytest.approx(pooled)
+    expected_TD = [[0.85, 0.05, 0.05, 0.05], [0.05, 0.05, 0.225, 0.675], pooled]
     np.testing.assert_allclose(start.probabilities_TD, expected_TD)
     assert mixer.needs.task_samples and not create("dids", 4, 3, task_samples_TD=counts_TD).needs.task_samples
+
+
+def test_impacts_that_are_all_the_same_leave_the_default_where_it_is():
+    counts_TD = [[90, 10, 0, 0], [30, 70, 0, 0]]
+    mixer = create("dids", 4, 2, init="importance", task_samples_TD=counts_TD)
+    state = mixer.init()
+    for _ in range(100):
+        p_D, state = mixer.update(state, Signals(None, np.full((4, 2), 0.1)))
+    least = 0.05 / 4
+    expected_TD = [[0.9 * (1 - 2 * least), 0.1 * (1 - 2 * least), least, least]]
+    expected_TD += [[0.3 * (1 - 2 * least), 0.7 * (1 - 2 * least), least, least]]
+    assert state.probabilities_TD == pytest.approx(np.array(expected_TD))
+    assert p_D == pytest.approx(np.mean(expected_TD, axis=0))
 
 
 @pytest.mark.parametrize("task_weights", ["alike", "mixed"])

@@ -20,9 +20,25 @@ def over_p(values: list[float], p: list[float]) -> list[float]:
     return [u / max(q, 1e-3 / len(p)) for u, q in zip(values, p, strict=True)]
 
 
+def average(p: list[float], p_hat: list[float], beta: float) -> list[float]:
+    return [beta * old + (1 - beta) * new for old, new in zip(p, p_hat, strict=True)]
+
+
 def finish(p: list[float], p_hat: list[float], beta: float, floor: float) -> list[float]:
-    averaged = [beta * old + (1 - beta) * new for old, new in zip(p, p_hat, strict=True)]
-    return [(1 - floor) * q + floor / len(p) for q in averaged]
+    return [(1 - floor) * q + floor / len(p) for q in average(p, p_hat, beta)]
+
+
+def raised(p: list[float], floor: float) -> list[float]:
+    """max(floor / D, c p), with the c that makes it sum to one found by bisection."""
+    least, low, high = floor / len(p), 0.0, 1.0
+    for _ in range(200):
+        c = (low + high) / 2
+        low, high = (c, high) if sum(max(least, c * q) for q in p) < 1 else (low, c)
+    return [max(least, low * q) for q in p]
+
+
+def finish_above(p: list[float], p_hat: list[float], beta: float, floor: float) -> list[float]:
+    return raised(average(p, p_hat, beta), floor)
 
 
 def exponentiate(p: list[float], u: list[float], eta: float) -> list[float]:
@@ -48,7 +64,7 @@ def by_task(p_of_tasks: list, impact: list, weights: list) -> tuple[list[list[fl
     moved = []
     for j, p in enumerate(p_of_tasks):
         p_hat = exponentiate(p, [row[j] for row in impact], eta=1.0)
-        moved.append(finish(p, p_hat, beta=0.1, floor=0.05))
+        moved.append(finish_above(p, p_hat, beta=0.1, floor=0.05))
     mean = [sum(w * p[i] for w, p in zip(weights, moved, strict=True)) / sum(weights) for i in range(len(impact))]
     return moved, mean
 
