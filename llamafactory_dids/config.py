@@ -79,7 +79,7 @@ class MixingConfig:
     dids_temperature: float | None = _key(None, "Temperature of the standardized update.")
     dids_divide_by_p: bool | None = _key(None, "Divide the utility by the old probability, as equation 16 does.")
     dids_ema_beta: float | None = _key(None, "Weight of the old probabilities in the moving average.")
-    dids_floor: float | None = _key(None, "Share of the mixture that is always spread evenly over the domains.")
+    dids_floor: float | None = _key(None, "Least probability of a domain, as a share of an even mixture's.")
     dids_init: Literal["uniform", "proportional", "importance"] | None = _key(
         None, "The mixture at the start; `importance`: the share of the tasks' samples nearest to each domain."
     )
