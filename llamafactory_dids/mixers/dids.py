@@ -209,8 +209,9 @@ def _weights(kind: str, progress_T: Array, loss_T: Array, usable_T: Bools) -> Ar
 def _mean_of_tasks(p_TD: Array, weight_T: Array) -> Array:
     """Of the tasks' own mixtures, by their weights; summed alike whatever the order of the domains."""
     weight_T = simplex.normalize(weight_T)
-    mean_D = np.array([math.fsum(weight_T * p_T) for p_T in p_TD.T])
-    return np.clip(mean_D, p_TD.min(axis=0), p_TD.max(axis=0))  # rounding puts it below a floor that all of them keep
+    mean_D: Array = np.array([math.fsum(weight_T * p_T) for p_T in p_TD.T])
+    clipped_D: Array = mean_D.clip(p_TD.min(axis=0), p_TD.max(axis=0))  # by rounding it may miss a floor that all keep
+    return clipped_D
 
 
 def _alike(usable_T: Bools) -> Array:
