@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from numpy.typing import ArrayLike
 
-from ..core.simplex import mix_floor
+from ..core.simplex import raise_to_floor
 from .base import Needs, histograms, require_share, require_tasks
 from .static import Fixed
 
@@ -22,7 +22,7 @@ def importance(
     floor: float | None = None,
     sizes_D: ArrayLike | None = None,
 ) -> Fixed:
-    """`mix_strategy: importance`. A domain that no task sample is near gets nothing but `floor` (0 unless given).
+    """`mix_strategy: importance`. A domain that few task samples are near is raised to floor / D (0 unless given).
 
     Raises ValueError for a value that is not allowed, and without a count of task samples for each domain.
     """
@@ -30,5 +30,5 @@ def importance(
     floor = 0.0 if floor is None else floor
     require_share("dids_floor", floor)
     shares_D, _ = histograms(task_samples_TD, num_tasks, num_domains, "importance")
-    p_D = mix_floor(shares_D, floor)
+    p_D = raise_to_floor(shares_D, floor)
     return Fixed(num_domains, num_tasks, p_D, options={"floor": floor}, needs=Needs(task_samples=True))

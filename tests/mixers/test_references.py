@@ -13,6 +13,7 @@ from llamafactory_dids.mixers.base import RunRecord
 from llamafactory_dids.mixers.joint import joint_mixture
 from llamafactory_dids.mixers.velocitune import predicted_loss
 from llamafactory_dids.stages.cluster import nearest_domains
+from tests.reference import dids as reference
 from tests.reference import gradient_methods as gradients
 from tests.reference import loss_methods as losses
 
@@ -93,8 +94,8 @@ def test_importance_is_the_histogram_of_the_nearest_centroids(rng):
     nearest_N = nearest_domains(read, written_N, domains_N, D, task_samples_NK)
     counts_TD = np.stack([np.bincount(nearest_N[np.arange(60) % T == task], minlength=D) for task in range(T)])
     assert create("importance", D, T, task_samples_TD=counts_TD).init().probabilities_D == pytest.approx(expected)
-    floored_D = create("importance", D, T, task_samples_TD=counts_TD, floor=0.1).init().probabilities_D
-    assert floored_D == pytest.approx([0.9 * p + 0.1 / D for p in expected])
+    floored_D = create("importance", D, T, task_samples_TD=counts_TD, floor=0.9).init().probabilities_D
+    assert floored_D == pytest.approx(reference.raised(expected, 0.9)) != pytest.approx(expected)
 
 
 def doremi_proxy(**options) -> Mixer:
