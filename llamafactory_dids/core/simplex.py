@@ -51,8 +51,8 @@ def blend(old_D: Array, new_D: Array, beta: float) -> Array:
 
 
 def mix_floor(probabilities_D: Array, floor: float) -> Array:
-    """(1 - floor) * p + floor / D, along the last axis: no domain falls below floor / D."""
-    mixed_D: Array = (1.0 - floor) * probabilities_D + floor / probabilities_D.shape[-1]
+    """(1 - floor) * p + floor / D: no domain falls below floor / D."""
+    mixed_D: Array = (1.0 - floor) * probabilities_D + floor / len(probabilities_D)
     return mixed_D
 
 
@@ -62,10 +62,10 @@ def raise_to_floor(probabilities_D: Array, floor: float) -> Array:
     What lies below is raised to floor / D, what lies above keeps its proportions; p as it is where nothing lies below.
     """
     least = floor / len(probabilities_D)
-    low_D = probabilities_D < least
+    low_D = np.zeros(len(probabilities_D), dtype=bool)
     raised_D = probabilities_D
-    while (raised_D < least).any():  # what lay just above may fall below, by what the others gain
-        low_D = low_D | (raised_D < least)
+    while (below_D := raised_D < least).any():  # what lay just above may fall below, by what the others gain
+        low_D |= below_D
         if low_D.all():  # by rounding, with a floor of one
             return np.full(len(low_D), least)
         scale = (1.0 - least * low_D.sum()) / math.fsum(probabilities_D[~low_D])
