@@ -67,21 +67,15 @@ python scripts/bench/resume.py --threads 1 --clock cpu
 ## Versions
 
 LLaMA-Factory 0.9.5 admits transformers 4.55.0 to 5.6.0; its main branch takes up to 5.8.0, and not 5.6.0. Development
-is on 0.9.5 with 5.6.0. On the other two the tests of the web page and of packaging were left out.
+is on 0.9.5 with 5.6.0. The whole suite, web page and packaging with it, at 81075bc on an AMD EPYC:
 
-- main (ff6d4d12 of 2026-08-18) with transformers 5.8.0 (and trl 0.24): all 2,492 unit and 479 integration tests pass,
+- main (ff6d4d12 of 2026-08-18) with transformers 5.8.0 (and trl 0.24): all 2,551 unit and 553 integration tests pass,
   two ranks included.
-- 0.9.5 with transformers 4.55.0 (and trl 0.22): all 2,492 unit and 479 integration tests pass.
+- 0.9.5 with transformers 4.55.0 (and trl 0.22): all 2,551 unit and 553 integration tests pass.
 
-Both at eab4c91, on an AMD EPYC, each in one go. The cells above were run on neither version.
-
-The cells above were run again at ca9033b, those of Ray at 183f702, all with the same outcomes as before. Those of Ray
-need `ray[default]`: plain `ray` has no dashboard for its API server to answer from, they fail (`ServerUnavailable`).
-
-deepspeed, ray and other optional packages were in neither, so that 7 integration tests were skipped. Three tests that
-failed on 4.55.0 before, and passed alone, had come of `ACCELERATE_MIXED_PRECISION=bf16`, which the host's parser leaves
-in the environment of a process: each test has an environment of its own now. FSDP2 on the CPU wants `FSDP_VERSION=2`
-there: 4.55 does not read the version of the file.
+deepspeed, ray, bitsandbytes and lm-evaluation-harness were in neither, so that 7 integration tests were skipped, and the
+cells above were run on neither version. FSDP2 on the CPU wants `FSDP_VERSION=2` in the environment of 4.55: it does not
+read the version of the file.
 
 `CONTRIBUTING.md` has the commands that make the environments and run all of it.
 """
