@@ -73,7 +73,7 @@ is on 0.9.5 with 5.6.0. The whole suite, web page and packaging with it, at 8107
   two ranks included.
 - 0.9.5 with transformers 4.55.0 (and trl 0.22): all 2,551 unit and 553 integration tests pass.
 
-deepspeed, ray, bitsandbytes and lm-evaluation-harness were in neither, so that 7 integration tests were skipped, and the
+deepspeed, ray, bitsandbytes and lm-evaluation-harness were in neither, so that 7 integration tests were skipped; the
 cells above were run on neither version. FSDP2 on the CPU wants `FSDP_VERSION=2` in the environment of 4.55: it does not
 read the version of the file.
 
