@@ -26,7 +26,7 @@ PROXY_SEED = 1000
 class Size:
     """What is made for the runs of one size. The keys of its trainings are in its YAML file."""
 
-    share: float  # of each training source
+    share: float  # of each training source that is not irrelevant
     vocabulary: int
     max_length: int  # of the model, in tokens
     hidden_size: int
@@ -62,7 +62,9 @@ def prepare_data(data: Path, folder: Path, size: Size = CPU) -> None:
 
 
 def _part(path: Path, rows: pa.Table, share: float) -> pa.Table:
-    """A part of a source, the first rows of a scored part, all that may be observed."""
+    """A part of a source, the first rows of a scored part, all that may be observed or mixed in."""
+    if path.stem in IRRELEVANT:
+        return rows  # a part of them would not make a quarter of the training data
     if path.parent.name == "train":
         wanted = sorted(random.Random(path.stem).sample(range(len(rows)), round(share * len(rows))))
         return rows.take(wanted)

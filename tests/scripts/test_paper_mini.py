@@ -50,13 +50,22 @@ def preset(tmp_path, data):
     return made
 
 
-def test_the_presets_data_is_a_part_of_each_source_and_the_first_of_what_is_scored(data, tmp_path):
+def test_the_data_are_a_part_of_each_source_all_that_is_irrelevant_and_the_first_of_what_is_scored(data, tmp_path):
     for folder in (tmp_path / "one", tmp_path / "two"):
         mini_data.prepare_data(data, folder)
         counts = {path.stem: pq.read_table(path).num_rows for path in folder.glob("*.parquet")}
-        assert counts == {"poems": 15, "sums": 6, "finance_finqa": 3, "boolq_val": 5, "boolq_test": 200}
+        assert counts == {"poems": 15, "sums": 6, "finance_finqa": 20, "boolq_val": 5, "boolq_test": 200}
     assert pq.read_table(tmp_path / "one/poems.parquet").equals(pq.read_table(tmp_path / "two/poems.parquet"))
     assert mini_data.sources_of_preset(tmp_path / "one") == ["poems", "sums"]
+
+
+@pytest.mark.skipif(not mini.DATA.exists(), reason="needs the real data of shared/data")
+@pytest.mark.parametrize("size", [mini_data.CPU, mini_data.GPU])
+def test_the_irrelevant_data_suffice_for_a_quarter_of_the_training_data(size):
+    counts = {path.stem: pq.read_metadata(path).num_rows for path in (mini.DATA / "train").glob("*.parquet")}
+    irrelevant = sum(counts.pop(name) for name in mini_data.IRRELEVANT)
+    relevant = sum(round(size.share * count) for count in counts.values())
+    assert irrelevant >= relevant / 3
 
 
 def test_a_folder_without_data_is_refused(tmp_path):
