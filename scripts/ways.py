@@ -77,8 +77,8 @@ deepspeed, ray, bitsandbytes and lm-evaluation-harness were in neither, so that 
 cells above were run on neither version. FSDP2 on the CPU wants `FSDP_VERSION=2` in the environment of 4.55: it does not
 read the version of the file.
 
-All cells above were run again at 81075bc, with the same outcomes as before. Those of Ray need `ray[default]`: plain `ray`
-has no dashboard for its API server to answer from, they fail (`ServerUnavailable`).
+All cells above were run again at 81075bc, with the same outcomes as before. Those of Ray need `ray[default]`: plain
+`ray` has no dashboard for its API server to answer from, they fail (`ServerUnavailable`).
 
 `CONTRIBUTING.md` has the commands that make the environments and run all of it.
 """
