@@ -29,6 +29,6 @@ measure gradients python gradients.py --rounds 5 --samples 16
 measure kmeans_60k python kmeans.py --rows 60000 --clusters 72
 measure kmeans_240k python kmeans.py --rows 240000 --clusters 72 --starts 1
 measure kmeans_940k_72 python kmeans.py --rows 940000 --clusters 72 --starts 0
-measure kmeans_940k_1152 python kmeans.py --rows 940000 --clusters 1152 --starts 0
+measure kmeans_940k_1152 python kmeans.py --rows 940000 --clusters 1152 --starts 0 --rounds 1
 measure overhead python overhead.py ${DATAFLEX:+--dataflex "$DATAFLEX"}
 measure projectors "${PROJECTORS:-python}" gradients.py --projectors --rounds 2

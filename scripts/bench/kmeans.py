@@ -11,7 +11,7 @@ import argparse
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,18 +56,22 @@ def _blocks(num_rows: int) -> Iterator[np.ndarray]:
         yield np.arange(start, min(start + (1 << 14), num_rows))
 
 
+def timed(run: Callable[[], np.ndarray], clock: str) -> tuple[float, np.ndarray]:
+    now = timing.clock(clock)
+    start = now()
+    labels_N = run()
+    return now() - start, labels_N
+
+
 def measure(features: StoredFeatures, num_clusters: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """Ours, `--rounds` times before scikit-learn's single run, of minutes, and as often after it.
 
     Reading the rows counts for ours alone: scikit-learn is given them whole.
     """
     everyone = np.arange(arguments.rows)
-    clock = timing.clock(arguments.clock)
 
     def ours() -> tuple[float, np.ndarray]:
-        start = clock()
-        labels_N = kmeans_labels(features, everyone, num_clusters, min_size=1, seed=0)
-        return clock() - start, labels_N
+        return timed(lambda: kmeans_labels(features, everyone, num_clusters, min_size=1, seed=0), arguments.clock)
 
     before = timing.reset_peak_memory()
     first, labels_N = ours()
@@ -79,9 +83,7 @@ def measure(features: StoredFeatures, num_clusters: int, arguments: argparse.Nam
 
         whole_NK = features(everyone)
         model = KMeans(num_clusters, n_init=arguments.starts, random_state=0, copy_x=False)
-        start = clock()
-        labels_N = model.fit(whole_NK).labels_
-        theirs = clock() - start
+        theirs, labels_N = timed(lambda: model.fit(whole_NK).labels_, arguments.clock)
         del whole_NK
         seconds += [ours()[0] for _ in range(arguments.rounds)]
         row |= {
