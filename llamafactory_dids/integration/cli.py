@@ -96,10 +96,12 @@ def _starts_processes() -> bool:
 def _cluster(arguments: argparse.Namespace, overrides: list[str]) -> None:
     _activate(arguments, overrides)
     sys.argv.pop(1)
+    from ..stages import ranks
     from .preprocessing import make_domains
 
     with contextlib.redirect_stdout(sys.stderr):  # where the host logs and prints, so that ours is the map alone
         domain_map, folder = make_domains()
+    ranks.end_process_group()
     if int(os.environ.get("RANK", 0)) == 0:
         _show(domain_map, folder, arguments.json)
 

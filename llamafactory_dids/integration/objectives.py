@@ -150,10 +150,10 @@ def _instance(trainer_class: type, device: torch.device, **settings: Any) -> Any
 
 def _keep_losses(trainer: Any, formula: str) -> dict[str, Tensor]:
     """Where the losses of the trainer's last batch are, as its `formula`, which gives them first, returned them."""
-    host, kept = getattr(trainer, formula), {}
+    host, kept = getattr(trainer.__class__, formula), {}  # a method of the instance would keep it
 
     def keeping(*args: Any, **kwargs: Any) -> Any:
-        result = host(*args, **kwargs)
+        result = host(trainer, *args, **kwargs)
         kept["losses"] = result[0].detach()
         return result
 

@@ -41,6 +41,12 @@ def wait_for_all() -> None:
         dist.all_reduce(torch.zeros(1, device=device))
 
 
+def end_process_group() -> None:
+    """End the process group, as the host does after a training; gloo's threads may abort a Python that shuts down."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def all_failures(error: BaseException | None) -> list[str]:
     """The error messages of all ranks, so that none waits for one that has failed."""
     message = "" if error is None else str(error)

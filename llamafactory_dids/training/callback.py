@@ -1,6 +1,5 @@
 """Tells the controller where the training is, and the trackers what it did."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,14 @@ from .controller import MixtureController
 
 
 class MixingCallback(TrainerCallback):  # type: ignore[misc]
-    """Starts the mixture, updates it after the step that completes a window, saves it with each checkpoint."""
+    """Starts the mixture, updates it after the step that completes a window, saves it with each checkpoint.
 
-    def __init__(
-        self,
-        controller: MixtureController,
-        log: Callable[[dict[str, float]], None],
-        drop_older_checkpoints: Callable[[], None],
-    ) -> None:
+    `trainer` is a `MixingTrainerMixin`, or a weak reference to the one that has this callback.
+    """
+
+    def __init__(self, controller: MixtureController, trainer: Any) -> None:
         self.controller = controller
-        self.log = log
-        self.drop_older_checkpoints = drop_older_checkpoints
+        self.trainer = trainer
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._log(self.controller.start(state.global_step, state.max_steps))
@@ -31,11 +27,11 @@ class MixingCallback(TrainerCallback):  # type: ignore[misc]
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         self.controller.save(folder, state.global_step)
-        self.drop_older_checkpoints()
+        self.trainer.drop_older_checkpoints()
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.controller.finish()
 
     def _log(self, series: dict[str, float]) -> None:
         if series:
-            self.log(series)
+            self.trainer.log_mixture(series)

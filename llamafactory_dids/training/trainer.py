@@ -1,6 +1,7 @@
 """The trainer mixin: put before a host trainer, it samples by the mixture and lends its batches to the controller."""
 
 import functools
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ class MixingTrainerMixin:
     def __init__(self, *args: Any, mixing: MixingPlan, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         arguments = self.args  # type: ignore[has-type]
+        # What the trainer owns must not keep it: the process group that it holds has to end before Python does, since a
+        # thread of gloo that is then still there may abort the process.
+        this = weakref.proxy(self)
         collate = self.data_collator  # type: ignore[has-type]
         self.data_collator = DomainCollator(collate)
         per_step = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
@@ -36,14 +40,14 @@ class MixingTrainerMixin:
             self.model,  # type: ignore[attr-defined]
             collate,
             self.train_dataset,  # type: ignore[attr-defined]
-            mixing.make_objective(self),
+            mixing.make_objective(this),
             samples_per_step=per_step,
             max_steps=arguments.max_steps,
             batch_size=arguments.train_batch_size,
             precision=self.accelerator.autocast,  # type: ignore[attr-defined]
             device=arguments.device,
         )
-        self.add_callback(MixingCallback(self.mixture, self.log_mixture, self._drop_older_checkpoints))  # type: ignore
+        self.add_callback(MixingCallback(self.mixture, this))  # type: ignore[attr-defined]
 
     def _get_train_sampler(self, *_args: Any, **_kwargs: Any) -> Any:
         return self.mixture.sampler
@@ -79,7 +83,7 @@ class MixingTrainerMixin:
         finally:
             arguments.save_total_limit = limit
 
-    def _drop_older_checkpoints(self) -> None:
+    def drop_older_checkpoints(self) -> None:
         """As `save_total_limit` says, by the host's own choice of them."""
         arguments = self.args  # type: ignore[has-type]
         if not arguments.should_save:

@@ -4,7 +4,6 @@ came to.
 torchrun --nproc-per-node 2 tests/integration/rank_driver.py run.yaml FOLDER
 """
 
-import gc
 import hashlib
 import json
 import os
@@ -38,4 +37,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-    gc.collect()  # ends gloo's threads: one that lets go of a tensor while Python shuts down aborts the process

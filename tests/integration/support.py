@@ -1,11 +1,13 @@
 """A small world of data and models, and short ways to train in it, for the integration tests."""
 
+import gc
 import json
 import logging
 import os
 import random
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -196,6 +198,16 @@ def train(values: dict[str, Any], callbacks: Any = ()) -> Run:
     with captured_trainers() as seen, mock.patch.dict(os.environ):
         host.run_exp(dict(values), list(callbacks))
     return Run(Path(values["output_dir"]), seen[-1])
+
+
+def outlived_by_trainer(values: dict[str, Any]) -> bool:
+    """Whether a run's trainer is there after it until the garbage collector finds it."""
+    gc.collect()
+    gc.disable()
+    try:
+        return weakref.ref(train(values).trainer)() is not None
+    finally:
+        gc.enable()
 
 
 def module_of(values: dict[str, Any]) -> tuple[dict[str, Any], Any]:

@@ -14,7 +14,7 @@ from llamafactory_dids.training.collator import COLUMNS
 from tests.helpers import cosine
 from tests.integration.preferences import make_preferences, preference_arguments
 from tests.integration.still import still_run
-from tests.integration.support import SOURCES, World, module_of, refusal, train
+from tests.integration.support import SOURCES, World, module_of, outlived_by_trainer, refusal, train
 from tests.reference.gradients import weight_gradients
 
 pytestmark = pytest.mark.integration
@@ -178,6 +178,11 @@ def test_kto_keeps_the_answers_that_its_baseline_is_estimated_on_and_knows_rows_
     assert found.select_columns(columns).to_list() == host.select_columns(columns).to_list()
     assert len(found) == sum(SOURCES.values()) - sum(row["wanted"] is None for row in unjudged)
     assert all(kl != own for kl, own in zip(found["kl_labels"][:20], found["labels"][:20], strict=True))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_trainer_is_gone_with_its_run_as_the_hosts_own_is(stage, still_world, preferences, tmp_path):
+    assert not outlived_by_trainer(preference_arguments(still_world, preferences, tmp_path, stage))
 
 
 @pytest.mark.parametrize(

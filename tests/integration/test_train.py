@@ -12,7 +12,16 @@ from llamafactory_dids.artifacts.domain_map import load_map
 from llamafactory_dids.report.pictures import FIGURES
 from llamafactory_dids.training.observer import Observer
 from llamafactory_dids.training.sampler import MixtureSampler
-from tests.integration.support import SOURCES, TASKS, arguments, our_log, same_domains, train, write_dataset
+from tests.integration.support import (
+    SOURCES,
+    TASKS,
+    arguments,
+    our_log,
+    outlived_by_trainer,
+    same_domains,
+    train,
+    write_dataset,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -120,6 +129,12 @@ def replayed(ran, folder, **changes):
 
 def timeless(ran):
     return [{key: value for key, value in line.items() if key != "seconds"} for line in ran.lines]
+
+
+@pytest.mark.parametrize("strategy", ["dids", "odm"])
+def test_the_trainer_is_gone_with_its_run_as_the_hosts_own_is(strategy, world, tmp_path):
+    domains = {"dids_domains": "source", "dids_num_domains": None, "dids_min_domain_size": None}
+    assert not outlived_by_trainer(arguments(world, tmp_path, mix_strategy=strategy, **domains))
 
 
 def test_run_repeated_from_its_config_is_the_same(run, tmp_path):
