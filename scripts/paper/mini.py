@@ -35,7 +35,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from scripts.paper import mini_data, mini_run, results  # noqa: E402
+from llamafactory_dids.errors import DidsError, refuse  # noqa: E402
+from scripts.paper import mini_data, mini_run, results, runs  # noqa: E402
 from scripts.paper.mini_data import IRRELEVANT, PROXY_SEED, TASKS, UNSEEN  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
@@ -69,7 +70,7 @@ class Preset:
         self.start = "spawn" if size == "gpu" else "forkserver"
         self.source = data
         self.data = folder / "data"
-        self.runs: dict[str, dict[str, Any]] = yaml.safe_load((HERE / "runs.yaml").read_text(encoding="utf-8"))
+        self.runs = runs.load()
         self.base: dict[str, Any] = {}
         for name in dict.fromkeys(["mini", SIZES[size], *([f"mini_{CONTINUED}"] if continued else [])]):
             self.base |= yaml.safe_load((HERE / f"{name}.yaml").read_text(encoding="utf-8"))
@@ -77,9 +78,16 @@ class Preset:
             self.base["bf16"] = False
         self._tokens: dict[str, threading.Lock] = defaultdict(threading.Lock)
 
+    def overrides(self, name: str) -> dict[str, Any]:
+        """What runs.yaml and the endings say of a run. Raises DidsError where they do not know it."""
+        found = runs.resolve(name, self.runs)
+        if "dids_proxy_model" in found:
+            raise refuse("run", name, "no _proxy_ ending: a mini preset has one proxy")
+        return found
+
     def arguments(self, name: str, seed: int) -> dict[str, Any]:
         """All keys of a run, for the host."""
-        run = dict(self.runs[name])
+        run = self.overrides(name)
         updates, budget = run.pop("updates", None), run.pop("budget", 1)
         tasks, share, other = run.pop("tasks", TASKS), run.pop("mix_in", 0), run.pop("of", None)
         values = self.base | self._places(name, seed) | run
@@ -140,7 +148,7 @@ class Preset:
         """The names, each after the run that it takes over the mixture `of`."""
         found: dict[str, None] = {}
         for name in names:
-            if other := self.runs[name].get("of"):
+            if other := self.overrides(name).get("of"):
                 found |= dict.fromkeys(self.with_needed([other]))
             found[name] = None
         return list(found)
@@ -230,8 +238,10 @@ def execute(
         raise SystemExit("--size: got 'gpu', but torch finds no GPU here; allowed: cpu")
     places = (folder or FOLDER.with_name(SIZES[size])).resolve(), data.resolve()
     preset = Preset(*places, size, continued, fp32)
-    if unknown := [name for name in names if name not in preset.runs]:
-        raise SystemExit(f"--runs: got {unknown[0]!r}, allowed: {', '.join(preset.runs)}")
+    try:
+        preset.with_needed(names)
+    except DidsError as error:
+        raise SystemExit(f"--runs: {error}") from None
     Preset(*places, size, fp32=fp32).prepare(() if continued else seeds)  # a continued run needs the proxy alone
     run_all(preset, names, seeds, jobs)
 
@@ -245,22 +255,22 @@ def run_all(preset: Preset, names: Sequence[str], seeds: Sequence[int], jobs: in
     left = [(name, seed) for name in preset.with_needed(names) for seed in seeds if not preset.is_done(name, seed)]
     with ThreadPoolExecutor(jobs) as pool:
         domains = {seed: pool.submit(preset.cluster, seed) for seed in seeds if any(seed == other for _, other in left)}
-        runs: dict[tuple[str, int], Future[None]] = {}
+        under_way: dict[tuple[str, int], Future[None]] = {}
 
         def one(name: str, seed: int) -> None:
-            if needed := runs.get((preset.runs[name].get("of", ""), seed)):
+            if needed := under_way.get((preset.overrides(name).get("of", ""), seed)):
                 needed.result()
             preset.run(name, seed, domains[seed].result())
 
         for name, seed in left:
-            runs[name, seed] = pool.submit(one, name, seed)
-    for run in runs.values():
+            under_way[name, seed] = pool.submit(one, name, seed)
+    for run in under_way.values():
         run.result()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", default="", help="names of runs.yaml, comma-separated")
+    parser.add_argument("--runs", default="", help="names of runs.yaml, or with an ending of runs.py, by commas")
     parser.add_argument("--seeds", default="5", help="seeds 1 to this, or a list such as 1,2,")
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
     parser.add_argument("--data", type=Path, default=DATA, help="the data folder")
@@ -273,7 +283,7 @@ def main() -> None:
     words = [word for word in options.seeds.split(",") if word]
     seeds = [int(word) for word in words] if "," in options.seeds else list(range(1, int(words[0]) + 1))
     if options.list:
-        names = list(yaml.safe_load((HERE / "runs.yaml").read_text()))
+        names = list(runs.load())
         for name, count in state(names, seeds, name_of(options.size, options.continued, options.fp32)).items():
             print(f"{name}: {count} of {len(seeds)} seeds")
         return

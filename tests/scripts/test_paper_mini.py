@@ -15,6 +15,7 @@ from scipy import stats
 
 from llamafactory_dids import mixers
 from llamafactory_dids.config import MixingConfig
+from llamafactory_dids.errors import DidsError
 from scripts.paper import mini, mini_data, mini_run, mini_tables
 from scripts.quickstart import build_model
 
@@ -81,6 +82,16 @@ def test_the_words_of_a_run_become_keys_in_the_presets_size(preset):
     assert values["dids_mix_in_share"] == 0.1 and values["dids_mix_in"].count("finance") == 3
     assert len(values["eval_dataset"].split(",")) == 11, "what was not observed is scored all the same"
     assert "finance" not in values["dataset"]
+
+
+def test_the_ending_of_a_name_says_what_the_run_is(preset):
+    values = preset.arguments("dga_domains_72", 1)
+    assert values == preset.arguments("dga", 1) | {"dids_num_domains": 72, "output_dir": values["output_dir"]}
+
+
+def test_another_proxy_is_refused_for_there_is_one(preset):
+    with pytest.raises(DidsError, match="run: got 'dids_proxy_1b', allowed: no _proxy_ ending"):
+        preset.arguments("dids_proxy_1b", 1)
 
 
 @pytest.mark.parametrize("name", RUNS)
