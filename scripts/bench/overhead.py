@@ -197,6 +197,18 @@ def summary(steps: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
     result: dict[str, Any] = {
         f"a step, without updates, against {name}": timing.ratios(plain, name) for name in references
     }
+    if all("kernel" in one for rows in steps.values() for one in rows[1:]):
+        kernel = {name: [one["kernel"] for one in rows[1:]] for name, rows in steps.items()}
+        own = {
+            name: [one - other for one, other in zip(plain[name], seconds, strict=True)]
+            for name, seconds in kernel.items()
+        }
+        result["a step, without updates, in the kernel"] = {
+            name: _spread(values, "seconds") for name, values in kernel.items()
+        }
+        result |= {
+            f"a step, without updates and the kernel, against {name}": timing.ratios(own, name) for name in references
+        }
     if mixing := {name: rows[1:] for name, rows in steps.items() if all("mixing" in one for one in rows[1:])}:
         result["all else of a mixture, share of a step"] = {
             name: _spread([one["mixing"] / seconds for one, seconds in zip(rows, plain[name], strict=True)])
@@ -223,8 +235,8 @@ def summary(steps: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
     return result
 
 
-def _spread(values: list[float]) -> dict[str, float]:
-    return {"ratio": statistics.median(values), "lowest": min(values), "highest": max(values)}
+def _spread(values: list[float], of: str = "ratio") -> dict[str, float]:
+    return {of: statistics.median(values), "lowest": min(values), "highest": max(values)}
 
 
 def main() -> None:

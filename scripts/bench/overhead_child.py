@@ -9,6 +9,7 @@ changed.
 import functools
 import json
 import os
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -16,12 +17,18 @@ from typing import Any
 
 import torch
 
+CLOCKS: dict[str, Callable[[], float]] = {
+    "wall": time.perf_counter,
+    "cpu": time.process_time,
+    "kernel": lambda: resource.getrusage(resource.RUSAGE_SELF).ru_stime,  # part of "cpu": new memory, mostly
+}
+
 
 class Stopwatch:
     """The seconds of a step so far, and of what was wrapped in it."""
 
     def __init__(self, clock: str) -> None:
-        self.now = time.perf_counter if clock == "wall" else time.process_time
+        self.now = CLOCKS[clock]
         self.parts: dict[str, float] = {}
         self.began = 0.0
         self._inner = [0.0]  # of each timed call that is under way, what timed calls inside of it took
@@ -87,8 +94,11 @@ def watch_mixing(stopwatch: Stopwatch) -> None:
     MixingCallback.on_step_end = ours(MixingCallback.on_step_end)  # type: ignore[method-assign]
 
 
-def watch_dids(stopwatch: Stopwatch) -> None:
-    """Time the running gradients and the updates, and after each update a forward pass over what it measured."""
+def watch_dids(stopwatch: Stopwatch, kernel: Stopwatch) -> None:
+    """Time the running gradients and the updates, and after each update a forward pass over what it measured.
+
+    Of updates and forward passes the seconds in the kernel too, which a step without them does not have.
+    """
     from llamafactory_dids.stages.signals import Meter
     from llamafactory_dids.training.controller import MixtureController
     from llamafactory_dids.training.running import RunningGradients
@@ -99,8 +109,8 @@ def watch_dids(stopwatch: Stopwatch) -> None:
     RunningGradients._hook = lambda self, i: stopwatch.timing("running", make_hook(self, i))  # type: ignore
     Meter.tasks = stopwatch.timing("measure", Meter.tasks)  # type: ignore[method-assign]
     Meter.domain = stopwatch.timing("fresh", Meter.domain)  # type: ignore[method-assign]
-    update = stopwatch.timing("update", MixtureController._update)
-    forward = stopwatch.timing("forward", task_forward)
+    update = kernel.timing("update", stopwatch.timing("update", MixtureController._update))
+    forward = kernel.timing("forward", stopwatch.timing("forward", task_forward))
 
     def updating(self: Any, step: int) -> Any:
         series = update(self, step)
@@ -127,7 +137,7 @@ def task_forward(meter: Any, tasks: Any) -> None:
                     model(**batch, use_cache=False)
 
 
-def waiting_callback(stopwatch: Stopwatch, go: int, answers: int) -> Any:
+def waiting_callback(stopwatch: Stopwatch, kernel: Stopwatch, go: int, answers: int) -> Any:
     from transformers import TrainerCallback
 
     class Waiting(TrainerCallback):  # type: ignore[misc]
@@ -135,10 +145,14 @@ def waiting_callback(stopwatch: Stopwatch, go: int, answers: int) -> Any:
 
         def on_step_begin(self, *_args: Any, **_kwargs: Any) -> None:
             answer = stopwatch.stop() if self.started else {}
+            if self.started and stopwatch.now is CLOCKS["cpu"]:
+                of_kernel = kernel.stop()
+                answer["kernel"] = of_kernel["seconds"] - of_kernel.get("update", 0.0)
             self.started = True
             os.write(answers, (json.dumps(answer) + "\n").encode())
             if not os.read(go, 1):
                 sys.exit()
+            kernel.start()
             stopwatch.start()
 
     return Waiting()
@@ -147,7 +161,7 @@ def waiting_callback(stopwatch: Stopwatch, go: int, answers: int) -> Any:
 def main() -> None:
     settings = json.loads(sys.argv[1])
     torch.set_num_threads(settings["threads"])
-    stopwatch = Stopwatch(settings["clock"])
+    stopwatch, kernel = Stopwatch(settings["clock"]), Stopwatch("kernel")
     if settings["dataflex"]:
         from dataflex import cli
 
@@ -157,10 +171,11 @@ def main() -> None:
     elif "dids_domains" in settings["keys"]:
         watch_mixing(stopwatch)
         if settings["keys"]["mix_strategy"] == "dids":
-            watch_dids(stopwatch)
+            watch_dids(stopwatch, kernel)
     from llamafactory.train.tuner import run_exp
 
-    run_exp(args=settings["keys"], callbacks=[waiting_callback(stopwatch, settings["go"], settings["answers"])])
+    waiting = waiting_callback(stopwatch, kernel, settings["go"], settings["answers"])
+    run_exp(args=settings["keys"], callbacks=[waiting])
 
 
 if __name__ == "__main__":

@@ -92,6 +92,15 @@ def test_a_step_is_compared_without_its_update_and_the_first_one_is_left_out():
     assert update["domains that were never drawn, in steps"]["ratio"] == 2.0
 
 
+def test_what_the_kernel_took_is_told_apart_where_cpu_seconds_are_counted():
+    ours, other = steps(9.0, 7.0, kernel=[5.0, 4.0]), steps(9.0, 3.0, kernel=[5.0, 1.0])
+    result = overhead.summary({"proportional": other, "odm": ours})
+    assert result["a step, without updates, in the kernel"]["odm"]["seconds"] == 4.0
+    assert result["a step, without updates, against proportional"]["odm"]["ratio"] == pytest.approx(7 / 3)
+    assert result["a step, without updates and the kernel, against proportional"]["odm"]["ratio"] == 1.5
+    assert "a step, without updates, in the kernel" not in overhead.summary({"proportional": steps(9.0, 3.0)})
+
+
 def options(**changes):
     given = {
         "model": "llama",
