@@ -66,6 +66,8 @@ TEST_REQUIRES = [
     *SEMANTIC_REQUIRES,
     *DOCS_REQUIRES,
     "hypothesis",
+    # tests/stages/test_liger.py, by Triton's interpreter where there is no GPU.
+    "liger-kernel>=0.8; sys_platform == 'linux'",
     "mypy",
     # tests/webui, in a Chromium that is there: it is skipped without.
     "playwright",

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from llamafactory.data import get_template_and_fix_tokenizer
 from llamafactory.model import load_config, load_model, load_tokenizer
+from llamafactory.model.model_utils.liger_kernel import apply_liger_kernel
 
 from .objectives import stage_of
 from .settings import Settings
@@ -48,8 +49,16 @@ def load_proxy_tokenizer(settings: Settings, model_args: Any, data_args: Any) ->
 
 
 def load_proxy(settings: Settings, model_args: Any, tokenizer: Any, device: torch.device) -> torch.nn.Module:
-    """The proxy model on `device`, frozen, in eval mode, and whole on each rank: ranks take parts of their own."""
+    """The proxy model on `device`, frozen, in eval mode, and whole on each rank: ranks take parts of their own.
+
+    With `enable_liger_kernel` it has liger's kernels too. Features are the same with them but for rounding, so they are
+    kept under one name.
+    """
     arguments, finetuning_args = proxy_arguments(settings, model_args)
+    # the host does it for a model that it is to train alone
+    apply_liger_kernel(
+        load_config(arguments), arguments, is_trainable=True, require_logits=finetuning_args.stage not in ("pt", "sft")
+    )
     torch.manual_seed(settings.seed)  # of a value head, which starts at random as the trained model's does
     value_head = stage_of(finetuning_args).value_head
     with whole_models():

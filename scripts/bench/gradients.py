@@ -112,11 +112,11 @@ class Stage:
 
 
 def _use_liger(model: str) -> None:
-    """Norms, rotations and activations of liger-kernel, as `enable_liger_kernel` has them."""
+    """The kernels of liger-kernel, as `enable_liger_kernel` gives them to the proxy."""
     from liger_kernel import transformers
 
     apply = {"llama": transformers.apply_liger_kernel_to_llama, "qwen": transformers.apply_liger_kernel_to_qwen2}
-    apply[model](fused_linear_cross_entropy=False)
+    apply[model]()
 
 
 def _row(length: int, labelled: int, vocab_size: int) -> dict[str, list[int]]:
