@@ -30,7 +30,7 @@ _ROUNDS_OF_SAMPLE = 5  # what more rounds would mend is less than what a sample 
 _STARTS = 40  # for a single cluster, and so ten for four: among few clusters one bad start tells most
 _START_POINTS, _MAX_START = 32, 1 << 14  # rows a cluster that a start is chosen from, and rows in all
 _CANDIDATES = 40  # rows that are tried for each centroid
-_BLOCK = 1 << 15  # rows read at a time, 128 MiB at 1,024 dims
+_BLOCK = 1 << 12  # rows read at a time: 16 MiB at 1,024 dims, which glibc takes from memory that it has already
 
 
 def domain_shares(sizes_S: Sequence[int], num_domains: int, how: str) -> list[int]:
