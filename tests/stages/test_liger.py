@@ -67,7 +67,11 @@ def models(request, interpreted, monkeypatch):
     torch.manual_seed(0)
     config = make_config(**SHAPE)
     plain = AutoModelForCausalLM.from_config(config)
-    getattr(liger, f"apply_liger_kernel_to_{request.param}")()  # as the host does, before it makes the model
+    try:
+        apply = getattr(liger, f"apply_liger_kernel_to_{request.param}")
+    except ImportError as error:  # this liger-kernel wants another transformers
+        pytest.skip(str(error))
+    apply()  # as the host does, before it makes the model
     other = AutoModelForCausalLM.from_config(config)
     other.load_state_dict(plain.state_dict())
     assert type(other.model.norm).__module__.startswith("liger_kernel")
