@@ -55,10 +55,9 @@ def load_proxy(settings: Settings, model_args: Any, tokenizer: Any, device: torc
     kept under one name.
     """
     arguments, finetuning_args = proxy_arguments(settings, model_args)
-    # the host does it for a model that it is to train alone
-    apply_liger_kernel(
-        load_config(arguments), arguments, is_trainable=True, require_logits=finetuning_args.stage not in ("pt", "sft")
-    )
+    if arguments.enable_liger_kernel:  # the host does it for a model that it is to train alone
+        require_logits = finetuning_args.stage not in ("pt", "sft")
+        apply_liger_kernel(load_config(arguments), arguments, is_trainable=True, require_logits=require_logits)
     torch.manual_seed(settings.seed)  # of a value head, which starts at random as the trained model's does
     value_head = stage_of(finetuning_args).value_head
     with whole_models():

@@ -62,11 +62,10 @@ def models(request, interpreted, monkeypatch):
     make_config, module = MODELS[request.param]
     for name, value in list(vars(module).items()):
         monkeypatch.setattr(module, name, value)  # so that it is put back
-    causal = getattr(module, {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}[request.param])
-    monkeypatch.setattr(causal, "forward", causal.forward)
     torch.manual_seed(0)
     config = make_config(**SHAPE)
     plain = AutoModelForCausalLM.from_config(config)
+    monkeypatch.setattr(type(plain), "forward", type(plain).forward)
     try:
         apply = getattr(liger, f"apply_liger_kernel_to_{request.param}")
     except ImportError as error:  # this liger-kernel wants another transformers
