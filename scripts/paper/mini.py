@@ -1,6 +1,7 @@
 """Runs of the mini preset: the paper's comparisons with a small Llama from scratch, on real data.
 
     python scripts/paper/mini.py --runs dids,proportional,dga --seeds 5 --jobs 2    # what is done is skipped
+    python scripts/paper/mini.py --size cpu_3m --continued --runs dids,proportional,dga --seeds 5 --jobs 2
     python scripts/paper/mini.py --size gpu --runs dids,proportional,dga --seeds 3 --jobs 10
     python scripts/paper/mini.py --continued --runs dids,proportional,dga --seeds 5     # from the proxy's weights
     python scripts/paper/mini.py --continued --fp32 --runs dids,proportional --seeds 5  # a CPU without bf16 of its own
@@ -11,8 +12,8 @@ runs.yaml and the seed's model; each goes in a process of its own, `--jobs` of t
 weights, an order of samples and a sampling of its own; the pool of data, the domains and the observed samples are the
 same. With `--continued` (mini_continued.yaml) all begin with the proxy's weights. With `--fp32` nothing is in bf16, the
 proxy neither: a CPU with neither AVX-512 nor AMX takes some 30 times as long for a product in bf16. A line a seed is
-left in docs/results/mini/RUN.jsonl, or mini_gpu, mini_continued, mini_continued_fp32. `cpu_seconds` are of one thread,
-`seconds` by the clock.
+left in docs/results/mini/RUN.jsonl, or mini_3m, mini_gpu, and each with _continued, _fp32. `cpu_seconds` are of one
+thread, `seconds` by the clock.
 """
 
 import argparse
@@ -41,7 +42,8 @@ from scripts.paper.mini_data import IRRELEVANT, PROXY_SEED, TASKS, UNSEEN  # noq
 
 HERE = Path(__file__).resolve().parent
 RESULTS = ROOT / "docs" / "results"
-SIZES = {"cpu": "mini", "gpu": "mini_gpu"}  # the name of each one's YAML file, results and folder
+SIZES = {"cpu": mini_data.CPU, "cpu_3m": mini_data.CPU_3M, "gpu": mini_data.GPU}
+NAMES = {"cpu": "mini", "cpu_3m": "mini_3m", "gpu": "mini_gpu"}  # of each one's results and folder
 FOLDER = ROOT / "saves" / "mini"
 DATA = ROOT.parent / "shared" / "data"
 CONTINUED = "continued"  # the ending of a preset whose runs begin with the proxy's weights
@@ -53,7 +55,7 @@ TOKENS_ARE_WHOLE = "dids_data.json"  # the plugin leaves it beside them, last
 
 def name_of(size: str, continued: bool, fp32: bool) -> str:
     """The preset's name, that of its results."""
-    return SIZES[size] + (f"_{CONTINUED}" if continued else "") + (f"_{FP32}" if fp32 else "")
+    return NAMES[size] + (f"_{CONTINUED}" if continued else "") + (f"_{FP32}" if fp32 else "")
 
 
 class Preset:
@@ -66,13 +68,13 @@ class Preset:
         self.name = name_of(size, continued, fp32)
         self.continued = continued
         self.proxy = folder / "runs" / str(PROXY_SEED) / "proxy"
-        self.size = mini_data.GPU if size == "gpu" else mini_data.CPU
+        self.size = SIZES[size]
         self.start = "spawn" if size == "gpu" else "forkserver"
         self.source = data
         self.data = folder / "data"
         self.runs = runs.load()
         self.base: dict[str, Any] = {}
-        for name in dict.fromkeys(["mini", SIZES[size], *([f"mini_{CONTINUED}"] if continued else [])]):
+        for name in ["mini", *(["mini_gpu"] if size == "gpu" else []), *([f"mini_{CONTINUED}"] if continued else [])]:
             self.base |= yaml.safe_load((HERE / f"{name}.yaml").read_text(encoding="utf-8"))
         if fp32:
             self.base["bf16"] = False
@@ -235,8 +237,8 @@ def execute(
     """Run what is not done, `jobs` runs side by side."""
     os.environ.update(SETUP if size == "gpu" else SETUP | WITHOUT_GPU)
     if size == "gpu" and not torch.cuda.is_available():
-        raise SystemExit("--size: got 'gpu', but torch finds no GPU here; allowed: cpu")
-    places = (folder or FOLDER.with_name(SIZES[size])).resolve(), data.resolve()
+        raise SystemExit("--size: got 'gpu', but torch finds no GPU here; allowed: cpu, cpu_3m")
+    places = (folder or FOLDER.with_name(NAMES[size])).resolve(), data.resolve()
     preset = Preset(*places, size, continued, fp32)
     try:
         preset.with_needed(names)
@@ -277,7 +279,7 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="cpu", help="of the model and its runs")
     parser.add_argument("--continued", action="store_true", help="begin with the proxy's weights, not with random ones")
     parser.add_argument("--fp32", action="store_true", help="in 32 bits, for a CPU that has no bf16 of its own")
-    parser.add_argument("--output", type=Path, help="where runs leave their files; default: saves/mini, saves/mini_gpu")
+    parser.add_argument("--output", type=Path, help="where runs leave their files; default: saves/mini, or mini_SIZE")
     parser.add_argument("--list", action="store_true", help="the runs, and how many seeds of each are done")
     options = parser.parse_args()
     words = [word for word in options.seeds.split(",") if word]

@@ -6,7 +6,7 @@ not compared), as the paper's proxy is a trained model: gradients of random weig
 
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class Size:
 
 
 CPU = Size(0.15, 2048, 160, hidden_size=128, intermediate_size=256, num_layers=4, num_heads=4)
+CPU_3M = replace(CPU, hidden_size=256, intermediate_size=512, num_heads=8)  # the same data, 3.15M parameters
 GPU = Size(0.2, 8192, 320, hidden_size=768, intermediate_size=2048, num_layers=8, num_heads=12)
 
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from scipy import stats
+from transformers import AutoModelForCausalLM
 
 from llamafactory_dids import mixers
 from llamafactory_dids.config import MixingConfig
@@ -221,7 +222,23 @@ def test_only_one_run_makes_the_tokens_that_several_share(preset, tmp_path):
     assert [made for _, made in events] == [False, True, True]
 
 
-# --- the size for a GPU ------------------------------------------------------------------------------------
+# --- other sizes -------------------------------------------------------------------------------------------
+
+
+def test_the_cpus_larger_size_differs_in_its_model_alone_and_has_its_own_results(tmp_path, data):
+    small, large = (mini.Preset(tmp_path / "saves", data, size, continued=True) for size in ("cpu", "cpu_3m"))
+    mini_data.prepare_data(data, small.data, small.size)
+    assert small.arguments("dids", 1) == large.arguments("dids", 1)
+    assert (small.name, large.name) == ("mini_continued", "mini_3m_continued")
+    models = []
+    for preset in (small, large):
+        folder = tmp_path / preset.name / "model"
+        mini_data.prepare_model(preset.data, folder, 1, preset.size)
+        models.append(AutoModelForCausalLM.from_pretrained(folder))
+    vocabulary = models[0].config.vocab_size  # that of this little data, not the 2,048 of the preset's
+    embedding = (mini_data.CPU_3M.vocabulary - vocabulary) * mini_data.CPU_3M.hidden_size
+    assert 2e6 <= models[1].num_parameters() + embedding <= 5e6
+    assert models[1].config.vocab_size == vocabulary
 
 
 def test_the_gpu_size_has_its_own_keys_model_folder_and_results(tmp_path, data, monkeypatch):
@@ -246,7 +263,7 @@ def test_the_gpu_sizes_model_has_at_least_fifty_million_parameters():
 
 def test_the_gpu_size_is_refused_without_a_gpu(tmp_path, data, monkeypatch):
     monkeypatch.setattr(mini.torch.cuda, "is_available", lambda: False)
-    with pytest.raises(SystemExit, match="--size: got 'gpu', but torch finds no GPU here; allowed: cpu"):
+    with pytest.raises(SystemExit, match="--size: got 'gpu', but torch finds no GPU here; allowed: cpu, cpu_3m"):
         mini.execute(["dids"], [1], 1, size="gpu", folder=tmp_path / "saves", data=data)
 
 
