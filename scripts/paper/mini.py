@@ -18,6 +18,7 @@ thread, `seconds` by the clock.
 
 import argparse
 import hashlib
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -68,6 +69,7 @@ class Preset:
         self.name = name_of(size, continued, fp32)
         self.continued = continued
         self.proxy = folder / "runs" / str(PROXY_SEED) / "proxy"
+        self.encoder = folder / "encoder"
         self.size = SIZES[size]
         self.start = "spawn" if size == "gpu" else "forkserver"
         self.source = data
@@ -92,6 +94,7 @@ class Preset:
         run = self.overrides(name)
         updates, budget = run.pop("updates", None), run.pop("budget", 1)
         tasks, share, other = run.pop("tasks", TASKS), run.pop("mix_in", 0), run.pop("of", None)
+        shuffled = run.pop("shuffled", False)
         values = self.base | self._places(name, seed) | run
         values["max_steps"] = round(budget * self.base["max_steps"])
         if updates:
@@ -100,6 +103,10 @@ class Preset:
         values["dids_tasks"] = ",".join(f"{task}_val" for task in tasks)
         if share:
             values |= {"dids_mix_in": ",".join(IRRELEVANT), "dids_mix_in_share": share}
+        if shuffled:
+            values["dids_domains"] = str(self.folder / "shuffled" / f"{values['dids_num_domains']}_{seed}")
+        if run.get("dids_cluster_features") == "semantic":
+            values["dids_semantic_model"] = str(self.encoder)
         if other:
             values["dids_probs"] = str(self.output(other, seed) / "dids" / "mixture.jsonl")
         values["tokenized_path"] = str(self.folder / "tokens" / (f"mix_in_{share}" if share else "plain"))
@@ -132,6 +139,13 @@ class Preset:
             values = self.arguments("proportional", PROXY_SEED) | own
             _in_a_process(mini_run.train_and_score, values, self.proxy.with_suffix(".log"), self.start)
 
+    def semantic(self, names: Sequence[str]) -> list[str]:
+        """Those of the runs that cluster by the sentence encoder. Raises DidsError where its library is missing."""
+        found = [name for name in names if self.overrides(name).get("dids_cluster_features") == "semantic"]
+        if found and importlib.util.find_spec("sentence_transformers") is None:
+            raise refuse("run", found[0], "others, or this after `pip install sentence-transformers`")
+        return found
+
     def cluster(self, seed: int) -> float:
         """CPU seconds that the domains of a seed took, made first, so that no run's time has them."""
         note = self.folder / "clustering" / f"{seed}.json"
@@ -159,6 +173,9 @@ class Preset:
         """One run; `clustering` are the seconds of its seed's domains."""
         values = self.arguments(name, seed)
         log = self.output(name, seed).with_suffix(".log")
+        if self.overrides(name).get("shuffled") and not (Path(values["dids_domains"]) / "domains.json").exists():
+            clustered = values | {"dids_domains": "cluster"}
+            _in_a_process(mini_run.shuffle, clustered, Path(values["dids_domains"]).with_suffix(".log"), self.start)
         with self._alone_while_tokenising(Path(values["tokenized_path"])):
             result = _in_a_process(mini_run.train_and_score, values, log, self.start)
         result["cost"]["clustering_seconds"] = clustering
@@ -241,10 +258,14 @@ def execute(
     places = (folder or FOLDER.with_name(NAMES[size])).resolve(), data.resolve()
     preset = Preset(*places, size, continued, fp32)
     try:
-        preset.with_needed(names)
+        semantic = preset.semantic(preset.with_needed(names))
     except DidsError as error:
         raise SystemExit(f"--runs: {error}") from None
     Preset(*places, size, fp32=fp32).prepare(() if continued else seeds)  # a continued run needs the proxy alone
+    if semantic:
+        from scripts.paper import mini_encoder  # which needs what comes with sentence-transformers
+
+        mini_encoder.prepare(preset.data, preset.encoder)
     run_all(preset, names, seeds, jobs)
 
 

@@ -1,18 +1,22 @@
 """One run of the mini preset, in a process of its own: the host's `run_exp`, then the scores of what it left."""
 
 import contextlib
+import io
 import json
 import os
 import resource
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from llamafactory_dids.artifacts.domain_map import DomainMap, load_map, save_map
 from scripts.compare import source_shares
 from scripts.paper.mini_data import TASKS, UNSEEN
 
@@ -36,7 +40,15 @@ def train_and_score(values: dict[str, Any], log: Path) -> dict[str, Any]:
 
 
 def cluster(values: dict[str, Any], log: Path) -> float:
-    """Make the domains of a run alone, as `llamafactory-dids cluster` does; CPU seconds."""
+    """Make the domains of a run alone; CPU seconds."""
+    make_domains(values, log)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return round(used.ru_utime + used.ru_stime, 1)
+
+
+def make_domains(values: dict[str, Any], log: Path) -> Path:
+    """The folder of a run's domains, made as `llamafactory-dids cluster` makes them, with all its output in `log`."""
+    shown = io.StringIO()
     with open(log, "w", encoding="utf-8") as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
@@ -46,10 +58,34 @@ def cluster(values: dict[str, Any], log: Path) -> float:
         file.write_text(json.dumps(values), encoding="utf-8")  # JSON is YAML
         torch.set_num_threads(1)
         sys.argv = ["llamafactory-dids", "cluster", str(file)]
-        main(sys.argv[1:])
-        stream.flush()
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return round(used.ru_utime + used.ru_stime, 1)
+        with contextlib.redirect_stdout(shown):
+            main([*sys.argv[1:], "--json"])
+        stream.write(shown.getvalue())
+    return Path(json.loads(shown.getvalue())["path"])
+
+
+def shuffle(values: dict[str, Any], log: Path) -> None:
+    """Leave beside `log` a map of a run's domains, shuffled with its seed."""
+    domain_map = load_map(make_domains(values, log))
+    save_map(shuffled_map(domain_map, values["dids_seed"]), log.with_suffix(""))
+
+
+def shuffled_map(domain_map: DomainMap, seed: int) -> DomainMap:
+    """Domains of the same names and sizes, each source's samples dealt out over its domains at random.
+
+    Rows of equal content in a source stay together, as they are one sample to a map.
+    """
+    generator, old = np.random.default_rng(seed), domain_map.lookup()
+    by_source: dict[str, list[tuple[str, str]]] = {}
+    for pair in sorted(old):
+        by_source.setdefault(pair[0], []).append(pair)
+    new: dict[tuple[str, str], int] = {}
+    for pairs in by_source.values():
+        dealt = generator.permutation([old[pair] for pair in pairs]).tolist()
+        new |= dict(zip(pairs, dealt, strict=True))
+    rows = zip(domain_map.sources_N, domain_map.keys_N, strict=True)
+    labels_N = np.array([new[pair] for pair in rows], dtype=np.int64)
+    return replace(domain_map, domains_N=labels_N, typical_texts={}, inputs={**domain_map.inputs, "shuffled": seed})
 
 
 def read_result(values: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from typing import Any
 
 import yaml
 
+from llamafactory_dids.errors import refuse
+
 from . import definition, runs
 from .definition import TASKS
 
@@ -98,6 +100,8 @@ class Preset:
             values["dids_tasks"] = ",".join(f"{task}_val" for task in overrides.pop("tasks", TASKS))
             if share := overrides.pop("mix_in", 0):
                 overrides |= {"dids_mix_in": ",".join(FINANCE), "dids_mix_in_share": share}
+            if "shuffled" in overrides:
+                raise refuse("run", run, "no shuffled domains: they are of the mini presets")
             if other := overrides.pop("of", None):
                 overrides["dids_probs"] = str(self.output(other, base, seed) / "dids" / "mixture.jsonl")
         if "dids_probs" in overrides and overrides.get("dids_domains") == "source":

@@ -2,8 +2,10 @@
 
 import json
 import math
+import random
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +13,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
+from sentence_transformers import SentenceTransformer
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import normalize
 from transformers import AutoModelForCausalLM
 
 from llamafactory_dids import mixers
+from llamafactory_dids.artifacts.domain_map import DomainMap
 from llamafactory_dids.config import MixingConfig
 from llamafactory_dids.errors import DidsError
-from scripts.paper import mini, mini_data, mini_run, mini_tables
+from scripts.paper import mini, mini_data, mini_encoder, mini_run, mini_tables
 from scripts.quickstart import build_model
 
 RUNS = yaml.safe_load((Path(mini.__file__).parent / "runs.yaml").read_text())
@@ -100,7 +110,7 @@ def test_each_run_is_of_keys_that_there_are(name, preset):
     keys = set(MixingConfig.__dataclass_fields__)
     run = RUNS[name]
     assert run["mix_strategy"] in mixers.names()
-    assert set(run) - {"mix_strategy", "updates", "budget", "tasks", "mix_in", "of"} <= keys
+    assert set(run) - {"mix_strategy", "updates", "budget", "tasks", "mix_in", "of", "shuffled"} <= keys
     assert set(run.get("tasks", [])) <= set(mini_data.TASKS)
     assert run.get("of", name) in RUNS
     assert ("dids_probs" in preset.arguments(name, 1)) == (run["mix_strategy"] == "static")
@@ -140,6 +150,83 @@ def test_a_result_takes_the_place_of_an_older_one_of_its_seed(tmp_path, monkeypa
     lines = [json.loads(line) for line in (tmp_path / "mini" / "a.jsonl").read_text().splitlines()]
     assert [(line["seed"], line["value"]) for line in lines] == [(1, 2.0), (2, 3.0)]
     assert mini.state(["a", "b"], [1, 3]) == {"a": 1, "b": 0}
+
+
+# --- domains of other kinds --------------------------------------------------------------------------------
+
+
+@given(st.data())
+def test_shuffled_domains_have_as_many_samples_of_each_source_and_equal_ones_stay_together(draw):
+    """Rows are drawn with repeated contents, which a clustered map has in one domain."""
+    pairs = draw.draw(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 30)), min_size=1, max_size=60))
+    of_pair = {pair: draw.draw(st.integers(0, 3)) for pair in set(pairs)}
+    names = tuple(f"d{i}" for i in range(4))
+    sources, keys = [source for source, _ in pairs], [f"key {key}" for _, key in pairs]
+    labels_N = np.array([of_pair[pair] for pair in pairs])
+    old = DomainMap(names, keys, sources, labels_N, {"d0": ["a text"]}, {"dids_num_domains": 4})
+    new = mini_run.shuffled_map(old, seed=1)
+    assert (new.names, new.keys_N, new.sources_N, new.typical_texts) == (names, keys, sources, {})
+    assert new.inputs == {"dids_num_domains": 4, "shuffled": 1}
+    of_new = dict(zip(pairs, new.domains_N.tolist(), strict=True))
+    assert new.domains_N.tolist() == [of_new[pair] for pair in pairs]
+    counts = [Counter((pair[0], domain) for pair, domain in labels.items()) for labels in (of_pair, of_new)]
+    assert counts[0] == counts[1]
+
+
+def test_a_shuffle_tells_nothing_of_the_domains_before_but_is_its_seeds():
+    labels_N = np.arange(4000) % 2
+    old = DomainMap(("a", "b"), [f"{i:04}" for i in range(4000)], ["one"] * 4000, labels_N)
+    new = [mini_run.shuffled_map(old, seed).domains_N for seed in (1, 1, 2)]
+    assert (new[0] == new[1]).all() and (new[0] != new[2]).any()
+    assert abs((new[0] == labels_N).mean() - 0.5) < 0.05
+
+
+def test_a_run_of_shuffled_domains_takes_its_seeds_map_of_as_many(preset):
+    values = preset.arguments("dids_shuffled_domains_72", 3)
+    assert values["dids_domains"] == str(preset.folder / "shuffled" / "72_3")
+    assert preset.arguments("dids_shuffled", 3)["dids_domains"] == str(preset.folder / "shuffled" / "36_3")
+
+
+def test_a_text_of_the_encoder_is_its_projection_on_the_axes_of_latent_semantic_analysis(data, tmp_path):
+    words = [f"word{i}" for i in range(40)]
+    draw = random.Random(1)
+    rows = [row(" ".join(draw.choices(words, k=6)), draw.choice(words).upper()) for _ in range(300)]
+    write(data / "train" / "poems.parquet", rows)
+    folder = tmp_path / "own"
+    mini_data.prepare_data(data, folder)
+    mini_encoder.prepare(folder, tmp_path / "encoder", dimensions=8)
+    texts = [
+        f"{one['instruction']}\n\n{one['output']}"
+        for name in ("poems", "sums")
+        for one in pq.read_table(folder / f"{name}.parquet").to_pylist()
+    ]
+    analysis = make_pipeline(TfidfVectorizer(token_pattern=r"\w+", min_df=3), TruncatedSVD(8, random_state=0))
+    expected_NE = normalize(analysis.fit_transform(texts))
+    encoder = SentenceTransformer(str(tmp_path / "encoder"), device="cpu")
+    assert encoder.encode([*texts, "unknown"]) == pytest.approx(np.vstack([expected_NE, np.zeros(8)]), abs=1e-4)
+
+
+def test_the_encoder_is_made_for_runs_that_cluster_by_it_alone(tmp_path, data, monkeypatch):
+    made = []
+    monkeypatch.setattr(mini_encoder, "prepare", lambda *places: made.append(places))
+    monkeypatch.setattr(mini.Preset, "prepare", lambda *_: None)
+    monkeypatch.setattr(mini, "run_all", lambda *_: None)
+    for name in ("dids", "dids_global"):
+        mini.execute([name], [1], 1, folder=tmp_path, data=data)
+    assert not made
+    mini.execute(["dids", "dids_gc"], [1], 1, folder=tmp_path, data=data)
+    assert made == [(tmp_path / "data", tmp_path / "encoder")]
+
+
+def test_a_run_with_the_encoder_names_it(preset):
+    assert preset.arguments("dids_gc", 1)["dids_semantic_model"] == str(preset.encoder)
+    assert "dids_semantic_model" not in preset.arguments("dids", 1)
+
+
+def test_a_run_that_clusters_semantically_is_refused_without_the_library(tmp_path, data, monkeypatch):
+    monkeypatch.setattr(mini.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match="^--runs: run: got 'dids_gc', allowed: others, or this after `pip install"):
+        mini.execute(["dids", "dids_gc"], [1], 1, folder=tmp_path, data=data)
 
 
 # --- side by side ------------------------------------------------------------------------------------------

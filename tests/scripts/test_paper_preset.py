@@ -71,6 +71,11 @@ def test_a_word_is_read_at_the_papers_size(preset, run, key, value):
     assert not set(config(preset, run)) & set(runs.WORDS)
 
 
+def test_shuffled_domains_are_refused_for_the_mini_presets_have_them(preset):
+    with pytest.raises(paper_run.DidsError, match="^run: got 'dids_shuffled', allowed: no shuffled domains"):
+        config(preset, "dids_shuffled")
+
+
 def test_all_data_is_one_pass_without_a_strategy_of_ours(preset):
     found = config(preset, "full")
     assert found["num_train_epochs"] == 1.0 and "max_steps" not in found
