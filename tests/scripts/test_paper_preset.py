@@ -72,6 +72,7 @@ def test_a_word_is_read_at_the_papers_size(preset, run, key, value):
 
 
 def test_shuffled_domains_are_refused_for_the_mini_presets_have_them(preset):
+    preset.named = runs.load()
     with pytest.raises(paper_run.DidsError, match="^run: got 'dids_shuffled', allowed: no shuffled domains"):
         config(preset, "dids_shuffled")
 
