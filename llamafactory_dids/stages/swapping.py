@@ -1,12 +1,16 @@
 """Domains spoilt on purpose: a share of each domain's samples changes places with those of others (Appendix H)."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..artifacts.domain_map import DomainMap
 from ..errors import refuse
+
+Relabel = Callable[[list[str], NDArray[np.int64]], NDArray[np.int64]]
 
 
 def swapped_labels(domains_N: NDArray[np.int64], num_domains: int, share: float, seed: int) -> NDArray[np.int64]:
@@ -51,14 +55,28 @@ def swapped_map(domain_map: DomainMap, share: float, seed: int) -> DomainMap:
         raise refuse("dids_swap_domains", share, "0 with one domain, which has none to change places with")
     if before := domain_map.inputs.get("swapped"):
         raise refuse("dids_swap_domains", share, f"0 with a map whose samples were swapped before ({before})")
+    names = domain_map.names
+    return relabelled_map(
+        domain_map,
+        lambda _, domains_N: swapped_labels(domains_N, len(names), share, seed),
+        {"swapped": {"share": share, "seed": seed}},
+    )
+
+
+def relabelled_map(domain_map: DomainMap, relabel: Relabel, inputs: dict[str, Any]) -> DomainMap:
+    """The map with its samples in other domains of the same names, and with these `inputs` besides its own.
+
+    `relabel` gets the samples' sources and domains, in an order that is the same whatever that of the map's rows, and
+    returns their new domains. Rows of equal content in a source are one sample. Typical texts are dropped.
+    """
     old = domain_map.lookup()
     pairs = sorted(old)
-    new_N = swapped_labels(np.array([old[pair] for pair in pairs]), len(domain_map.names), share, seed)
+    new_N = relabel([source for source, _ in pairs], np.array([old[pair] for pair in pairs], dtype=np.int64))
     new = dict(zip(pairs, new_N.tolist(), strict=True))
     rows = zip(domain_map.sources_N, domain_map.keys_N, strict=True)
     return dataclasses.replace(
         domain_map,
         domains_N=np.array([new[pair] for pair in rows], dtype=np.int64),
         typical_texts={},
-        inputs={**domain_map.inputs, "swapped": {"share": share, "seed": seed}},
+        inputs={**domain_map.inputs, **inputs},
     )

@@ -26,6 +26,7 @@ PROXY_SEED = 1000
 class Size:
     """What is made for the runs of one size. The keys of its trainings are in its YAML file."""
 
+    name: str  # of its results and folder
     share: float  # of each training source that is not irrelevant
     vocabulary: int
     max_length: int  # of the model, in tokens
@@ -35,9 +36,9 @@ class Size:
     num_heads: int
 
 
-CPU = Size(0.15, 2048, 160, hidden_size=128, intermediate_size=256, num_layers=4, num_heads=4)
-CPU_3M = replace(CPU, hidden_size=256, intermediate_size=512, num_heads=8)  # the same data, 3.15M parameters
-GPU = Size(0.2, 8192, 320, hidden_size=768, intermediate_size=2048, num_layers=8, num_heads=12)
+CPU = Size("mini", 0.15, 2048, 160, hidden_size=128, intermediate_size=256, num_layers=4, num_heads=4)
+CPU_3M = replace(CPU, name="mini_3m", hidden_size=256, intermediate_size=512, num_heads=8)  # 3.15M parameters
+GPU = Size("mini_gpu", 0.2, 8192, 320, hidden_size=768, intermediate_size=2048, num_layers=8, num_heads=12)
 
 
 def sources(data: Path) -> list[str]:

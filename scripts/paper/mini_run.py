@@ -7,16 +7,17 @@ import os
 import resource
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from llamafactory_dids.artifacts.domain_map import DomainMap, load_map, save_map
+from llamafactory_dids.stages.swapping import relabelled_map
 from scripts.compare import source_shares
 from scripts.paper.mini_data import TASKS, UNSEEN
 
@@ -71,21 +72,16 @@ def shuffle(values: dict[str, Any], log: Path) -> None:
 
 
 def shuffled_map(domain_map: DomainMap, seed: int) -> DomainMap:
-    """Domains of the same names and sizes, each source's samples dealt out over its domains at random.
+    """Domains of the same names and sizes, each source's samples dealt out over its domains at random."""
+    generator = np.random.default_rng(seed)
 
-    Rows of equal content in a source stay together, as they are one sample to a map.
-    """
-    generator, old = np.random.default_rng(seed), domain_map.lookup()
-    by_source: dict[str, list[tuple[str, str]]] = {}
-    for pair in sorted(old):
-        by_source.setdefault(pair[0], []).append(pair)
-    new: dict[tuple[str, str], int] = {}
-    for pairs in by_source.values():
-        dealt = generator.permutation([old[pair] for pair in pairs]).tolist()
-        new |= dict(zip(pairs, dealt, strict=True))
-    rows = zip(domain_map.sources_N, domain_map.keys_N, strict=True)
-    labels_N = np.array([new[pair] for pair in rows], dtype=np.int64)
-    return replace(domain_map, domains_N=labels_N, typical_texts={}, inputs={**domain_map.inputs, "shuffled": seed})
+    def dealt_again(sources: list[str], domains_N: NDArray[np.int64]) -> NDArray[np.int64]:
+        new_N, source_N = domains_N.copy(), np.array(sources)
+        for source in np.unique(source_N):
+            new_N[source_N == source] = generator.permutation(domains_N[source_N == source])
+        return new_N
+
+    return relabelled_map(domain_map, dealt_again, {"shuffled": seed})
 
 
 def read_result(values: dict[str, Any]) -> dict[str, Any]:
