@@ -12,6 +12,7 @@ from llamafactory.model import load_config
 from .. import mixers
 from ..config import FIELDS
 from ..errors import DidsError, refuse
+from ..stages.cluster import check_one_each
 from ..stages.layers import decoder_blocks
 from . import encoder, mix_in, streaming, tokenized
 from .objectives import STAGES
@@ -41,7 +42,7 @@ def check_entries(settings: Settings, data_args: Any) -> None:
     make them before it starts a run."""
     _check_datasets(settings, data_args)
     _check_mixer(settings)
-    _check_domains(settings)
+    _check_domains(settings, data_args)
 
 
 def _check_host_keys(data_args: Any, training_args: Any, finetuning_args: Any, model_args: Any) -> None:
@@ -177,12 +178,15 @@ def _check_window(settings: Settings, training_args: Any) -> None:
         )
 
 
-def _check_domains(settings: Settings) -> None:
-    wanted = settings.config.dids_domains
+def _check_domains(settings: Settings, data_args: Any) -> None:
+    config = settings.config
+    wanted = config.dids_domains
     if wanted not in ("cluster", "source") and not Path(wanted).expanduser().exists():
         raise refuse("dids_domains", wanted, "cluster, source, or the path of a domain map")
-    if settings.config.dids_probs is not None:
-        check_probabilities(settings.config.dids_probs)
+    if wanted == "cluster" and config.dids_cluster_scope == "source":
+        check_one_each(config.dids_num_domains, len(data_args.dataset or ()) + len(config.mix_in()))
+    if config.dids_probs is not None:
+        check_probabilities(config.dids_probs)
 
 
 def _check_features(settings: Settings, model_args: Any) -> None:

@@ -33,14 +33,19 @@ _CANDIDATES = 40  # rows that are tried for each centroid
 _BLOCK = 1 << 12  # rows read at a time: 16 MiB at 1,024 dims, which glibc takes from memory that it has already
 
 
+def check_one_each(num_domains: int, num_sources: int) -> None:
+    """Raise DidsError for fewer domains than sources: clusters are within a source, so each has at least one."""
+    if num_domains < num_sources:
+        raise refuse("dids_num_domains", num_domains, f"at least one for each of the {num_sources} datasets")
+
+
 def domain_shares(sizes_S: Sequence[int], num_domains: int, how: str) -> list[int]:
     """How many domains each source gets: by the root of its size (`sqrt`) or the same (`equal`).
 
     At least one each, never more than a source has samples, `num_domains` in all.
     Raises DidsError where that cannot be.
     """
-    if num_domains < len(sizes_S):
-        raise refuse("dids_num_domains", num_domains, f"at least one for each of the {len(sizes_S)} datasets")
+    check_one_each(num_domains, len(sizes_S))
     if num_domains > sum(sizes_S):
         raise refuse("dids_num_domains", num_domains, f"at most the number of training samples, {sum(sizes_S)}")
     weights = np.sqrt(np.asarray(sizes_S, float)) if how == "sqrt" else np.ones(len(sizes_S))

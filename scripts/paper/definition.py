@@ -1,12 +1,13 @@
 """The definitions of tables and figures: YAML files that say which run stands in which row, and the paper's values.
 
 A file has `title`, `columns`, `rows`; `kind` is scores (the default), figure, cost, weights or data. A row has a
-`label`, a `section`, the `run` whose results it shows (`{column}` in it is a run a column), the `base` model and data
-where they are not the table's, and `paper`: the values as printed, the average last where the table has one.
+`label`, a `section`, the `run` whose results it shows (`{column}` in it is a run a column), that of the mini presets
+(`mini`) where it is another, the `base` model and data where they are not the table's, and `paper`: the values as
+printed, the average last where the table has one.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,10 @@ class Definition:
     def all_columns(self) -> tuple[str, ...]:
         """The columns with values, the average among them."""
         return (*self.columns, AVERAGE) if self.average else self.columns
+
+    def in_mini(self) -> "Definition":
+        """The same with the runs that the mini presets show."""
+        return replace(self, rows=tuple(replace(row, run=row.more.get("mini", row.run)) for row in self.rows))
 
     def tasks_of(self) -> tuple[str, ...]:
         """The tasks whose values a row shows: those of the columns, or all nine where these are no tasks."""

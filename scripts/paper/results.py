@@ -58,10 +58,10 @@ class Table:
         runs: Sequence[str] | None,
         folder: Path = FOLDER,
     ) -> None:
-        self.definition = definition
         self.preset = preset
         self.seeds = tuple(seeds)
         self.is_mini = preset in MINI
+        self.definition = definition = definition.in_mini() if self.is_mini else definition
         excluded = self.is_mini and definition.not_mini is not None
         wanted = [] if excluded else definition.wanted()
         self.wanted = [(run, base) for run, base in wanted if runs is None or run in runs]

@@ -56,6 +56,14 @@ BEFORE_LOADING = {
     "task_twice": ({"dids_tasks": "task_sums,task_sums"}, ["dids_tasks: got 'task_sums'", "each name once"]),
     "more_domains_than_samples": ({"dids_num_domains": 271}, ["dids_num_domains: got 271", "samples, 270"]),
     "fewer_domains_than_datasets": ({"dids_num_domains": 2}, ["dids_num_domains: got 2", "the 3 datasets"]),
+    "fewer_domains_than_datasets_before_data": (
+        {"dids_num_domains": 2, "dataset": "sums,pairs,broken"},
+        ["dids_num_domains: got 2", "the 3 datasets"],
+    ),
+    "fewer_domains_than_datasets_with_those_mixed_in": (
+        {"dids_num_domains": 2, "dataset": "sums,pairs", "dids_mix_in": "noise", "dids_mix_in_share": 0.1},
+        ["dids_num_domains: got 2", "the 3 datasets"],
+    ),
     "no_such_proxy": ({"dids_proxy_model": "/no/such/model"}, ["dids_proxy_model: got '/no/such/model'", "folder"]),
     "no_such_map": ({"dids_domains": "/no/such/map"}, ["dids_domains: got '/no/such/map'", "path of a domain map"]),
     "streaming_clustered": (STREAM | {"dids_domains": "cluster"}, ["dids_domains: got 'cluster'", "source, or the"]),

@@ -179,6 +179,7 @@ def test_a_run_passes_the_dry_run(preset, tmp_path, run):
         ({"gradient_accumulation_steps": 4}, "a step has 32 samples on 8 GPUs, allowed: 128"),
         ({"deepspeed": "examples/lost.json"}, "deepspeed: got 'examples/lost.json'"),
         ({"dids_update_samples": 8}, "dids_update_samples: got 8"),
+        ({"dids_num_domains": 18}, "dids_num_domains: got 18, allowed: at least one for each of the 19 datasets"),
     ],
 )
 def test_the_dry_run_finds_what_is_wrong(preset, tmp_path, change, said):
@@ -195,6 +196,15 @@ def test_a_scoring_command_with_an_unknown_task_or_option_is_found(preset, tmp_p
     made = recipe(preset, "base", tasks=["poetry"])
     (found,) = validate.problems(made, validate.StandIns(tmp_path))
     assert "--tasks: got 'poetry', allowed: bbh" in found
+
+
+def test_each_point_of_figure_3b_has_the_number_of_domains_that_it_says(preset):
+    preset.named = runs.load()
+    for row in definition.load_all()["figure_3b"].rows:
+        if row.x is not None:
+            found = config(preset, row.run)
+            said = "the sources" if found.get("dids_domains") == "source" else found["dids_num_domains"]
+            assert said == ("the sources" if row.x == 18 else row.x), row.label
 
 
 @pytest.mark.integration

@@ -110,6 +110,7 @@ def test_run_in_order_has_no_problem(given):
         ({"dids_ema_beta": 2}, "dids_ema_beta"),
         ({"dids_num_domains": 0}, "dids_num_domains: got 0"),
         ({"dids_num_domains": 2.5}, "dids_num_domains: got 2.5"),
+        ({"dids_num_domains": 2}, "dids_num_domains: got 2, allowed: at least one for each of the 3 datasets"),
         ({"dids_tasks": ""}, "dids"),
         ({"dids_tasks": "nowhere"}, "dids_tasks: got 'nowhere'"),
         ({"dids_domains": "/no/such/map"}, "dids_domains: got '/no/such/map'"),
