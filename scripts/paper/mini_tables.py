@@ -47,14 +47,17 @@ def interval(differences: Sequence[float]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def difference(run: Results, other: Results) -> str:
-    """Mean loss of a run less that of another, paired by seed; bold where the interval excludes zero."""
-    pairs = [mean_loss(run[seed]) - mean_loss(other[seed]) for seed in sorted(run.keys() & other.keys())]
-    if run == other or len(pairs) < 2:
-        return ""
-    mean, low, high = interval(pairs)
+def shown(differences: Sequence[float]) -> str:
+    """Mean and 95% interval of differences, one a seed; bold where the interval excludes zero."""
+    mean, low, high = interval(differences)
     text = f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]".replace("-", "−")
     return f"**{text}**" if low > 0 or high < 0 else text
+
+
+def difference(run: Results, other: Results) -> str:
+    """Mean loss of a run less that of another, paired by seed; empty with fewer than two seeds in common."""
+    pairs = [mean_loss(run[seed]) - mean_loss(other[seed]) for seed in sorted(run.keys() & other.keys())]
+    return "" if run == other or len(pairs) < 2 else shown(pairs)
 
 
 def table(names: Sequence[str], against: Sequence[str], preset: str = "mini") -> str:

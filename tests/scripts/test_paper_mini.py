@@ -27,7 +27,7 @@ from llamafactory_dids import mixers
 from llamafactory_dids.artifacts.domain_map import DomainMap
 from llamafactory_dids.config import MixingConfig
 from llamafactory_dids.errors import DidsError
-from scripts.paper import mini, mini_data, mini_encoder, mini_run, mini_tables
+from scripts.paper import definition, mini, mini_compare, mini_data, mini_encoder, mini_run, mini_tables
 from scripts.quickstart import build_model
 
 RUNS = yaml.safe_load((Path(mini.__file__).parent / "runs.yaml").read_text())
@@ -435,3 +435,86 @@ def test_the_table_of_tasks_has_each_tasks_mean_over_seeds(monkeypatch):
     page = "<!-- mini tasks: dids, doge -->\n<!-- end -->\n"
     lines = mini_tables.rebuilt(page).splitlines()
     assert "| run | a | b | c (unseen) |" in lines and "| `dids` | 1.25 | 2.25 | 1.00 |" in lines
+
+
+def test_each_point_of_figure_3b_has_the_number_of_domains_that_it_says(preset):
+    rows = [row for row in definition.load_all()["figure_3b"].in_mini().rows if row.x is not None]
+    for row in rows:
+        values = preset.arguments(row.run, 1)
+        said = "the sources" if values.get("dids_domains") == "source" else values["dids_num_domains"]
+        assert said == ("the sources" if row.x == 18 else row.x), row.label
+
+
+# --- two runs beside each other ----------------------------------------------------------------------------
+
+
+LOSSES_RS = np.random.default_rng(7).normal(4.0, 0.3, (4, 5))  # four runs, five seeds
+
+
+@pytest.fixture
+def four_runs(monkeypatch):
+    """Runs `one` to `four` of the folder `mini`, and `alone`, which has a single seed."""
+    names = ("one", "two", "three", "four")
+    known = {(name, "mini"): made_up(losses_S) for name, losses_S in zip(names, LOSSES_RS, strict=True)}
+    known["alone", "mini"] = made_up([1.0])
+    for number, run in enumerate(known.values()):
+        for line in run.values():
+            line["shares"] = {"poems": 0.1 * (1 + number), "sums": 0.9 - 0.1 * number, "rare": 0.001}
+    monkeypatch.setattr(mini_compare, "read_results", lambda run, preset: known.get((run, preset), {}))
+
+
+def row_of(page: str, label: str) -> list[str]:
+    (found,) = [line for line in page.splitlines() if line.startswith(f"| {label} |")]
+    return [word.strip() for word in found.strip("|").split("|")]
+
+
+def said(differences: np.ndarray) -> str:
+    """By scipy's t test, which shares nothing with what is tested."""
+    low, high = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+    text = f"{differences.mean():+.3f} [{low:+.3f}, {high:+.3f}]".replace("-", "−")
+    return f"**{text}**" if low > 0 or high < 0 else text
+
+
+def test_two_runs_are_compared_by_task_and_on_the_mean_of_those_that_are_left(four_runs):
+    one, two = LOSSES_RS[:2]
+    for page, label, more in (
+        (mini_compare.page(["mini/one", "mini/two"]), "**mean of 2 observed tasks**", 0.5),
+        (mini_compare.page(["mini/one", "mini/two"]), "b", 1.0),
+        (mini_compare.page(["mini/one", "mini/two"], without="a"), "**mean of 1 observed tasks**", 1.0),
+    ):
+        means = [f"{run.mean() + more:.3f}" for run in (one, two)]
+        assert row_of(page, label) == [label, *means, said(one - two), f"{(one < two).sum()} of 5"]
+    assert "seeds 0, 1, 2, 3, 4" in page and row_of(page, "c")[1:3] == ["1.000", "1.000"]
+
+
+def test_seeds_above_the_number_are_left_out(four_runs):
+    first, second = LOSSES_RS[:2, :3]
+    page = mini_compare.page(["mini/one", "mini/two"], seeds=2)
+    assert row_of(page, "a")[3:] == [said(first - second), f"{(first < second).sum()} of 3"]
+
+
+def test_four_runs_give_the_difference_of_two_differences(four_runs):
+    one, two, three, four = LOSSES_RS
+    page = mini_compare.page([f"mini/{name}" for name in ("one", "two", "three", "four")])
+    assert row_of(page, "a")[5] == said((one - two) - (three - four))
+
+
+def test_what_was_drawn_stands_below_but_for_what_nobody_drew(four_runs):
+    page = mini_compare.page(["mini/one", "mini/two"])
+    assert row_of(page, "sums") == ["sums", "90.0%", "80.0%"] and row_of(page, "poems") == ["poems", "10.0%", "20.0%"]
+    assert "rare" not in page and page.index("sums") < page.index("poems")
+
+
+@pytest.mark.parametrize(
+    ("names", "more", "said"),
+    [
+        (["mini/one"], {}, "runs: got 'mini/one', allowed: two, or four"),
+        (["mini/one", "mini/lost"], {}, "run: got 'mini/lost', allowed: the folder and name of a file in docs/results"),
+        (["mini/one", "mini/alone"], {}, "allowed: runs with at least two seeds in common (they have 1)"),
+        (["mini/one", "mini/two"], {"without": "poetry"}, "--without: got 'poetry', allowed: a, b, c"),
+    ],
+)
+def test_runs_that_cannot_be_compared_are_refused_by_name(four_runs, names, more, said):
+    with pytest.raises(DidsError) as refused:
+        mini_compare.page(names, **more)
+    assert said in str(refused.value)
