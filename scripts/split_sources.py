@@ -42,6 +42,8 @@ def read(inputs: list[str], name: str) -> Iterable[Mapping[str, Any]]:
     from datasets import load_dataset
 
     files = [path for path in inputs if Path(path).suffix in (".parquet", ".json", ".jsonl")]
+    if len(files) < len(inputs) and len(inputs) > 1:
+        raise SystemExit(f"input: got {', '.join(inputs)}, allowed: one hub name, or .parquet, .json, .jsonl files")
     if not files:
         return load_dataset(inputs[0], split=name)  # type: ignore[no-any-return]
     kind = "parquet" if Path(files[0]).suffix == ".parquet" else "json"

@@ -51,10 +51,15 @@ def cut(parts: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     }
 
 
+def samples_beside(num_others: int, share: float) -> int:
+    """Samples that are `share` of all, beside `num_others` others."""
+    return round(num_others * share / (1 - share))
+
+
 def _wanted(config: MixingConfig, num_others: int, available: int) -> int:
     share = config.dids_mix_in_share
     assert share is not None, "as checked"
-    wanted = round(num_others * share / (1 - share))
+    wanted = samples_beside(num_others, share)
     if wanted > available:
         largest = math.floor(available / (available + num_others) * 10_000) / 10_000
         raise refuse(

@@ -73,6 +73,10 @@ class Report:
         if len(kept) < EXAMPLES:
             kept.append(text)
 
+    def left(self, *, removed: bool) -> dict[str, int]:
+        """Rows of each source, without those that overlap where they are removed."""
+        return {source: count - removed * self.overlapping[source] for source, count in self.rows.items()}
+
     def as_dict(self) -> dict[str, Any]:
         """For a JSON file."""
         return {

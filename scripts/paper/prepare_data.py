@@ -1,14 +1,15 @@
 """Build the data of the paper preset: a data set a source, and of each task an observed part that is not scored.
 
-    python scripts/paper/prepare_data.py allenai/tulu-3-sft-mixture --output data/tulu3 --finance gbharti/finance-alpaca
+    python scripts/paper/prepare_data.py allenai/tulu-3-sft-mixture --output data/tulu3 \\
+        --finance Josephgflowers/Finance-Instruct-500k
     python scripts/paper/prepare_data.py teknium/OpenHermes-2.5 --output data/openhermes
     python scripts/paper/prepare_data.py my/*.parquet --output data/mine --task-files my/tasks     # no network
 
 In the output folder: the sources (as scripts/split_sources.py makes them), TASK_val with 200 observed samples,
 TASK_test with what is scored, all in dataset_info.json; `sources.json` with the names of the sources; `scored.json`
 with the documents that scripts/paper/score.py leaves of tasks that have one part only; `contamination.json`, written
-last: which training rows share 13 words in a row with a scored question. They are left out, unless --keep-
-overlapping.
+last: how many training rows of each source share 13 words in a row with a scored question, and how many are left. They
+are left out, unless --keep-overlapping.
 """
 
 import argparse
@@ -16,7 +17,6 @@ import heapq
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,16 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from llamafactory_dids.errors import DidsError  # noqa: E402
+from llamafactory_dids.integration.mix_in import samples_beside  # noqa: E402
 from scripts import split_sources  # noqa: E402
 from scripts.paper import task_sources  # noqa: E402
 from scripts.paper.contamination import Questions, Report  # noqa: E402
 from scripts.paper.task_sources import SOURCES, Sample  # noqa: E402
 
 OBSERVED = 200  # section 5.4
-FINANCE = "finance_alpaca"
+FINANCE = "finance"
+MOST_IRRELEVANT = 0.25  # of all training samples, the last point of Figure 2b
+NAMES = {"instruction": ("instruction", "user"), "input": ("input",), "output": ("output", "assistant")}
 COLUMNS = {"prompt": "instruction", "query": "input", "response": "output"}
 
 
@@ -94,12 +97,19 @@ def _sources(given: argparse.Namespace, questions: Questions) -> Iterator[str]:
         finance = _finance(split_sources.read(given.finance, "train"), questions, report, given.keep_overlapping)
         write_rows(given.output, FINANCE, finance)
     (given.output / "sources.json").write_text(json.dumps(list(counts)) + "\n", encoding="utf-8")
-    found = report.as_dict() | {"removed": not given.keep_overlapping, "questions_too_short": questions.short}
+    left = report.left(removed=not given.keep_overlapping)
+    found = report.as_dict() | {"removed": not given.keep_overlapping, "left": left}
+    found |= {"questions_too_short": questions.short}
     (given.output / "contamination.json").write_text(
         json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
     )
     for name, number in report.rows.items():
         yield f"{name}: {number} rows, {report.overlapping[name]} share 13 words with a scored question"
+    if given.finance:
+        wanted = samples_beside(sum(left[name] for name in counts), MOST_IRRELEVANT)
+        if left.get(FINANCE, 0) < wanted:
+            share = f"{MOST_IRRELEVANT:.0%} of irrelevant data (Figure 2b)"
+            yield f"--finance: {left.get(FINANCE, 0)} rows are too few for {share}, which takes {wanted}"
     yield f"\ndataset_dir: {given.output}\ndataset: {','.join(counts)}"
 
 
@@ -191,13 +201,19 @@ def without_overlap(
 def _finance(
     rows: Iterable[Mapping[str, Any]], questions: Questions, report: Report, keep: bool
 ) -> Iterator[Mapping[str, Any]]:
+    """The rows that have an answer, in our columns. Raises DidsError where none has."""
     for row in rows:
-        found = {key: row.get(key) or "" for key in COLUMNS.values()}
-        text = "\n".join(chain(found.values()))
+        found = {key: next((row[name] for name in names if row.get(name)), "") for key, names in NAMES.items()}
+        if not found["output"]:
+            continue
+        text = "\n".join(found.values())
         task = questions.task_of(text)
         report.add(FINANCE, task, text[:200])
-        if found["output"] and (task is None or keep):
+        if task is None or keep:
             yield found
+    if not report.rows[FINANCE]:
+        allowed = "rows with `instruction` and `output`, or `user` and `assistant`"
+        raise DidsError(f"--finance: no answers, allowed: {allowed}")
 
 
 if __name__ == "__main__":

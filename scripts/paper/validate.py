@@ -16,6 +16,7 @@ from typing import Any
 
 from llamafactory_dids.config import split_list
 from llamafactory_dids.errors import DidsError
+from llamafactory_dids.integration.mix_in import samples_beside
 
 from .paper_preset import GPUS, ROOT, Recipe, Step
 
@@ -163,6 +164,7 @@ def missing(recipes: Sequence[Recipe]) -> list[str]:
             found[f"the package {name}"] = None
     for folder, names in _missing_data(configs).items():
         found[f"{len(names)} data sets in {folder}, which prepare_data.py makes: {', '.join(names)}"] = None
+    found |= dict.fromkeys(_too_little_irrelevant(configs))
     for config in configs:
         found |= dict.fromkeys(_missing_models(config))
     return list(found)
@@ -177,6 +179,22 @@ def _missing_data(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
         names = [name for key in LISTS for name in split_list(config.get(key)) if name not in known]
         found.setdefault(str(config["dataset_dir"]), {}).update(dict.fromkeys(names))
     return {folder: list(names) for folder, names in found.items() if names}
+
+
+def _too_little_irrelevant(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the prepared data lacks for the largest share of irrelevant data, as far as it has been counted."""
+    found: dict[str, int] = {}
+    for config in configs:
+        folder, names = str(config["dataset_dir"]), split_list(config.get("dids_mix_in"))
+        path = ROOT / folder / "contamination.json"
+        if not names or not path.exists():
+            continue
+        left = json.loads(path.read_text(encoding="utf-8")).get("left", {})
+        num_others = sum(left.get(name, 0) for name in split_list(config["dataset"]))
+        short = samples_beside(num_others, config["dids_mix_in_share"]) - sum(left.get(name, 0) for name in names)
+        what = f"rows of {', '.join(names)} in {folder}"
+        found[what] = max(short, found.get(what, 0))
+    return [f"{short:,} {what} more" for what, short in found.items() if short > 0]
 
 
 def _missing_models(config: Mapping[str, Any]) -> list[str]:

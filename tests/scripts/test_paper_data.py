@@ -154,7 +154,7 @@ def test_all_is_prepared_from_local_files(files):
     info = json.loads((out / "dataset_info.json").read_text())
     assert set(info) == {
         *("gsm8k_val", "gsm8k_test", "piqa_val", "piqa_test", "truthfulqa_val", "truthfulqa_test"),
-        *("maths", "talk", "finance_alpaca"),
+        *("maths", "talk", "finance"),
     }
     assert all((out / entry["file_name"]).exists() for entry in info.values())
     assert lines(out / "piqa_val.jsonl")[0].keys() == {"instruction", "input", "output", "choices", "label"}
@@ -164,6 +164,38 @@ def test_all_is_prepared_from_local_files(files):
     assert json.loads((out / "sources.json").read_text()) == ["maths", "talk"]
     assert set(json.loads((out / "scored.json").read_text())) == {"truthfulqa_mc1"}
     assert any(line.startswith("ifeval: no sample that can be observed") for line in said)
+
+
+def conversation(user, assistant):
+    return {"system": "", "user": user, "assistant": assistant}
+
+
+def test_irrelevant_rows_may_be_of_either_kind_and_those_without_an_answer_are_left_out(files):
+    for name, row in (("alpaca", {"instruction": "a", "input": "b", "output": "c"}), ("chat", conversation("a", "c"))):
+        write(files / f"{name}.jsonl", [row, row | dict.fromkeys(("output", "assistant") & row.keys())])
+        _, out = prepare(files, "--tasks", "gsm8k", "--finance", str(files / f"{name}.jsonl"))
+        expected = {"prompt": "a", "query": row.get("input", ""), "response": "c"}
+        columns = json.loads((out / "dataset_info.json").read_text())["finance"]["columns"]
+        (found,) = lines(out / "finance.jsonl")
+        assert {key: found[column] for key, column in columns.items()} == expected
+        assert json.loads((out / "contamination.json").read_text())["left"] == {"maths": 1, "talk": 1, "finance": 1}
+
+
+def test_too_little_irrelevant_data_for_the_last_point_of_the_figure_is_said(files):
+    talk = [{"source": "ai2/Talk", "messages": [{"role": "user", "content": f"hello {i}"}]} for i in range(8)]
+    write(files / "train.jsonl", talk)
+    said, _ = prepare(files, "--tasks", "gsm8k", "--finance", str(files / "finance.jsonl"))
+    assert any(line.startswith("--finance: 1 rows are too few for 25% of irrelevant data") for line in said)
+    assert any(line.endswith("which takes 3") for line in said), "3 of 11 are above a quarter, 2 of 10 below"
+    write(files / "finance.jsonl", [conversation(f"What is {i}?", "A number.") for i in range(3)])
+    said, _ = prepare(files, "--tasks", "gsm8k", "--finance", str(files / "finance.jsonl"))
+    assert not any(line.startswith("--finance") for line in said)
+
+
+def test_irrelevant_data_without_answers_is_refused(files):
+    write(files / "finance.jsonl", [{"text": "a bond"}])
+    with pytest.raises(DidsError, match="--finance: no answers, allowed: rows with `instruction` and `output`"):
+        prepare(files, "--tasks", "gsm8k", "--finance", str(files / "finance.jsonl"))
 
 
 def test_overlapping_rows_may_be_kept_and_are_reported_all_the_same(files):

@@ -43,3 +43,9 @@ def test_the_names_in_the_example_are_those_that_the_collections_sources_get():
 @pytest.mark.parametrize("name", ["a/b/C-d.e", "C d e"])
 def test_a_name_is_made_of_letters_digits_and_underscores(name):
     assert split_sources.dataset_name(name) == "c_d_e"
+
+
+@pytest.mark.parametrize("inputs", [["a/b", "c/d"], ["rows.jsonl", "a/b"]])
+def test_a_second_hub_name_is_not_passed_over(inputs):
+    with pytest.raises(SystemExit, match="input: got .*, allowed: one hub name, or .parquet"):
+        split_sources.read(inputs, "train")
