@@ -12,8 +12,8 @@ that. So with N parameters and T tokens
     an update           O f (1 + 2 s)  O tokens of the observed samples of all tasks
     proxy runs          3 T f          each, by the proxy
 
-Not counted, since they are smaller by orders: projection, k-means (`kmeans` gives it), running sums, the fit of the
-losses.
+Not counted, since they are smaller by orders: projection, running sums, k-means (the nearest of 72 centres of 1,024
+numbers for each of 939,344 samples is 0.00014 PFLOP).
 """
 
 import sys
@@ -117,11 +117,6 @@ def clusters(sizes: Sizes, *, semantic: bool = False) -> float:
     if semantic:
         return sizes.encoder.forward(sizes.pool_tokens, sizes.length)
     return sizes.proxy.gradients(sizes.pool_tokens, sizes.length, sizes.share)
-
-
-def kmeans(num_samples: int, num_domains: int, dim: int, rounds: int = 20) -> float:
-    """Distances of all samples to all centres, each round."""
-    return 2.0 * num_samples * num_domains * dim * rounds
 
 
 def trajectory(sizes: Sizes, grid: int = 200) -> float:
