@@ -19,10 +19,13 @@ FOLDER = Path(__file__).resolve().parent / "definitions"
 TASKS = ("bbh", "boolq", "gsm8k", "minerva_math", "ifeval", "mmlu", "piqa", "pubmedqa", "truthfulqa")
 KINDS = ("scores", "figure", "cost", "weights", "data")
 BASES = ("llama_tulu", "mistral_tulu", "llama_openhermes", "mistral_openhermes")
-MINI: dict[str, dict[str, bool]] = {  # what each asks of mini.py: from random weights, or from the proxy's
+MINI: dict[str, dict[str, Any]] = {  # what each asks of mini.py: the size, and random weights or the proxy's
     "mini": {},
     "mini_continued": {"continued": True},
     "mini_continued_fp32": {"continued": True, "fp32": True},
+    "mini_3m": {"size": "cpu_3m"},
+    "mini_3m_continued": {"size": "cpu_3m", "continued": True},
+    "mini_gpu": {"size": "gpu"},
 }
 PRESETS = (*MINI, "paper")
 AVERAGE = "average"
@@ -75,7 +78,7 @@ class Definition:
     axis: str
     rows: tuple[Row, ...]
     runs: tuple[str, ...] = ()  # beside those of the rows
-    mini_sizes: Mapping[str, float] = field(default_factory=dict)  # of a table of costs
+    mini_sizes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # of costs, by mini.py's --size
 
     @property
     def heading(self) -> str:

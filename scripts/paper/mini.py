@@ -44,7 +44,6 @@ from scripts.paper.mini_data import IRRELEVANT, PROXY_SEED, TASKS, UNSEEN  # noq
 HERE = Path(__file__).resolve().parent
 RESULTS = ROOT / "docs" / "results"
 SIZES = {"cpu": mini_data.CPU, "cpu_3m": mini_data.CPU_3M, "gpu": mini_data.GPU}
-FOLDER = ROOT / "saves" / "mini"
 DATA = ROOT.parent / "shared" / "data"
 CONTINUED = "continued"  # the ending of a preset whose runs begin with the proxy's weights
 FP32 = "fp32"  # that of one whose runs and proxy are in 32 bits
@@ -56,6 +55,11 @@ TOKENS_ARE_WHOLE = "dids_data.json"  # the plugin leaves it beside them, last
 def name_of(size: str, continued: bool, fp32: bool) -> str:
     """The preset's name, that of its results."""
     return SIZES[size].name + (f"_{CONTINUED}" if continued else "") + (f"_{FP32}" if fp32 else "")
+
+
+def folder_of(size: str) -> Path:
+    """Where the runs of a size leave their files, unless told otherwise."""
+    return ROOT / "saves" / SIZES[size].name
 
 
 class Preset:
@@ -254,7 +258,7 @@ def execute(
     os.environ.update(SETUP if size == "gpu" else SETUP | WITHOUT_GPU)
     if size == "gpu" and not torch.cuda.is_available():
         raise SystemExit("--size: got 'gpu', but torch finds no GPU here; allowed: cpu, cpu_3m")
-    places = (folder or FOLDER.with_name(SIZES[size].name)).resolve(), data.resolve()
+    places = (folder or folder_of(size)).resolve(), data.resolve()
     preset = Preset(*places, size, continued, fp32)
     try:
         semantic = preset.semantic(preset.with_needed(names))

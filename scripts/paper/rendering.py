@@ -51,7 +51,8 @@ def page(table: Table) -> Page:
 
 def _frame(table: Table, body: str) -> str:
     definition = table.definition
-    scores = MINI_SAYS.format(begins=CONTINUED if MINI[table.preset] else FROM_SCRATCH) if table.is_mini else PAPER_SAYS
+    continued = table.is_mini and MINI[table.preset].get("continued")
+    scores = MINI_SAYS.format(begins=CONTINUED if continued else FROM_SCRATCH) if table.is_mini else PAPER_SAYS
     says = {"scores": scores, "weights": "", "cost": ""}
     text = [f"# {definition.heading}: {definition.title}", "", _state(table), ""]
     if sentence := says.get(definition.kind, says["scores"]):
@@ -182,9 +183,9 @@ def _cost_line(table: Table, row: Row, strategy: str, place: int) -> list[str]:
 
 
 def _own_sizes(table: Table) -> cost.Sizes | None:
-    """Those of the mini preset; the paper preset's are the paper's."""
-    given = table.definition.mini_sizes
-    return cost.mini_sizes(**given) if given and table.is_mini else None  # type: ignore[arg-type]
+    """Those of a mini preset; the paper preset's are the paper's."""
+    given = table.definition.mini_sizes.get(MINI[table.preset].get("size", "cpu")) if table.is_mini else None
+    return cost.mini_sizes(**given) if given else None  # type: ignore[arg-type]
 
 
 def _share(shares: Mapping[str, float], stage: str) -> str:

@@ -6,7 +6,8 @@
     python scripts/paper/reproduce.py --table 2/8 --preset paper --dry-run       # every command, checked
 
 `mini` is a small Llama from scratch on a CPU (scripts/paper/mini.py), `mini_continued` the same from the proxy's
-weights, `mini_continued_fp32` that for a CPU without bf16 of its own, `paper` Llama-3.1-8B and Mistral-7B on 8 GPUs.
+weights, `mini_continued_fp32` that for a CPU without bf16 of its own, `mini_3m`, `mini_3m_continued` and `mini_gpu`
+larger ones, `paper` Llama-3.1-8B and Mistral-7B on 8 GPUs.
 May be broken off at any time: a run that has ended is not made again. Writes docs/results/tables/PRESET/table_01.md
 and .csv, of a figure a picture too.
 """
@@ -78,16 +79,17 @@ def table_of(one: Definition, preset: str, seeds: Sequence[int], folder: Path = 
 
 
 def show_all(seeds: int | None) -> None:
-    """`--list`."""
+    """`--list`: the state of `mini`, of `paper`, and of each other preset that has a run of the table."""
     for one in definition.load_all().values():
         if one.kind == "data":
             continue
         states = []
         for preset in PRESETS:
             table = table_of(one, preset, range(1, (seeds or SEEDS[preset]) + 1))
-            needed = len(table.wanted) * len(table.seeds)
-            states.append(f"{preset} {table.done():3} of {needed:3}" if needed else f"{preset} none")
-        print(f"{one.heading:13} {'   '.join(f'{state:24}' for state in states)} {one.title}")
+            needed, done = len(table.wanted) * len(table.seeds), table.done()
+            if done or preset in ("mini", "paper"):
+                states.append(f"{preset} {done:3} of {needed:3}" if needed else f"{preset} none")
+        print(f"{one.heading:13} {one.title}\n{'':13} {'   '.join(states)}")
 
 
 def write(one: Definition, preset: str, seeds: Sequence[int]) -> str:
@@ -157,7 +159,8 @@ def _folder_of(run: str, base: str, preset: str) -> Path:
         return ROOT / PAPER_RUNS / base / run / "1"
     from scripts.paper import mini
 
-    return mini.Preset(mini.FOLDER, mini.DATA, **MINI[preset]).output(run, 1)
+    how = MINI[preset]
+    return mini.Preset(mini.folder_of(how.get("size", "cpu")), mini.DATA, **how).output(run, 1)
 
 
 def dry_run(definitions: Sequence[Definition], preset: str, seeds: Sequence[int]) -> int:

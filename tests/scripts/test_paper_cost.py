@@ -8,7 +8,7 @@ import yaml
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from scripts.paper import cost, definition
+from scripts.paper import cost, definition, mini
 from scripts.paper.cost import PAPER, PETA, Model, Sizes
 
 TABLES = definition.load_all()
@@ -69,12 +69,14 @@ def test_the_length_of_an_observed_sample_follows_from_the_printed_impact():
     assert cost.sample_length(stages["impact"]) == pytest.approx(PAPER.observed_tokens / 9 / 200)
 
 
+@pytest.mark.parametrize("size", ["cpu", "cpu_3m"])
 @pytest.mark.parametrize("name", ["table_03", "table_12"])
-def test_the_sizes_of_the_mini_preset_are_those_of_its_files(name):
-    path = Path(cost.__file__).with_name("mini.yaml")
-    if not path.exists():
-        pytest.skip("scripts/paper/mini.yaml is not there")
-    base, given = yaml.safe_load(path.read_text()), TABLES[name].mini_sizes
+def test_the_sizes_of_a_mini_preset_are_those_of_its_files(name, size):
+    base = yaml.safe_load(Path(cost.__file__).with_name("mini.yaml").read_text())
+    given, made = TABLES[name].mini_sizes[size], mini.SIZES[size]
+    block = 4 * made.hidden_size**2 + 3 * made.hidden_size * made.intermediate_size
+    assert given["parameters"] == made.num_layers * block + made.vocabulary * made.hidden_size
+    assert (given["layers"], given["width"]) == (made.num_layers, made.hidden_size)
     assert given["samples"] == base["max_steps"] * base["per_device_train_batch_size"]
     assert given["updates"] == given["samples"] // base["dids_update_samples"]
     assert given["observed"] == len(definition.TASKS) * base["dids_task_samples"]

@@ -174,9 +174,27 @@ def command(folder, monkeypatch):
 def test_the_list_has_each_table_with_its_state(command, capsys):
     command("--list", "--seeds", "3")
     lines = capsys.readouterr().out.splitlines()
-    (line,) = [line for line in lines if line.startswith("Table 11 ")]
-    assert "mini   8 of   9" in line and "paper   0 of   9" in line
-    assert len(lines) == len([one for one in ALL.values() if one.kind != "data"])
+    (place,) = [place for place, line in enumerate(lines) if line.startswith("Table 11 ")]
+    assert "Half of each domain swapped" in lines[place]
+    assert lines[place + 1].split() == "mini 8 of 9 paper 0 of 9".split()
+    assert len(lines) == 2 * len([one for one in ALL.values() if one.kind != "data"])
+
+
+def test_the_list_leaves_out_a_preset_that_has_no_run_of_a_table(command, folder, capsys):
+    command("--list", "--seeds", "3")
+    assert "mini_3m_continued" not in capsys.readouterr().out
+    path = results.path_of("mini_3m_continued", "dids", "", folder)
+    results.add(path, {"run": "dids", "seed": 1, "losses": dict.fromkeys(TASKS, 1.0)})
+    command("--list", "--seeds", "3")
+    assert "mini_3m_continued   1 of   9" in capsys.readouterr().out
+
+
+def test_each_mini_preset_has_the_name_of_its_results():
+    from scripts.paper import mini
+
+    for preset, how in definition.MINI.items():
+        given = {"size": "cpu", "continued": False, "fp32": False} | how
+        assert mini.name_of(**given) == preset
 
 
 def test_rendering_writes_the_files_and_runs_nothing(command, folder, capsys):
