@@ -76,7 +76,7 @@ def _row(label: str, lines: Sequence[Sequence[Mapping[str, Any]]], value: Callab
 def _drawn(names: Sequence[str], lines: Sequence[Sequence[Mapping[str, Any]]]) -> str:
     """Mean share of the training samples by source, the largest of A first."""
     means = [_shares(run) for run in lines]
-    sources = sorted(set().union(*means), key=lambda source: -means[0].get(source, 0.0))
+    sources = sorted(set().union(*means), key=lambda source: (-means[0].get(source, 0.0), source))
     rows = [["share of the samples", *"ABCD"[: len(names)]], ["---"] * (len(names) + 1)]
     for source in sources:
         shares = [mean.get(source, 0.0) for mean in means]
