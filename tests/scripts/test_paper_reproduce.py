@@ -176,7 +176,7 @@ def test_the_list_has_each_table_with_its_state(command, capsys):
     lines = capsys.readouterr().out.splitlines()
     (place,) = [place for place, line in enumerate(lines) if line.startswith("Table 11 ")]
     assert "Half of each domain swapped" in lines[place]
-    assert lines[place + 1].split() == "mini 8 of 9 paper 0 of 9".split()
+    assert lines[place + 1].split() == ["mini", "8", "of", "9", "paper", "0", "of", "9"]
     assert len(lines) == 2 * len([one for one in ALL.values() if one.kind != "data"])
 
 
