@@ -45,6 +45,11 @@ _KEYS = {
 }
 
 
+def size_of(preset: str) -> str:
+    """mini.py's --size of a mini preset."""
+    return str(MINI[preset].get("size", "cpu"))
+
+
 @dataclass(frozen=True)
 class Row:
     """A line of a table, or a point of a figure at `x`."""

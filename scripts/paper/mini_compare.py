@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 from llamafactory_dids.errors import DidsError, refuse  # noqa: E402
 from scripts.paper.mini import read_results  # noqa: E402
-from scripts.paper.mini_tables import Results, shown  # noqa: E402
+from scripts.paper.mini_tables import Results, markdown, shown  # noqa: E402
 
 KINDS = {"losses": "observed tasks", "unseen": "tasks not observed"}
 LEAST_SHARE = 0.01  # a source that none of the runs draws more of is not listed
@@ -48,15 +48,14 @@ def page(names: Sequence[str], seeds: int | None = None, without: str | None = N
     if without is not None and without not in (known := sum(tasks.values(), [])):
         raise refuse("--without", without, ", ".join(known))
     signed = "A − B" if len(names) == 2 else "(A − B) − (C − D)"
-    head = ["loss", *"ABCD"[: len(names)], signed, "lower"]
-    rows = [head, ["---"] * len(head)]
+    rows = [["loss", *"ABCD"[: len(names)], signed, "lower"]]
     for kind, title in KINDS.items():
         left = [task for task in tasks[kind] if task != without]
         if left:
             rows.append(_row(f"**mean of {len(left)} {title}**", lines, _mean_of(kind, left)))
         rows += [_row(task, lines, _mean_of(kind, [task])) for task in left]
     told = ", ".join(f"{letter} = {name}" for letter, name in zip("ABCD", names, strict=False))
-    return f"{told}; seeds {', '.join(map(str, common))}\n\n{_table(rows)}\n{_drawn(names, lines)}"
+    return f"{told}; seeds {', '.join(map(str, common))}\n\n{markdown(rows)}\n{_drawn(names, lines)}"
 
 
 def _mean_of(kind: str, tasks: Sequence[str]) -> Callable[[Mapping[str, Any]], float]:
@@ -77,21 +76,17 @@ def _drawn(names: Sequence[str], lines: Sequence[Sequence[Mapping[str, Any]]]) -
     """Mean share of the training samples by source, the largest of A first."""
     means = [_shares(run) for run in lines]
     sources = sorted(set().union(*means), key=lambda source: (-means[0].get(source, 0.0), source))
-    rows = [["share of the samples", *"ABCD"[: len(names)]], ["---"] * (len(names) + 1)]
+    rows = [["share of the samples", *"ABCD"[: len(names)]]]
     for source in sources:
         shares = [mean.get(source, 0.0) for mean in means]
         if max(shares) >= LEAST_SHARE:
             rows.append([source, *[f"{share:.1%}" for share in shares]])
-    return _table(rows)
+    return markdown(rows)
 
 
 def _shares(run: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     sources = dict.fromkeys(source for line in run for source in line.get("shares", {}))
     return {source: statistics.mean(line.get("shares", {}).get(source, 0.0) for line in run) for source in sources}
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def main() -> None:

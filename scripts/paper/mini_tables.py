@@ -65,7 +65,7 @@ def table(names: Sequence[str], against: Sequence[str], preset: str = "mini") ->
     found = {name: results for name in names if (results := read_results(name, preset))}
     others = {name: read_results(name, preset) for name in against}
     head = ["run", "seeds", "mean loss", *[f"against `{name}`" for name in against], "unseen", "accuracy"]
-    rows = [[*head, "samples", "CPU s"], ["---"] * (len(head) + 2)]
+    rows = [[*head, "samples", "CPU s"]]
     for name in sorted(found, key=lambda name: statistics.mean(map(mean_loss, found[name].values()))):
         results = list(found[name].values())
         columns = [f"`{name}`", str(len(results)), with_error([mean_loss(result) for result in results], 3)]
@@ -77,7 +77,7 @@ def table(names: Sequence[str], against: Sequence[str], preset: str = "mini") ->
         rows.append(columns)
     missing = [name for name in names if name not in found]
     note = f"\nNot run: {', '.join(missing)}.\n" if missing else ""
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows) + note
+    return markdown(rows) + note
 
 
 def tasks_table(names: Sequence[str], preset: str = "mini") -> str:
@@ -86,11 +86,16 @@ def tasks_table(names: Sequence[str], preset: str = "mini") -> str:
     one = next(iter(next(iter(found.values())).values()))
     kinds = [(kind, task) for kind in ("losses", "unseen") for task in one[kind]]
     rows = [["run", *[f"{task} (unseen)" if kind == "unseen" else task for kind, task in kinds]]]
-    rows.append(["---"] * len(rows[0]))
     for name, results in found.items():
         means = [statistics.mean(result[kind][task] for result in results.values()) for kind, task in kinds]
         rows.append([f"`{name}`", *[f"{mean:.2f}" for mean in means]])
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return markdown(rows)
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """Rows, the first the head, as a table."""
+    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def rebuilt(page: str) -> str:

@@ -89,13 +89,13 @@ def prepare(given: argparse.Namespace) -> Iterator[str]:
 def _sources(given: argparse.Namespace, questions: Questions) -> Iterator[str]:
     report = Report()
     rows = split_sources.read(given.input, given.split)
+    irrelevant = split_sources.read(given.finance, "train") if given.finance else None  # a wrong name is told first
     kept = without_overlap(rows, given.column, questions, report, keep=given.keep_overlapping)
     counts = split_sources.split(kept, given.output, given.column)
     if not counts:
         raise DidsError(f"{given.input[0]}: no conversations, allowed: rows with `messages` or `conversations`")
-    if given.finance:
-        finance = _finance(split_sources.read(given.finance, "train"), questions, report, given.keep_overlapping)
-        write_rows(given.output, FINANCE, finance)
+    if irrelevant is not None:
+        write_rows(given.output, FINANCE, _finance(irrelevant, questions, report, given.keep_overlapping))
     (given.output / "sources.json").write_text(json.dumps(list(counts)) + "\n", encoding="utf-8")
     left = report.left(removed=not given.keep_overlapping)
     found = report.as_dict() | {"removed": not given.keep_overlapping, "left": left}
@@ -105,11 +105,11 @@ def _sources(given: argparse.Namespace, questions: Questions) -> Iterator[str]:
     )
     for name, number in report.rows.items():
         yield f"{name}: {number} rows, {report.overlapping[name]} share 13 words with a scored question"
-    if given.finance:
+    if irrelevant is not None:
         wanted = samples_beside(sum(left[name] for name in counts), MOST_IRRELEVANT)
-        if left.get(FINANCE, 0) < wanted:
+        if left[FINANCE] < wanted:
             share = f"{MOST_IRRELEVANT:.0%} of irrelevant data (Figure 2b)"
-            yield f"--finance: {left.get(FINANCE, 0)} rows are too few for {share}, which takes {wanted}"
+            yield f"--finance: {left[FINANCE]} rows are too few for {share}, which takes {wanted}"
     yield f"\ndataset_dir: {given.output}\ndataset: {','.join(counts)}"
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import arithmetic, cost, weights
-from .definition import AVERAGE, MINI, Definition, Row
+from .definition import AVERAGE, MINI, Definition, Row, size_of
 from .results import NOT_SCORED, Table, error_of, interval
 
 SHORT = {"minerva_math": "MathQA", "gsm8k": "GSM8K", "mmlu": "MMLU", "bbh": "BBH", "piqa": "PIQA", "mbpp": "MBPP"}
@@ -184,7 +184,7 @@ def _cost_line(table: Table, row: Row, strategy: str, place: int) -> list[str]:
 
 def _own_sizes(table: Table) -> cost.Sizes | None:
     """Those of a mini preset; the paper preset's are the paper's."""
-    given = table.definition.mini_sizes.get(MINI[table.preset].get("size", "cpu")) if table.is_mini else None
+    given = table.definition.mini_sizes.get(size_of(table.preset)) if table.is_mini else None
     return cost.mini_sizes(**given) if given else None  # type: ignore[arg-type]
 
 

@@ -159,8 +159,8 @@ def _folder_of(run: str, base: str, preset: str) -> Path:
         return ROOT / PAPER_RUNS / base / run / "1"
     from scripts.paper import mini
 
-    how = MINI[preset]
-    return mini.Preset(mini.folder_of(how.get("size", "cpu")), mini.DATA, **how).output(run, 1)
+    folder = mini.folder_of(definition.size_of(preset))
+    return mini.Preset(folder, mini.DATA, **MINI[preset]).output(run, 1)
 
 
 def dry_run(definitions: Sequence[Definition], preset: str, seeds: Sequence[int]) -> int:

@@ -6,6 +6,7 @@ import pytest
 
 from scripts.paper import definition, mini_tables, rendering, reproduce
 
+ALL = definition.load_all()
 WRITTEN = sorted(reproduce.TABLES.glob("*/*.md"))
 
 
@@ -20,6 +21,6 @@ def test_a_table_of_the_paper_is_what_its_own_command_makes(path):
     text = path.read_text(encoding="utf-8")
     command = re.search(r"--(?:table|figure) (\S+) --preset (\S+) --seeds (\d+) --render", text)
     assert command is not None and command[2] == path.parent.name
-    table = reproduce.table_of(definition.load_all()[path.stem], command[2], range(1, int(command[3]) + 1))
+    table = reproduce.table_of(ALL[path.stem], command[2], range(1, int(command[3]) + 1))
     page = rendering.page(table)
     assert page.markdown == text and page.csv() == path.with_suffix(".csv").read_text(encoding="utf-8"), command[0]

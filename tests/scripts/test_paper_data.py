@@ -192,6 +192,12 @@ def test_too_little_irrelevant_data_for_the_last_point_of_the_figure_is_said(fil
     assert not any(line.startswith("--finance") for line in said)
 
 
+def test_irrelevant_data_that_cannot_be_read_is_refused_before_the_sources_are_made(files):
+    with pytest.raises(SystemExit, match="input: got a/b, c/d, allowed: one hub name"):
+        prepare(files, "--tasks", "gsm8k", "--finance", "a/b", "c/d")
+    assert not (files / "out" / "maths.jsonl").exists()
+
+
 def test_irrelevant_data_without_answers_is_refused(files):
     write(files / "finance.jsonl", [{"text": "a bond"}])
     with pytest.raises(DidsError, match="--finance: no answers, allowed: rows with `instruction` and `output`"):
