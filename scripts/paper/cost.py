@@ -84,6 +84,29 @@ PAPER = Sizes(
 )
 
 
+def _of_mini(parameters: float, layers: int, width: int) -> Sizes:
+    """A mini preset's: one small model, which is its own proxy; `parameters` without the input embeddings."""
+    model = Model(parameters, layers, width)
+    tokens = 100  # of a sample, on average
+    return Sizes(
+        model=model,
+        proxy=model,
+        encoder=model,
+        small=model,
+        train_tokens=6400 * tokens,
+        pool_tokens=22320 * tokens,
+        observed_tokens=9 * 40 * tokens,
+        updates=16,
+        length=tokens,
+        observed_length=tokens,
+        share=1 / layers,  # one block at least is tracked
+        pilot_share=0.5,
+    )
+
+
+MINI_SIZES = {"cpu": _of_mini(917504, 4, 128), "cpu_3m": _of_mini(3145728, 4, 256)}  # by mini.py's --size
+
+
 def stages(sizes: Sizes, strategy: str, *, shared_clusters: bool = False) -> dict[str, float]:
     """Operations of each stage of a run of `strategy`: dids, dids_gc, dga, doremi, doge, velocitune, or a fixed one.
 
@@ -161,27 +184,6 @@ def measured(cost: Mapping[str, float]) -> dict[str, float]:
 def shares(found: Mapping[str, float]) -> dict[str, float]:
     """Each stage as a share of the training, measured or predicted, so that the two stand side by side."""
     return {stage: value / found["base"] for stage, value in found.items() if stage != "base"}
-
-
-def mini_sizes(
-    parameters: float, layers: int, width: int, *, samples: int, pool: int, observed: int, updates: int, tokens: float
-) -> Sizes:
-    """The mini preset's: one small model, which is its own proxy; samples of `tokens` on average."""
-    model = Model(parameters, layers, width)
-    return Sizes(
-        model=model,
-        proxy=model,
-        encoder=model,
-        small=model,
-        train_tokens=samples * tokens,
-        pool_tokens=pool * tokens,
-        observed_tokens=observed * tokens,
-        updates=updates,
-        length=round(tokens),
-        observed_length=round(tokens),
-        share=1 / layers,  # one block at least is tracked
-        pilot_share=0.5,
-    )
 
 
 def main() -> None:

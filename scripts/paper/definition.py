@@ -41,7 +41,6 @@ _KEYS = {
     "runs",
     "axis",
     "rows",
-    "mini_sizes",
 }
 
 
@@ -83,7 +82,6 @@ class Definition:
     axis: str
     rows: tuple[Row, ...]
     runs: tuple[str, ...] = ()  # beside those of the rows
-    mini_sizes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # of costs, by mini.py's --size
 
     @property
     def heading(self) -> str:
@@ -139,7 +137,6 @@ def load(path: Path) -> Definition:
         axis=values.get("axis", ""),
         rows=rows,
         runs=tuple(values.get("runs", ())),
-        mini_sizes=values.get("mini_sizes", {}),
         **texts,
     )
 

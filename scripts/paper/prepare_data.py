@@ -95,6 +95,9 @@ def _sources(given: argparse.Namespace, questions: Questions) -> Iterator[str]:
     if not counts:
         raise DidsError(f"{given.input[0]}: no conversations, allowed: rows with `messages` or `conversations`")
     if irrelevant is not None:
+        if FINANCE in counts:
+            allowed = f"sources of other names, as the irrelevant data is called {FINANCE}"
+            raise DidsError(f"--finance: got a source {FINANCE!r} in {given.input[0]}, allowed: {allowed}")
         write_rows(given.output, FINANCE, _finance(irrelevant, questions, report, given.keep_overlapping))
     (given.output / "sources.json").write_text(json.dumps(list(counts)) + "\n", encoding="utf-8")
     left = report.left(removed=not given.keep_overlapping)

@@ -184,8 +184,7 @@ def _cost_line(table: Table, row: Row, strategy: str, place: int) -> list[str]:
 
 def _own_sizes(table: Table) -> cost.Sizes | None:
     """Those of a mini preset; the paper preset's are the paper's."""
-    given = table.definition.mini_sizes.get(size_of(table.preset)) if table.is_mini else None
-    return cost.mini_sizes(**given) if given else None  # type: ignore[arg-type]
+    return cost.MINI_SIZES.get(size_of(table.preset)) if table.is_mini else None
 
 
 def _share(shares: Mapping[str, float], stage: str) -> str:

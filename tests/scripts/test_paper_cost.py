@@ -69,14 +69,14 @@ def test_the_length_of_an_observed_sample_follows_from_the_printed_impact():
     assert cost.sample_length(stages["impact"]) == pytest.approx(PAPER.observed_tokens / 9 / 200)
 
 
-@pytest.mark.parametrize("size", ["cpu", "cpu_3m"])
-@pytest.mark.parametrize("name", ["table_03", "table_12"])
-def test_the_sizes_of_a_mini_preset_are_those_of_its_files(name, size):
+@pytest.mark.parametrize("size", cost.MINI_SIZES)
+def test_the_sizes_of_a_mini_preset_are_those_of_its_files(size):
     base = yaml.safe_load(Path(cost.__file__).with_name("mini.yaml").read_text())
-    given, made = TABLES[name].mini_sizes[size], mini.SIZES[size]
+    given, made = cost.MINI_SIZES[size], mini.SIZES[size]
     block = 4 * made.hidden_size**2 + 3 * made.hidden_size * made.intermediate_size
-    assert given["parameters"] == made.num_layers * block + made.vocabulary * made.hidden_size
-    assert (given["layers"], given["width"]) == (made.num_layers, made.hidden_size)
-    assert given["samples"] == base["max_steps"] * base["per_device_train_batch_size"]
-    assert given["updates"] == given["samples"] // base["dids_update_samples"]
-    assert given["observed"] == len(definition.TASKS) * base["dids_task_samples"]
+    parameters = made.num_layers * block + made.vocabulary * made.hidden_size
+    assert given.model == cost.Model(parameters, made.num_layers, made.hidden_size)
+    samples = base["max_steps"] * base["per_device_train_batch_size"]
+    assert given.train_tokens == samples * given.length
+    assert given.updates == samples // base["dids_update_samples"]
+    assert given.observed_tokens == len(definition.TASKS) * base["dids_task_samples"] * given.observed_length

@@ -198,6 +198,16 @@ def test_irrelevant_data_that_cannot_be_read_is_refused_before_the_sources_are_m
     assert not (files / "out" / "maths.jsonl").exists()
 
 
+def test_irrelevant_data_does_not_take_the_place_of_a_source_of_its_name(files):
+    source = [{"source": "ai2/Finance", "messages": [{"role": "user", "content": "hello"}]}]
+    write(files / "train.jsonl", source)
+    with pytest.raises(
+        DidsError, match="--finance: got a source 'finance' in .*train.jsonl, allowed: sources of other"
+    ):
+        prepare(files, "--tasks", "gsm8k", "--finance", str(files / "finance.jsonl"))
+    assert [row["messages"] for row in lines(files / "out" / "finance.jsonl")] == [source[0]["messages"]]
+
+
 def test_irrelevant_data_without_answers_is_refused(files):
     write(files / "finance.jsonl", [{"text": "a bond"}])
     with pytest.raises(DidsError, match="--finance: no answers, allowed: rows with `instruction` and `output`"):
