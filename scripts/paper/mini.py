@@ -42,7 +42,7 @@ from scripts.paper import mini_data, mini_run, results, runs  # noqa: E402
 from scripts.paper.mini_data import IRRELEVANT, PROXY_SEED, TASKS, UNSEEN  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
-RESULTS = ROOT / "docs" / "results"
+RESULTS = results.FOLDER
 SIZES = {"cpu": mini_data.CPU, "cpu_3m": mini_data.CPU_3M, "gpu": mini_data.GPU}
 DATA = ROOT.parent / "shared" / "data"
 CONTINUED = "continued"  # the ending of a preset whose runs begin with the proxy's weights

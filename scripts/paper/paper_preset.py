@@ -19,13 +19,12 @@ import yaml
 
 from llamafactory_dids.errors import refuse
 
-from . import definition, runs
+from . import definition, results, runs
 from .definition import TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
 BASES = Path(__file__).resolve().parent / "bases.yaml"
 FOLDER = Path("saves/paper")
-RESULTS = ROOT / "docs" / "results" / "paper"
 FINANCE = ("finance",)  # what prepare_data.py was given: section 5.5.2 does not name its data
 GPUS = 8
 CODE = ("mbpp", "humaneval")  # what the model writes is run
@@ -165,7 +164,7 @@ class Preset:
         return Step(what, words, done, config, file, {"FORCE_TORCHRUN": "1", "NPROC_PER_NODE": str(GPUS)})
 
     def _score(self, model: str, run: str, base: str, seed: int, tasks: Sequence[str]) -> Step:
-        data, result = self.base(base)["dataset_dir"], RESULTS / base / f"{run}.jsonl"
+        data, result = self.base(base)["dataset_dir"], results.path_of("paper", run, base)
         words = [
             "python",
             "scripts/paper/score.py",
