@@ -153,7 +153,7 @@ setup(
     py_modules=["llamafactory_dids_activate"],
     package_data={"llamafactory_dids": ["py.typed", "report/templates/*"]},
     entry_points={
-        "console_scripts": ["llamafactory-dids = llamafactory_dids.integration.cli:main"],
+        "console_scripts": ["llamafactory-dids = llamafactory_dids.integration.commands.cli:main"],
         "llamafactory_dids.mixers": ["odm = llamafactory_dids.mixers.odm:odm"],
     },
     install_requires=INSTALL_REQUIRES,

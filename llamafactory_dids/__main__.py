@@ -1,6 +1,6 @@
 """`python -m llamafactory_dids`, which `torchrun -m` needs."""
 
-from .integration.cli import main
+from .integration.commands.cli import main
 
 if __name__ == "__main__":
     main()

@@ -83,7 +83,7 @@ def test_every_arrow_points_down(path):
         ("stages/a.py", "from ..training import sampler"),
         ("stages/a.py", "import transformers"),
         ("training/a.py", "from llamafactory.train import tuner"),
-        ("training/a.py", "import llamafactory_dids.integration.keys"),
+        ("training/a.py", "import llamafactory_dids.integration.data.tags"),
         ("report/a.py", "from ..stages.layers import track_layers"),
         ("config.py", "from .core import fisher"),
     ],

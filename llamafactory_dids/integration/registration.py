@@ -13,8 +13,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..errors import DidsError
-from . import arguments, data, data_source, errors, trainers
-from .objectives import STAGES
+from .arguments import keys as arguments
+from .data import loading as data, source as data_source
+from . import errors
+from .plan import trainers
+from .host.objectives import STAGES
 from .webui import page
 
 HOST = "llamafactory"

@@ -53,7 +53,7 @@ def make_domains(values: dict[str, Any], log: Path) -> Path:
     with open(log, "w", encoding="utf-8") as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
-        from llamafactory_dids.integration.cli import main
+        from llamafactory_dids.integration.commands.cli import main
 
         file = log.with_suffix(".yaml")
         file.write_text(json.dumps(values), encoding="utf-8")  # JSON is YAML

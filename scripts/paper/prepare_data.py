@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from llamafactory_dids.errors import DidsError  # noqa: E402
-from llamafactory_dids.integration.mix_in import samples_beside  # noqa: E402
+from llamafactory_dids.integration.data.mix_in import samples_beside  # noqa: E402
 from scripts import split_sources  # noqa: E402
 from scripts.paper import task_sources  # noqa: E402
 from scripts.paper.contamination import Questions, Report  # noqa: E402

@@ -16,7 +16,7 @@ from typing import Any
 
 from llamafactory_dids.config import split_list
 from llamafactory_dids.errors import DidsError
-from llamafactory_dids.integration.mix_in import samples_beside
+from llamafactory_dids.integration.data.mix_in import samples_beside
 
 from .paper_preset import GPUS, ROOT, Recipe, Step
 

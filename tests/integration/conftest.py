@@ -32,7 +32,7 @@ def no_model(monkeypatch):
     from llamafactory.train.pt import workflow as pt
     from llamafactory.train.sft import workflow as sft
 
-    from llamafactory_dids.integration import proxy
+    from llamafactory_dids.integration.domains import proxy
 
     for module in (pt, sft, proxy):
         monkeypatch.setattr(module, "load_model", load_model)

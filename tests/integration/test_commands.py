@@ -8,7 +8,7 @@ from importlib.metadata import version
 import pytest
 
 from llamafactory_dids.config import FIELDS
-from llamafactory_dids.integration import cli
+from llamafactory_dids.integration.commands import cli
 from tests.integration.support import (
     SOURCES,
     arguments,
@@ -77,7 +77,7 @@ def clustered(world, tmp_path_factory):
 def no_training_gradients(monkeypatch):
     """Gradients of the tasks' 24 observed samples may be made, of the training samples none."""
     tuner()
-    from llamafactory_dids.integration import features
+    from llamafactory_dids.integration.domains import features
 
     fill_store = features.fill_store
 

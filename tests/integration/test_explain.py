@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from llamafactory_dids.integration import cli
+from llamafactory_dids.integration.commands import cli
 from tests.integration.support import SOURCES, TASKS, arguments, finish_well, same_domains, start, tuner, write_yaml
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("no_model")]

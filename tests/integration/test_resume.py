@@ -276,7 +276,7 @@ def test_checkpoint_made_without_a_mixture_is_refused_by_name(world, tmp_path):
 
 def test_broken_gradient_stage_goes_on_with_the_missing_parts(world, tmp_path, monkeypatch):
     tuner()
-    from llamafactory_dids.integration import features
+    from llamafactory_dids.integration.domains import features
     from llamafactory_dids.stages.gradients import SampleProjector
 
     monkeypatch.setattr(features, "open_store", lambda *inputs: open_store(*inputs, part_rows=50))

@@ -54,7 +54,7 @@ def made(world, encoder, tmp_path_factory):
     """The arguments and the plan of a run whose domains were made without any language model."""
     values = semantic(world, tmp_path_factory.mktemp("made"), encoder)
     tuner()
-    from llamafactory_dids.integration import proxy
+    from llamafactory_dids.integration.domains import proxy
 
     with pytest.MonkeyPatch.context() as patched:
         patched.delattr(proxy, "load_model")
@@ -97,7 +97,7 @@ def test_each_row_is_the_encoders_embedding_of_prompt_and_response(made, world, 
 
 def test_other_clusters_are_made_of_the_same_embeddings(made, tmp_path):
     tuner()
-    from llamafactory_dids.integration import features
+    from llamafactory_dids.integration.domains import features
 
     values, _ = made
     with pytest.MonkeyPatch.context() as patched:
@@ -109,7 +109,7 @@ def test_other_clusters_are_made_of_the_same_embeddings(made, tmp_path):
 
 def test_cached_map_is_used_without_the_encoder(made):
     tuner()
-    from llamafactory_dids.integration import encoder
+    from llamafactory_dids.integration.domains import encoder
 
     values, plan = made
     with pytest.MonkeyPatch.context() as patched:
@@ -127,7 +127,7 @@ def test_packed_rows_get_the_same_domains(made):
 
 def test_another_encoder_makes_other_embeddings(made, encoder, tmp_path):
     tuner()
-    from llamafactory_dids.integration import encoder as ours
+    from llamafactory_dids.integration.domains import encoder as ours
 
     shutil.copytree(encoder, tmp_path / "whole")
     values = made[0] | {"dids_semantic_model": str(tmp_path / "whole")}

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from transformers.integrations import deepspeed
 
-from llamafactory_dids.integration.sharding import fsdp_version, uses_deepspeed, whole_models
+from llamafactory_dids.integration.host.sharding import fsdp_version, uses_deepspeed, whole_models
 
 pytestmark = pytest.mark.integration
 

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from llamafactory_dids.integration import objectives
+from llamafactory_dids.integration.host import objectives
 from llamafactory_dids.stages.entries import TrackedEntries
 from llamafactory_dids.stages.loss_meter import LossMeter
 from llamafactory_dids.stages.per_sample import GradientEngine, sample_gradients

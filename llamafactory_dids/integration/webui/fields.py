@@ -7,7 +7,7 @@ from typing import Any
 from ... import mixers
 from ...config import FIELDS, MixingConfig, make_config, split_list
 from ...errors import DidsError
-from .. import arguments, checks
+from ..arguments import keys as arguments, checks
 from ..errors import one_line
 from ..settings import Settings
 

@@ -12,7 +12,7 @@ from llamafactory.webui.control import list_datasets
 from ... import mixers
 from ...config import FIELDS
 from ...errors import DidsError
-from ..arguments import HOST_STRATEGIES
+from ..arguments.keys import HOST_STRATEGIES
 from ..errors import one_line
 from . import fields, view
 from .texts import locales

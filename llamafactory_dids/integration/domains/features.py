@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from ..artifacts.files import fingerprint
-from ..artifacts.gradient_store import GradientStore, open_store
-from ..stages import ranks
-from ..stages.embeddings import EmbeddingFeatures
-from ..stages.filling import Features, fill_store
-from ..stages.gradients import GradientFeatures, SampleProjector, Samples
-from ..stages.layers import track_layers
-from . import encoder, objectives, proxy
+from ...artifacts.files import fingerprint
+from ...artifacts.gradient_store import GradientStore, open_store
+from ...stages import ranks
+from ...stages.embeddings import EmbeddingFeatures
+from ...stages.filling import Features, fill_store
+from ...stages.gradients import GradientFeatures, SampleProjector, Samples
+from ...stages.layers import track_layers
+from . import encoder, proxy
+from ..host import objectives
 from .samples import SampleTexts, TokenisedSamples, proxy_tokens
-from .settings import Settings, cache_folder
+from ..settings import Settings, cache_folder
 
 if TYPE_CHECKING:
-    from .data_source import DataSource
+    from ..data.source import DataSource
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from llamafactory.data import get_template_and_fix_tokenizer
 from llamafactory.model import load_config, load_model, load_tokenizer
 from llamafactory.model.model_utils.liger_kernel import apply_liger_kernel
 
-from .objectives import stage_of
-from .settings import Settings
-from .sharding import whole_models
+from ..host.objectives import stage_of
+from ..settings import Settings
+from ..host.sharding import whole_models
 
 WEIGHT_FILES = ("*.safetensors", "*.bin")
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from ..artifacts.domain_map import DomainMap
-from ..artifacts.files import fingerprint
-from ..errors import DidsError
+from ...artifacts.domain_map import DomainMap
+from ...artifacts.files import fingerprint
+from ...errors import DidsError
 
 
 def make_domains() -> tuple[DomainMap, Path]:
@@ -16,11 +16,11 @@ def make_domains() -> tuple[DomainMap, Path]:
     from llamafactory.model import load_tokenizer
     from llamafactory.train import tuner
 
-    from . import settings as run_settings
-    from .data_source import DataSource
-    from .planning import find_domains
-    from .samples import proxy_samples
-    from .settings import cache_folder
+    from .. import settings as run_settings
+    from ..data.source import DataSource
+    from ..plan.planning import find_domains
+    from ..domains.samples import proxy_samples
+    from ..settings import cache_folder
 
     model_args, data_args, training_args, finetuning_args, _ = tuner.get_train_args()
     settings = run_settings.of(data_args)

@@ -6,9 +6,9 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
-from ..errors import DidsError
-from .errors import one_line
-from .provenance import versions
+from ...errors import DidsError
+from ..errors import one_line
+from ..plan.provenance import versions
 
 
 class Finding(NamedTuple):
@@ -47,7 +47,7 @@ def _host() -> Finding:
     try:
         from llamafactory.extras.env import VERSION
 
-        from . import registration
+        from .. import registration
     except (ImportError, DidsError) as error:
         return Finding("llamafactory", False, one_line(error), "pip install llamafactory==0.9.5")
     if missing := registration.missing_seams():

@@ -6,11 +6,11 @@ from typing import Any
 
 from transformers.trainer_utils import get_last_checkpoint
 
-from ..artifacts.run_state import load_values, whole_checkpoints
-from ..errors import DidsError, refuse
-from ..training.checkpoint import check_identity, identity
-from ..training.plan import MixingPlan
-from .settings import Settings, samples_per_step
+from ...artifacts.run_state import load_values, whole_checkpoints
+from ...errors import DidsError, refuse
+from ...training.checkpoint import check_identity, identity
+from ...training.plan import MixingPlan
+from ..settings import Settings, samples_per_step
 
 logger = logging.getLogger(__name__)
 

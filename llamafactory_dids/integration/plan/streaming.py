@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from llamafactory.data import loader
 
-from .. import mixers
-from ..artifacts.domain_map import BY_SOURCE, DomainMap
-from ..errors import DidsError, refuse
-from ..training.collator import KEY_COLUMN
-from ..training.streams import DomainStream, StreamedRows
-from .domains import given_map
-from .keys import Tagger
-from .settings import Settings
+from ... import mixers
+from ...artifacts.domain_map import BY_SOURCE, DomainMap
+from ...errors import DidsError, refuse
+from ...training.collator import KEY_COLUMN
+from ...training.streams import DomainStream, StreamedRows
+from ..domains.making import given_map
+from ..data.tags import Tagger
+from ..settings import Settings
 
 if TYPE_CHECKING:
-    from .data_source import DataSource
+    from ..data.source import DataSource
 
 READ = 64  # examples read at once
 

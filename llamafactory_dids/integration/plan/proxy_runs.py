@@ -20,20 +20,20 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..artifacts.domain_map import DomainMap, save_map
-from ..artifacts.files import check_same, fingerprint, read_json, write_json
-from ..artifacts.mixture_log import MixtureLog
-from ..artifacts.run_state import whole_checkpoints
-from ..errors import DidsError
-from ..mixers.base import Mixer, ProxyRun, RunRecord
-from ..stages import ranks
-from ..stages.batching import is_tokens
-from . import proxy
-from .randomness import undisturbed
-from .settings import ProxyHistory, Settings, cache_folder, samples_per_step
+from ...artifacts.domain_map import DomainMap, save_map
+from ...artifacts.files import check_same, fingerprint, read_json, write_json
+from ...artifacts.mixture_log import MixtureLog
+from ...artifacts.run_state import whole_checkpoints
+from ...errors import DidsError
+from ...mixers.base import Mixer, ProxyRun, RunRecord
+from ...stages import ranks
+from ...stages.batching import is_tokens
+from ..domains import proxy
+from ..host.randomness import undisturbed
+from ..settings import ProxyHistory, Settings, cache_folder, samples_per_step
 
 if TYPE_CHECKING:
-    from .data_source import DataSource
+    from ..data.source import DataSource
 
 logger = logging.getLogger(__name__)
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from llamafactory.data import loader
 
-from ..errors import DidsError
-from ..training.plan import Spent
-from . import settings as run_settings
-from .data import TAGS, kept_examples, tagged
-from .planning import make_plan
-from .randomness import undisturbed
+from ...errors import DidsError
+from ...training.plan import Spent
+from .. import settings as run_settings
+from .loading import TAGS, kept_examples, tagged
+from ..plan.planning import make_plan
+from ..host.randomness import undisturbed
 
 
 def mixing(host: Callable[..., Any]) -> Callable[..., Any]:

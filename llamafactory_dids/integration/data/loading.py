@@ -11,11 +11,11 @@ from typing import Any
 
 from datasets import concatenate_datasets
 
-from ..errors import DidsError
-from ..training.collator import DOMAIN_COLUMN, KEY_COLUMN, SOURCE_COLUMN
+from ...errors import DidsError
+from ...training.collator import DOMAIN_COLUMN, KEY_COLUMN, SOURCE_COLUMN
 from . import mix_in
-from . import settings as run_settings
-from .keys import Tagger
+from .. import settings as run_settings
+from .tags import Tagger
 from .lookup import UNKNOWN
 
 TAGS = (KEY_COLUMN, SOURCE_COLUMN)

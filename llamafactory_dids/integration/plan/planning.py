@@ -9,30 +9,31 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import mixers
-from ..artifacts.domain_map import DomainMap
-from ..errors import DidsError
-from ..stages import ranks
-from ..stages.swapping import swapped_map
-from ..training.collator import DOMAIN_COLUMN, KEY_COLUMN, SOURCE_COLUMN
-from ..training.plan import MixingPlan
-from . import objectives, tokenized
-from .checks import mixer_options, trial_mixer
-from .domains import clustered_map, domains_by_source, given_map
-from .keys import content_order
-from .lookup import UNKNOWN, MapLookup, SourceLookup
-from .nearest import nearest_task_samples
+from ... import mixers
+from ...artifacts.domain_map import DomainMap
+from ...errors import DidsError
+from ...stages import ranks
+from ...stages.swapping import swapped_map
+from ...training.collator import DOMAIN_COLUMN, KEY_COLUMN, SOURCE_COLUMN
+from ...training.plan import MixingPlan
+from ..host import objectives
+from ..data import saved as tokenized
+from ..arguments.checks import mixer_options, trial_mixer
+from ..domains.making import clustered_map, domains_by_source, given_map
+from ..data.tags import content_order
+from ..data.lookup import UNKNOWN, MapLookup, SourceLookup
+from ..domains.nearest import nearest_task_samples
 from .probabilities import probabilities_by_domain
 from .provenance import write_config
 from .proxy_runs import run_proxies
-from .randomness import undisturbed
-from .resume import check_set_up
-from .samples import TokenisedSamples, has_other_tokens, proxy_samples
-from .settings import ProxyHistory, Settings
+from ..host.randomness import undisturbed
+from ..host.resume import check_set_up
+from ..domains.samples import TokenisedSamples, has_other_tokens, proxy_samples
+from ..settings import ProxyHistory, Settings
 from .streaming import streamed
 
 if TYPE_CHECKING:
-    from .data_source import DataSource
+    from ..data.source import DataSource
 
 logger = logging.getLogger(__name__)
 

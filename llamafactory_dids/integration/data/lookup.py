@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from ..artifacts.domain_map import DomainMap
-from ..training.collator import KEY_COLUMN, SOURCE_COLUMN
+from ...artifacts.domain_map import DomainMap
+from ...training.collator import KEY_COLUMN, SOURCE_COLUMN
 
 UNKNOWN = -1  # an example that the host drops when it tokenises, so that no map has it
 

@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from ..training.collator import KEY_COLUMN, SOURCE_COLUMN
+from ...training.collator import KEY_COLUMN, SOURCE_COLUMN
 
 ALIGNED = ("_prompt", "_response", "_system", "_tools", "_images", "_videos", "_audios")
 

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..artifacts.domain_map import DomainMap, load_map
-from ..artifacts.mixture_log import MixtureLog
-from ..errors import DidsError, refuse
-from .errors import DEBUG, one_line
+from ...artifacts.domain_map import DomainMap, load_map
+from ...artifacts.mixture_log import MixtureLog
+from ...errors import DidsError, refuse
+from ..errors import DEBUG, one_line
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -96,8 +96,8 @@ def _starts_processes() -> bool:
 def _cluster(arguments: argparse.Namespace, overrides: list[str]) -> None:
     _activate(arguments, overrides)
     sys.argv.pop(1)
-    from ..stages import ranks
-    from .preprocessing import make_domains
+    from ...stages import ranks
+    from .cluster import make_domains
 
     with contextlib.redirect_stdout(sys.stderr):  # where the host logs and prints, so that ours is the map alone
         domain_map, folder = make_domains()
@@ -135,7 +135,7 @@ def _inspect(arguments: argparse.Namespace, _: list[str]) -> None:
 
 
 def _report(arguments: argparse.Namespace, _: list[str]) -> None:
-    from ..report.html import find_run, write_comparison, write_report
+    from ...report.html import find_run, write_comparison, write_report
 
     folders = [find_run(path) for path in arguments.runs]
     try:

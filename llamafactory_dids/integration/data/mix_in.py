@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..config import MixingConfig
-from ..errors import refuse
-from ..training.collator import KEY_COLUMN
-from .keys import content_order
-from .settings import Settings
+from ...config import MixingConfig
+from ...errors import refuse
+from ...training.collator import KEY_COLUMN
+from .tags import content_order
+from ..settings import Settings
 
 logger = logging.getLogger(__name__)
 

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
-from ..artifacts.files import samples_digest
-from ..stages.batching import is_tokens
-from ..training.collator import KEY_COLUMN, SOURCE_COLUMN
+from ...artifacts.files import samples_digest
+from ...stages.batching import is_tokens
+from ...training.collator import KEY_COLUMN, SOURCE_COLUMN
 from . import proxy
-from .settings import Settings
+from ..settings import Settings
 
 if TYPE_CHECKING:
-    from .data_source import DataSource
+    from ..data.source import DataSource
 
 MAX_TEXT = 400  # characters of a typical sample's text
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from llamafactory.extras.misc import has_tokenized_data
 
-from ..artifacts.domain_map import DomainMap
-from ..artifacts.files import read_json, write_json
-from ..errors import DidsError, refuse
-from ..stages import ranks
+from ...artifacts.domain_map import DomainMap
+from ...artifacts.files import read_json, write_json
+from ...errors import DidsError, refuse
+from ...stages import ranks
 
 NOTE = "dids_data.json"
 KEYS = (

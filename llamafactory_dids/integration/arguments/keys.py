@@ -9,11 +9,12 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from llamafactory.hparams import DataArguments, read_args
 
-from .. import mixers
-from ..config import FIELDS, make_config
-from ..errors import DidsError
-from . import checks, resume
-from .settings import Settings
+from ... import mixers
+from ...config import FIELDS, make_config
+from ...errors import DidsError
+from . import checks
+from ..host import resume
+from ..settings import Settings
 
 logger = logging.getLogger(__name__)
 

@@ -3,13 +3,13 @@
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from .. import __version__
-from ..artifacts.run_config import save_config
-from ..config import as_dict
-from ..mixers.base import Mixer
-from ..training.plan import MixingPlan
-from .checks import option_key
-from .settings import Settings
+from ... import __version__
+from ...artifacts.run_config import save_config
+from ...config import as_dict
+from ...mixers.base import Mixer
+from ...training.plan import MixingPlan
+from ..arguments.checks import option_key
+from ..settings import Settings
 
 PACKAGES = ("llamafactory", "torch", "transformers", "datasets", "accelerate", "peft", "numpy", "scipy")
 MAYBE = ("faiss-gpu", "faiss-cpu", "sentence-transformers")

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..artifacts.domain_map import BY_SOURCE, DomainMap, load_map, save_map
-from ..artifacts.files import check_same, fingerprint
-from ..artifacts.gradient_store import GradientStore
-from ..config import MixingConfig
-from ..errors import DidsError
-from ..stages import ranks
-from ..stages.cluster import StoredFeatures, central_samples, cluster_domains, domain_shares
+from ...artifacts.domain_map import BY_SOURCE, DomainMap, load_map, save_map
+from ...artifacts.files import check_same, fingerprint
+from ...artifacts.gradient_store import GradientStore
+from ...config import MixingConfig
+from ...errors import DidsError
+from ...stages import ranks
+from ...stages.cluster import StoredFeatures, central_samples, cluster_domains, domain_shares
 from .features import feature_source, feature_store
 from .samples import TokenisedSamples
-from .settings import Settings, cache_folder
+from ..settings import Settings, cache_folder
 
 if TYPE_CHECKING:
-    from .data_source import DataSource
+    from ..data.source import DataSource
 
 logger = logging.getLogger(__name__)
 

@@ -9,17 +9,19 @@ import torch
 from llamafactory.data.parser import get_dataset_list
 from llamafactory.model import load_config
 
-from .. import mixers
-from ..config import FIELDS
-from ..errors import DidsError, refuse
-from ..stages.cluster import check_one_each
-from ..stages.layers import decoder_blocks
-from . import encoder, mix_in, streaming, tokenized
-from .objectives import STAGES
-from .probabilities import check_probabilities
-from .proxy import proxy_arguments
-from .settings import Settings, samples_per_step
-from .sharding import fsdp_version, uses_deepspeed, whole_models
+from ... import mixers
+from ...config import FIELDS
+from ...errors import DidsError, refuse
+from ...stages.cluster import check_one_each
+from ...stages.layers import decoder_blocks
+from ..domains import encoder
+from ..data import mix_in, saved as tokenized
+from ..plan import streaming
+from ..host.objectives import STAGES
+from ..plan.probabilities import check_probabilities
+from ..domains.proxy import proxy_arguments
+from ..settings import Settings, samples_per_step
+from ..host.sharding import fsdp_version, uses_deepspeed, whole_models
 
 logger = logging.getLogger(__name__)
 

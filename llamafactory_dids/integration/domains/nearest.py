@@ -11,17 +11,17 @@ import numpy as np
 from datasets import concatenate_datasets
 from numpy.typing import NDArray
 
-from ..artifacts.domain_map import DomainMap
-from ..errors import DidsError
-from ..stages.cluster import StoredFeatures, nearest_domains
+from ...artifacts.domain_map import DomainMap
+from ...errors import DidsError
+from ...stages.cluster import StoredFeatures, nearest_domains
 from .features import feature_source, feature_store
-from .lookup import UNKNOWN, MapLookup
-from .randomness import undisturbed
+from ..data.lookup import UNKNOWN, MapLookup
+from ..host.randomness import undisturbed
 from .samples import TokenisedSamples, proxy_samples, proxy_tokens
-from .settings import Settings
+from ..settings import Settings
 
 if TYPE_CHECKING:
-    from .data_source import DataSource
+    from ..data.source import DataSource
 
 
 @undisturbed

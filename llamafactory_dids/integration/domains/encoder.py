@@ -9,11 +9,11 @@ from typing import Any
 
 from llamafactory.extras.misc import try_download_model_from_other_hub
 
-from ..errors import DidsError, refuse
-from .errors import one_line
+from ...errors import DidsError, refuse
+from ..errors import one_line
 from .proxy import add_file
-from .settings import Settings
-from .sharding import whole_models
+from ..settings import Settings
+from ..host.sharding import whole_models
 
 CONTENT = ("*.json", "*.txt", "*.model", "*.safetensors", "*.bin")  # of a model's folder, subfolders included
 MARKS = ("modules.json", "config.json")  # of a sentence-transformers model; of any other, whose tokens are averaged

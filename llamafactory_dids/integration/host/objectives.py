@@ -20,8 +20,8 @@ from llamafactory.train.kto.trainer import CustomKTOTrainer
 from llamafactory.train.rm.trainer import PairwiseTrainer
 from torch import Tensor, nn
 
-from ..stages.batching import Collate, pad_collate
-from ..stages.losses import LanguageModelling, Objective
+from ...stages.batching import Collate, pad_collate
+from ...stages.losses import LanguageModelling, Objective
 
 Batch = Mapping[str, Any]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from ..training.trainer import MixingTrainerMixin
-from .errors import one_line
+from ...training.trainer import MixingTrainerMixin
+from ..errors import one_line
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class ReportCallback(TrainerCallback):  # type: ignore[misc]
     def _write(self) -> None:
         """A report that cannot be written is no reason to lose a trained model, whatever the error."""
         try:
-            from ..report.html import write_report
+            from ...report.html import write_report
 
             logger.info("report: %s", write_report(self.folder))
         except Exception as error:

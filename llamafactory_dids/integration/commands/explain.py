@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from llamafactory.model import load_config
 
-from ..artifacts.domain_map import load_map
-from ..errors import DidsError, refuse
-from ..stages.layers import track_layers
-from . import settings as run_settings
-from .checks import trial_mixer
-from .proxy import proxy_arguments
-from .settings import Settings, cache_folder
+from ...artifacts.domain_map import load_map
+from ...errors import DidsError, refuse
+from ...stages.layers import track_layers
+from .. import settings as run_settings
+from ..arguments.checks import trial_mixer
+from ..domains.proxy import proxy_arguments
+from ..settings import Settings, cache_folder
 
 FORWARD, BACKWARD = 1.0, 2.0
 FEW_UPDATES = 6  # fewer lose most of the gain (Figure 2a)

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..artifacts.domain_map import DomainMap
-from ..artifacts.mixture_log import MixtureLog, find_log
-from ..config import split_list
-from ..errors import DidsError, refuse
+from ...artifacts.domain_map import DomainMap
+from ...artifacts.mixture_log import MixtureLog, find_log
+from ...config import split_list
+from ...errors import DidsError, refuse
 
 ALLOWED = "numbers from 0 to 1 that sum to 1, or the path of a run's mixture.jsonl"
 

@@ -1,0 +1,1 @@
+"""From a YAML file to `Settings`, or to one line that says what is wrong."""

@@ -1,0 +1,1 @@
+"""The `llamafactory-dids` command, a module a subcommand."""

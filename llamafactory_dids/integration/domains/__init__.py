@@ -1,0 +1,1 @@
+"""From training samples to a domain map: features, k-means, a given map, or the data sets themselves."""

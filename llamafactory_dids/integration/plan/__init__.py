@@ -1,0 +1,1 @@
+"""From settings and data to the `MixingPlan` that the trainer is given."""
