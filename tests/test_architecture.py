@@ -33,6 +33,22 @@ LEAVES = {"config", "errors", "__version__"}
 KNOW = {"llamafactory": {"integration"}, "transformers": {"training", "integration"}}
 
 
+# The rooms of `integration/`, each with those that it may import besides itself; `errors` any may.
+ROOMS = {
+    "errors": set(),
+    "strategy": set(),
+    "settings": {"strategy"},
+    "host": {"settings", "strategy"},
+    "data": {"host", "settings", "strategy"},
+    "domains": {"data", "host", "settings", "strategy"},
+    "plan": {"domains", "data", "host", "settings", "strategy"},
+    "arguments": {"plan", "domains", "data", "host", "settings", "strategy"},
+    "webui": {"arguments", "settings", "strategy"},
+    "registration": {"webui", "arguments", "plan", "data", "host"},
+    "commands": {"registration", "arguments", "plan", "domains", "data", "host", "settings", "strategy"},
+}
+
+
 def part_of(path: Path) -> str:
     """The sub-package that a module is in, or its own name at the top."""
     return path.relative_to(CHECKOUT / PACKAGE).parts[0].removesuffix(".py")
@@ -90,6 +106,64 @@ def test_every_arrow_points_down(path):
 )
 def test_an_arrow_that_points_up_is_seen(place, source):
     assert wrong_arrows(CHECKOUT / PACKAGE / place, source)
+
+
+INTEGRATION = [path for path in MODULES if part_of(path) == "integration"]
+
+
+def room_of(path: Path) -> str:
+    """The folder or module of `integration/` that a module is in."""
+    return path.relative_to(CHECKOUT / PACKAGE / "integration").parts[0].removesuffix(".py")
+
+
+def wrong_doors(path: Path, source: str | None = None) -> list[str]:
+    """Imports of a room of `integration/` from one that lies below it; those for type checkers count too."""
+    room = room_of(path)
+    inside = [name.split(".")[2] for name in imported(path, source) if name.startswith(f"{PACKAGE}.integration.")]
+    return [name for name in inside if name not in ROOMS[room] | {room, "errors"}]
+
+
+def test_integration_has_its_rooms_and_nothing_else_at_its_top():
+    assert {room_of(path) for path in INTEGRATION} - {"__init__"} == ROOMS.keys()
+    files = {path.name for path in INTEGRATION if path.parent.name == "integration"}
+    assert files == {"__init__.py", "registration.py", "settings.py", "strategy.py", "errors.py"}
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in INTEGRATION if p.name != "__init__.py"], ids=lambda path: str(path.relative_to(CHECKOUT))
+)
+def test_every_arrow_between_the_rooms_points_down(path):
+    assert wrong_doors(path) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "source"),
+    [
+        ("data/a.py", "from ..plan.planning import make_plan"),
+        ("domains/a.py", "if TYPE_CHECKING:\n    from ..plan.rows import rows_with_domains"),
+        ("plan/a.py", "from ..arguments import checks"),
+        ("settings.py", "from .host import sharding"),
+    ],
+)
+def test_an_arrow_up_between_the_rooms_is_seen(place, source):
+    assert wrong_doors(CHECKOUT / PACKAGE / "integration" / place, source)
+
+
+def circle(modules: list[Path]) -> list[str]:
+    """Modules that import each other in a circle, wherever in them the imports stand; none where there is no circle."""
+    name_of = {path: ".".join(path.relative_to(CHECKOUT).with_suffix("").parts) for path in modules}
+    names = set(name_of.values())
+    arrows = {
+        name_of[path]: {found for one in imported(path) for found in (one, one.rpartition(".")[0]) if found in names}
+        for path in modules
+    }
+    while ends := {name for name, targets in arrows.items() if not targets & arrows.keys() - {name}}:
+        arrows = {name: targets for name, targets in arrows.items() if name not in ends}
+    return sorted(arrows)
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    assert circle([path for path in MODULES if path.name != "__init__.py"]) == []
 
 
 def branches_on_a_name(source: str) -> list[int]:

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..errors import DidsError
-from .arguments import keys as arguments
-from .data import loading as data, source as data_source
 from . import errors
-from .plan import trainers
+from .arguments import keys
+from .data import loading
 from .host.objectives import STAGES
+from .plan import planning, trainers
 from .webui import page
 
 HOST = "llamafactory"
@@ -36,29 +36,39 @@ class Seam(NamedTuple):
 
 
 SEAMS = (
-    Seam("hparams.parser", "_TRAIN_ARGS", wrap=arguments.with_our_keys),
-    Seam("train.tuner", "get_train_args", ("args",), arguments.checking),
+    Seam("hparams.parser", "_TRAIN_ARGS", wrap=keys.with_our_keys),
+    Seam("train.tuner", "get_train_args", ("args",), keys.checking),
     Seam(
         "data.loader",
         "_get_merged_dataset",
         ("dataset_names", "model_args", "data_args", "training_args", "stage", "return_dict"),
-        data.tagging,
+        loading.tagging,
     ),
-    Seam("data.loader", "_get_dataset_processor", ("data_args", "stage", "template", "tokenizer"), data.keeping_tags),
+    Seam(
+        "data.loader",
+        "_get_dataset_processor",
+        ("data_args", "stage", "template", "tokenizer"),
+        loading.keeping_tags,
+    ),
     *(
         Seam(
             f"train.{stage}.workflow",
             "get_dataset",
             ("template", "model_args", "data_args", "training_args", "stage"),
-            data_source.mixing,
+            planning.mixing,
         )
         for stage in STAGES
     ),
-    Seam("train.sft.workflow", "CustomSeq2SeqTrainer", ("finetuning_args", "processor"), trainers.mixing_trainer),
-    Seam("train.pt.workflow", "CustomTrainer", ("finetuning_args", "processor"), trainers.mixing_trainer),
-    Seam("train.dpo.trainer", "CustomDPOTrainer", ("finetuning_args", "processor"), trainers.mixing_trainer),
-    Seam("train.kto.workflow", "CustomKTOTrainer", ("finetuning_args", "processor"), trainers.mixing_trainer),
-    Seam("train.rm.workflow", "PairwiseTrainer", ("finetuning_args", "processor"), trainers.mixing_trainer),
+    *(
+        Seam(module, trainer, ("finetuning_args", "processor"), trainers.mixing_trainer)
+        for module, trainer in (
+            ("train.pt.workflow", "CustomTrainer"),
+            ("train.sft.workflow", "CustomSeq2SeqTrainer"),
+            ("train.dpo.trainer", "CustomDPOTrainer"),  # imported by the workflow when it runs
+            ("train.kto.workflow", "CustomKTOTrainer"),
+            ("train.rm.workflow", "PairwiseTrainer"),
+        )
+    ),
     Seam("train.dpo.trainer", "CustomDPOTrainer.concatenated_forward", ("model", "batch")),
     Seam("train.dpo.trainer", "CustomDPOTrainer.compute_preference_loss"),
     Seam("train.dpo.trainer", "CustomDPOTrainer.compute_reference_log_probs", ("model", "batch")),

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import MixingConfig
-from ..mixers.base import RunRecord
+from ..mixers.base import Needs, RunRecord
 
 
 @dataclass(frozen=True)
@@ -18,14 +18,15 @@ class ProxyHistory:
 
 @dataclass(frozen=True)
 class Settings:
-    """The strategy, its keys, the observed tasks, and the run's arguments as they were given (a YAML file's values, or
-    words of a command line).
+    """The strategy, its keys and needs, the observed tasks, and the run's arguments as they were given (a YAML file's
+    values, or words of a command line).
 
     `history` is given to a proxy run: what came before it. The main run has none, and makes what its strategy asks for.
     """
 
     strategy: str
     config: MixingConfig
+    needs: Needs
     tasks: tuple[str, ...]
     seed: int
     arguments: dict[str, Any]
@@ -39,7 +40,7 @@ def cache_folder(config: MixingConfig) -> Path:
     return Path(config.dids_cache_dir).expanduser().absolute()
 
 
-def of(data_args: Any) -> Settings | None:
+def settings_of(data_args: Any) -> Settings | None:
     """The settings that `get_train_args` left on the host's data arguments; None where the host mixes."""
     return getattr(data_args, "mixing", None)
 

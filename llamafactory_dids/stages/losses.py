@@ -3,7 +3,7 @@
 A term is what the stage's training loss weighs the same: a labelled token of a language model, a pair of answers
 (preference, reward model), an answer with its label. All that follows (gradients, Fisher, task and domain losses)
 asks an `Objective` and knows no stage. A sample may be several rows of the model's batch, stacked view by view: with
-N samples, row r is of sample r mod N. Language modelling is here; `integration/objectives.py` has the stages whose
+N samples, row r is of sample r mod N. Language modelling is here; `integration/host/objectives.py` has the stages whose
 losses are the host's.
 """
 

@@ -223,7 +223,8 @@ def test_map_that_contradicts_a_key_is_refused_with_both_values(finished, world,
 
 @pytest.mark.parametrize("name", ["_cluster", "fill_store"])
 def test_good_run_after_a_failed_one_is_as_if_that_had_not_been(name, finished, world, tmp_path, monkeypatch):
-    from llamafactory_dids.integration.domains import making as domains, features
+    from llamafactory_dids.integration.domains import features
+    from llamafactory_dids.integration.domains import making as domains
 
     def fail(*_args, **_kwargs):
         raise DidsError("no space left")

@@ -5,8 +5,8 @@ import sys
 import pytest
 
 from llamafactory_dids.errors import DidsError
-from llamafactory_dids.integration.commands import cli
 from llamafactory_dids.integration import errors
+from llamafactory_dids.integration.commands import cli
 from tests.integration.support import arguments, finish, start, write_yaml
 
 pytestmark = pytest.mark.integration

@@ -7,21 +7,22 @@ from typing import Any
 
 import torch
 from llamafactory.data.parser import get_dataset_list
+from llamafactory.extras.misc import has_tokenized_data
 from llamafactory.model import load_config
 
 from ... import mixers
-from ...config import FIELDS
+from ...config import MixingConfig
 from ...errors import DidsError, refuse
 from ...stages.cluster import check_one_each
 from ...stages.layers import decoder_blocks
-from ..domains import encoder
-from ..data import mix_in, saved as tokenized
-from ..plan import streaming
-from ..host.objectives import STAGES
-from ..plan.probabilities import check_probabilities
+from ..data.saved import check_note
+from ..domains.encoder import check_encoder
 from ..domains.proxy import proxy_arguments
-from ..settings import Settings, samples_per_step
 from ..host.sharding import fsdp_version, uses_deepspeed, whole_models
+from ..plan.probabilities import check_probabilities
+from ..settings import Settings, samples_per_step
+from ..strategy import mixer_on_two_domains, option_keys, takes
+from .host_options import check_host_options
 
 logger = logging.getLogger(__name__)
 
@@ -30,10 +31,10 @@ def check(settings: Settings, model_args: Any, data_args: Any, training_args: An
     """Raise DidsError for what cannot work, naming the key, the value and what is allowed."""
     if not training_args.do_train:
         return
-    _check_host_keys(data_args, training_args, finetuning_args, model_args)
+    check_host_options(data_args, training_args, finetuning_args, model_args)
     check_entries(settings, data_args)
-    streaming.check(settings, data_args, finetuning_args, trial_mixer)
-    tokenized.check(data_args, settings.config.mix_in(), finetuning_args.stage)
+    _check_streaming(settings, data_args, finetuning_args)
+    check_note(data_args, [*data_args.dataset, *settings.config.mix_in()], finetuning_args.stage)
     _check_proxy_runs(settings, training_args)
     _check_window(settings, training_args)
     _check_features(settings, model_args)
@@ -47,47 +48,9 @@ def check_entries(settings: Settings, data_args: Any) -> None:
     _check_domains(settings, data_args)
 
 
-def _check_host_keys(data_args: Any, training_args: Any, finetuning_args: Any, model_args: Any) -> None:
-    def need(key: str, value: Any, ok: bool, allowed: str) -> None:
-        if not ok:
-            raise DidsError(f"{key}: got {value!r}, allowed with mix_strategy {data_args.mix_strategy}: {allowed}")
-
-    need("stage", finetuning_args.stage, finetuning_args.stage in STAGES, ", ".join(STAGES))
-    _check_stage(data_args, finetuning_args)
-    kind = finetuning_args.finetuning_type
-    need("finetuning_type", kind, kind in ("full", "freeze", "lora"), "full, freeze, lora")
-    need("interleave_probs", data_args.interleave_probs, data_args.interleave_probs is None, "none (see dids_probs)")
-    grouped = getattr(training_args, "group_by_length", False) or (
-        getattr(training_args, "train_sampling_strategy", "random") == "group_by_length"
-    )
-    need("group_by_length", True, not grouped, "false (the mixture decides which sample comes next)")
-    need("ignore_data_skip", True, not training_args.ignore_data_skip, "false (skipping loads no data)")
-    need("auto_find_batch_size", True, not training_args.auto_find_batch_size, "false (a step must not change)")
-    version = fsdp_version(training_args)
-    need("fsdp", f"version {version}", version != 1, "version 2 (fsdp_version in fsdp_config)")
-    saved = not (version and STAGES[finetuning_args.stage].value_head)
-    need("fsdp", f"version {version}", saved, "none in this stage (LLaMA-Factory cannot save a value head from shards)")
-    for key in ("use_unsloth", "use_kt"):
-        need(key, True, not getattr(model_args, key, False), "false")
-    for key in ("use_mca", "use_hyper_parallel", "use_megatron_bridge"):
-        need(key, True, not getattr(finetuning_args, key, False), "false")
-    for key in ("use_dft_loss", "use_asft_loss", "use_eaft_loss"):
-        need(key, True, not getattr(finetuning_args, key, False), "false (the signals are of plain cross-entropy)")
-
-
-def _check_stage(data_args: Any, finetuning_args: Any) -> None:
-    """Raise DidsError for what makes a sample's loss depend on its batch, and for what the stage would ignore."""
-    name, stage = finetuning_args.stage, STAGES[finetuning_args.stage]
-    for key in stage.refused:
-        if value := getattr(finetuning_args, key):
-            raise DidsError(f"{key}: got {value}, allowed with stage {name} and a mix_strategy of this plugin: 0")
-    if data_args.packing and stage.objective is not None:
-        raise DidsError(f"packing: got True, allowed with stage {name}: false (a pair or an answer has its own row)")
-
-
 def _check_datasets(settings: Settings, data_args: Any) -> None:
     names, mixed_in = tuple(data_args.dataset or ()), settings.config.mix_in()
-    mix_in.check(settings.config, names)
+    _check_mixed_in(settings.config, names)
     for key, listed in (("dataset", names), ("dids_mix_in", mixed_in), ("dids_tasks", settings.tasks)):
         if twice := [name for name, count in Counter(listed).items() if count > 1]:
             raise refuse(key, twice[0], "each name once")
@@ -95,6 +58,18 @@ def _check_datasets(settings: Settings, data_args: Any) -> None:
             _check_dataset(key, name, data_args)
     if both := {*names, *mixed_in} & set(settings.tasks):
         logger.warning("%s is both trained on and observed as a task", sorted(both)[0])
+
+
+def _check_mixed_in(config: MixingConfig, datasets: tuple[str, ...]) -> None:
+    """Both keys or none, and no dataset that is trained on already."""
+    names = config.mix_in()
+    if names and config.dids_mix_in_share is None:
+        raise refuse("dids_mix_in_share", None, "a share in (0, 1), since dids_mix_in is given")
+    if not names and config.dids_mix_in_share is not None:
+        raise refuse("dids_mix_in", config.dids_mix_in, "dataset names, since dids_mix_in_share is given")
+    for name in names:
+        if name in datasets:
+            raise refuse("dids_mix_in", name, "names that are not in dataset")
 
 
 def _check_dataset(key: str, name: str, data_args: Any) -> None:
@@ -110,19 +85,20 @@ def _check_dataset(key: str, name: str, data_args: Any) -> None:
 
 
 def _check_mixer(settings: Settings) -> None:
-    if (settings.config.dids_probs is None) == ("probabilities_D" in mixers.options(settings.strategy)):
+    if (settings.config.dids_probs is None) == takes(settings.strategy, "probabilities_D"):
         given = settings.config.dids_probs
         raise refuse(
             "dids_probs", given, f"a list or a log for static, nothing for others (mix_strategy is {settings.strategy})"
         )
-    if warning := getattr(trial_mixer(settings), "warning", None):
+    mixer = mixer_on_two_domains(settings.strategy, settings.config, len(settings.tasks))
+    if warning := getattr(mixer, "warning", None):
         logger.warning(warning)
     if idle := _idle_keys(settings):
         logger.warning("%s: no effect with mix_strategy %s", ", ".join(idle), settings.strategy)
 
 
 def _check_proxy_runs(settings: Settings, training_args: Any) -> None:
-    if (run := trial_mixer(settings).needs.proxy_run) is None:
+    if (run := settings.needs.proxy_run) is None:
         return
     for key, sharded in (("deepspeed", uses_deepspeed(training_args)), ("fsdp", fsdp_version(training_args) > 0)):
         if sharded:
@@ -136,38 +112,39 @@ def _check_proxy_runs(settings: Settings, training_args: Any) -> None:
 
 def _idle_keys(settings: Settings) -> list[str]:
     """Keys that were given, and are options of other strategies alone."""
-    keys = {name: {option_key(name, option) for option in mixers.options(name)} for name in mixers.names()}
-    others = set().union(*keys.values()) - keys[settings.strategy]
+    others = set().union(*map(option_keys, mixers.names())) - option_keys(settings.strategy)
     return [key for key in settings.arguments if key in others]
 
 
-def trial_mixer(settings: Settings, *, sized: bool = True) -> mixers.Mixer:
-    """The mixer over two domains, of known size or not: what it needs and allows does not depend on how many there are.
-    """
-    counts_TD = [[1, 1]] * len(settings.tasks)
-    given = {"sizes_D": [1, 1] if sized else None, "probabilities_D": [0.5, 0.5], "task_samples_TD": counts_TD}
-    options = {name: value for name, value in given.items() if name in mixers.options(settings.strategy)}
-    try:
-        return mixers.create(settings.strategy, 2, len(settings.tasks), **options, **mixer_options(settings))
-    except ValueError as error:
-        raise DidsError(str(error)) from None
+def _check_streaming(settings: Settings, data_args: Any, finetuning_args: Any) -> None:
+    """What a stream cannot give: its length, all of its samples, or those around one."""
+    if not data_args.streaming:
+        return
+    config = settings.config
 
+    def need(key: str, value: Any, ok: bool, allowed: str) -> None:
+        if not ok:
+            raise DidsError(f"{key}: got {value!r}, allowed with streaming: {allowed}")
 
-def mixer_options(settings: Settings) -> dict[str, Any]:
-    """The strategy's options that the YAML file sets."""
-    options: dict[str, Any] = {}
-    if "clustered" in mixers.options(settings.strategy):
-        options["clustered"] = settings.config.dids_domains == "cluster"
-    for name in mixers.options(settings.strategy):
-        key = option_key(settings.strategy, name)
-        if key is not None and (value := getattr(settings.config, key)) is not None:
-            options[name] = value
-    return options
-
-
-def option_key(strategy: str, name: str) -> str | None:
-    """The key that sets a strategy's option; None for what no YAML file can say."""
-    return next((key for key in (f"dids_{strategy}_{name}", f"dids_{name}") if key in FIELDS), None)
+    by_map = "source, or the path of a domain map (llamafactory-dids cluster makes one, without streaming)"
+    need("dids_domains", config.dids_domains, config.dids_domains != "cluster", by_map)
+    need("dids_exhausted", config.dids_exhausted, config.dids_exhausted != "drop", "reshuffle")
+    need("dids_swap_domains", config.dids_swap_domains, not config.dids_swap_domains, "0")
+    need("dids_mix_in", config.dids_mix_in, not config.mix_in(), "none")
+    need("packing", data_args.packing, not data_args.packing, "false")
+    need("val_size", data_args.val_size, data_args.val_size == 0, "0 (name an eval_dataset, which is not streamed)")
+    need("stage", finetuning_args.stage, finetuning_args.stage != "kto", "a stage whose samples stand alone")
+    tokens = finetuning_args.include_effective_tokens_per_second
+    need("include_effective_tokens_per_second", tokens, not tokens, "false")
+    looks = settings.needs.proxy_run is not None or settings.needs.task_samples
+    need("mix_strategy", settings.strategy, not looks, "one without a proxy run or features of the samples")
+    if config.dids_domains == "source":
+        try:
+            mixer_on_two_domains(settings.strategy, config, len(settings.tasks), sized=False)
+        except DidsError as error:
+            raise refuse("dids_domains", "source", f"with streaming, a domain map, since else {error}") from None
+    if data_args.tokenized_path is not None and has_tokenized_data(data_args.tokenized_path):
+        raise refuse("streaming", True, "false with tokenized_path")
 
 
 def _check_window(settings: Settings, training_args: Any) -> None:
@@ -192,9 +169,9 @@ def _check_domains(settings: Settings, data_args: Any) -> None:
 
 
 def _check_features(settings: Settings, model_args: Any) -> None:
-    makes_features = settings.config.dids_domains == "cluster" or trial_mixer(settings).needs.task_samples
+    makes_features = settings.config.dids_domains == "cluster" or settings.needs.task_samples
     if makes_features and settings.config.dids_cluster_features == "semantic":
-        encoder.check(settings, model_args)
+        check_encoder(settings, model_args)
     elif makes_features:
         _check_has_blocks(settings, model_args)
 

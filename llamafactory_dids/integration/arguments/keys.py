@@ -12,9 +12,11 @@ from llamafactory.hparams import DataArguments, read_args
 from ... import mixers
 from ...config import FIELDS, make_config
 from ...errors import DidsError
-from . import checks
+from ...mixers.base import Needs
 from ..host import resume
 from ..settings import Settings
+from ..strategy import mixer_on_two_domains
+from . import checks
 
 logger = logging.getLogger(__name__)
 
@@ -70,10 +72,13 @@ def checking(host: Callable[..., Any]) -> Callable[..., Any]:
         config = make_config(values)  # so that a wrong type is told before the host looks
         parsed = host({**args, **_as_host_types(values)} if isinstance(args, dict) else args)
         _, data_args, training_args, finetuning_args, _ = parsed
+        strategy, tasks = data_args.mix_strategy, config.tasks() or tuple(data_args.eval_dataset or ())
+        trains = training_args.do_train  # without it nothing is mixed, and no key of a mixture is looked at
         data_args.mixing = Settings(
-            strategy=data_args.mix_strategy,
+            strategy=strategy,
             config=config,
-            tasks=config.tasks() or tuple(data_args.eval_dataset or ()),
+            needs=mixer_on_two_domains(strategy, config, len(tasks)).needs if trains else Needs(),
+            tasks=tasks,
             seed=config.dids_seed if config.dids_seed is not None else training_args.seed,
             arguments=values,
             as_words=not isinstance(args, dict),

@@ -115,7 +115,8 @@ def _explain(arguments: argparse.Namespace, overrides: list[str]) -> None:
         import llamafactory.train.tuner  # noqa: F401  as in a training: the host's modules, then ours
         from llamafactory.extras.misc import get_device_count
 
-        from .explain import explain, in_words
+        from .explain import explain
+        from .explanation import in_words
 
         if get_device_count() == 0:  # a run for a cluster is explained on a laptop too, which has no GPU for its bf16
             sys.argv.append("use_cpu=true")

@@ -16,20 +16,20 @@ def make_domains() -> tuple[DomainMap, Path]:
     from llamafactory.model import load_tokenizer
     from llamafactory.train import tuner
 
-    from .. import settings as run_settings
     from ..data.source import DataSource
-    from ..plan.planning import find_domains
+    from ..domains.making import find_domains
     from ..domains.samples import proxy_samples
-    from ..settings import cache_folder
+    from ..settings import cache_folder, settings_of
 
     model_args, data_args, training_args, finetuning_args, _ = tuner.get_train_args()
-    settings = run_settings.of(data_args)
+    settings = settings_of(data_args)
     if settings is None or settings.config.dids_domains != "cluster":
         wanted = data_args.mix_strategy if settings is None else settings.config.dids_domains
         key = "mix_strategy" if settings is None else "dids_domains"
         raise DidsError(f"{key}: got {wanted!r}, allowed: a mix_strategy of this plugin with dids_domains: cluster")
     module = load_tokenizer(model_args)
     template = get_template_and_fix_tokenizer(module["tokenizer"], data_args)
-    source = DataSource(get_dataset, template, model_args, data_args, training_args, finetuning_args.stage, **module)
-    domain_map = find_domains(settings, source, proxy_samples(settings, source))
+    pipeline = (template, model_args, data_args, training_args, finetuning_args.stage)
+    source = DataSource(settings, get_dataset, *pipeline, **module)
+    domain_map = find_domains(source, proxy_samples(source))
     return domain_map, cache_folder(settings.config) / "domains" / fingerprint(domain_map.inputs)

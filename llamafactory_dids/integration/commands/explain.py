@@ -15,13 +15,10 @@ from llamafactory.model import load_config
 from ...artifacts.domain_map import load_map
 from ...errors import DidsError, refuse
 from ...stages.layers import track_layers
-from .. import settings as run_settings
-from ..arguments.checks import trial_mixer
 from ..domains.proxy import proxy_arguments
-from ..settings import Settings, cache_folder
+from ..settings import Settings, cache_folder, settings_of
 
 FORWARD, BACKWARD = 1.0, 2.0
-FEW_UPDATES = 6  # fewer lose most of the gain (Figure 2a)
 BYTES_PER_FEATURE, BYTES_PER_ROW = 2, 5  # float16; a norm and a mask
 BYTES_PER_KEY = 40  # of a sample in domains.parquet, about
 
@@ -80,7 +77,7 @@ def explain(processes: int | None = None) -> Explanation:
         raise
     except (ValueError, OSError, ImportError) as error:
         raise DidsError(f"LLaMA-Factory refuses these arguments: {error}") from error
-    settings = run_settings.of(data_args)
+    settings = settings_of(data_args)
     if settings is None or not training_args.do_train:
         key, value = ("do_train", False) if settings is not None else ("mix_strategy", data_args.mix_strategy)
         raise DidsError(f"{key}: got {value!r}, allowed: a training with a mix_strategy of this plugin")
@@ -90,10 +87,10 @@ def explain(processes: int | None = None) -> Explanation:
     per_step = training_args.per_device_train_batch_size * training_args.gradient_accumulation_steps * ranks
     sources = _count(data_args.dataset, model_args, data_args, training_args, finetuning_args.stage)
     steps = _steps(training_args, sum(sources.values()), per_step)
-    needs = trial_mixer(settings).needs
-    tasks = _tasks(settings, needs, model_args, data_args, training_args, finetuning_args.stage)
+    needs = settings.needs
+    tasks = _tasks(settings, model_args, data_args, training_args, finetuning_args.stage)
     num_domains, domains_from = _domains(settings, model_args, sources)
-    costs = _costs(settings, needs, model_args, sources, tasks, num_domains, steps * per_step)
+    costs = _costs(settings, model_args, sources, tasks, num_domains, steps * per_step)
     return Explanation(
         strategy=settings.strategy,
         sources=sources,
@@ -121,9 +118,9 @@ def _count(names: Any, model_args: Any, data_args: Any, training_args: Any, stag
     return {name: len(part) for name, part in parts.items()}
 
 
-def _tasks(settings: Settings, needs: Any, *arguments: Any) -> dict[str, int]:
+def _tasks(settings: Settings, *arguments: Any) -> dict[str, int]:
     """Observed samples of each task; none where the strategy looks at no task."""
-    if not needs.tasks or not settings.tasks:
+    if not settings.needs.tasks or not settings.tasks:
         return {}
     found = _count(list(settings.tasks), *arguments)
     return {name: min(size, settings.config.dids_task_samples) for name, size in found.items()}
@@ -151,14 +148,13 @@ def _domains(settings: Settings, model_args: Any, sources: dict[str, int]) -> tu
 
 def _costs(
     settings: Settings,
-    needs: Any,
     model_args: Any,
     sources: dict[str, int],
     tasks: dict[str, int],
     num_domains: int,
     training_samples: int,
 ) -> dict[str, Any]:
-    config = settings.config
+    config, needs = settings.config, settings.needs
     num_samples, observed = sum(sources.values()), sum(tasks.values())
     size, entries = _size(model_args, config.dids_gradient_layers)
     arguments, _ = proxy_arguments(settings, model_args)
@@ -198,72 +194,3 @@ def _size(arguments: Any, share: float) -> tuple[int | None, int | None]:
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=arguments.trust_remote_code)
     return sum(weight.numel() for weight in model.parameters()), track_layers(model, share).num_entries()
-
-
-def in_words(found: Explanation) -> str:
-    """The explanation as lines for a person."""
-    names = ", ".join(f"{name} {count:,}" for name, count in found.sources.items())
-    rows = [
-        ("Data", f"{sum(found.sources.values()):,} samples of {_number(len(found.sources), 'dataset')}: {names}"),
-        ("Domains", f"{'up to ' * found.domains_from.startswith('k-means')}{found.num_domains}: {found.domains_from}"),
-        ("Tasks", _task_words(found)),
-        ("Training", _training_words(found)),
-        ("Updates", _update_words(found)),
-        ("Cost", _cost_words(found)),
-        ("Memory", f"{_bytes(found.gradient_bytes)} on each device for the domains' running gradients"),
-        (
-            "Disk",
-            f"about {_bytes(found.disk_bytes)} in {found.cache}, made once; log, map and report in {found.output}",
-        ),
-    ]
-    return "\n".join(f"{what + ':':<10}{text}" for what, text in [("Strategy", found.strategy), *rows])
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count:,} {what}" + ("" if count == 1 else "s")
-
-
-def _bytes(count: float) -> str:
-    power = min(4, int(math.log10(max(1, count))) // 3)
-    return f"{count / 1000**power:.3g} {('bytes', 'kB', 'MB', 'GB', 'TB')[power]}"
-
-
-def _task_words(found: Explanation) -> str:
-    if not found.tasks:
-        return "none: this strategy looks at no task"
-    return "observes " + ", ".join(f"{count} samples of {name}" for name, count in found.tasks.items())
-
-
-def _training_words(found: Explanation) -> str:
-    packed = ", fewer where samples are packed together" if found.packing else ""
-    return (
-        f"{found.training_samples:,} samples in {_number(found.steps, 'step')} of {found.samples_per_step}, on "
-        f"{_number(found.processes, 'process').replace('processs', 'processes')}{packed}"
-    )
-
-
-def _update_words(found: Explanation) -> str:
-    if not found.num_updates and not found.update_passes:
-        fixed = "none" if found.training_samples < found.update_samples else "none: the mixture is fixed"
-        return fixed
-    few = "" if found.num_updates >= FEW_UPDATES else (
-        f"; at least {FEW_UPDATES} are needed for most of the gain: lower dids_update_samples"
-    )  # fmt: skip
-    return f"{found.num_updates}, one every {found.update_samples:,} samples{few}"
-
-
-def _cost_words(found: Explanation) -> str:
-    share = found.training_passes
-    parts = []
-    if found.domain_passes:
-        parts.append(f"{found.domain_passes / share:.1%} to make the domains, once")
-    if found.update_passes:
-        parts.append(f"{found.update_passes / share:.1%} for the updates")
-    if found.proxy_run:
-        parts.append(
-            f"at least {found.proxy_run_passes / share:.0%} for the proxy run {found.proxy_run!r} and its like"
-        )
-    size = f"; the model has {found.parameters:,} parameters" if found.parameters else ""
-    if not parts:
-        return f"as much computing as without mixing{size}"
-    return f"about {found.overhead:.1%} of the training's computing on top: {', '.join(parts)}{size}"

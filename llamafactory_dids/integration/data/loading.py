@@ -1,7 +1,7 @@
 """The data path: the host's own loading and tokenising, with each sample's source, key and domain kept.
 
 aligned example ──(tagging)──▶ + key, source ──(keeping_tags)──▶ tokenised sample + key, source
-                                              ──(mixing, data_source.py)──▶ + domain, and the plan for the trainer
+                                              ──(mixing, plan/planning.py)──▶ + domain, and the plan for the trainer
 """
 
 import functools
@@ -13,16 +13,13 @@ from datasets import concatenate_datasets
 
 from ...errors import DidsError
 from ...training.collator import DOMAIN_COLUMN, KEY_COLUMN, SOURCE_COLUMN
+from ..settings import settings_of
 from . import mix_in
-from .. import settings as run_settings
-from .tags import Tagger
-from .lookup import UNKNOWN
+from .tags import TAGS, UNKNOWN, Tagger, lacking
 
-TAGS = (KEY_COLUMN, SOURCE_COLUMN)
-
-# Where a `DataSource` (data_source.py) keeps the aligned examples while the host loads them. They cannot stand on
+# Where a `DataSource` (source.py) keeps the aligned examples while the host loads them. They cannot stand on
 # the data arguments, since `datasets` hashes these, and sends them to its workers, with the host's processors.
-kept_examples: ContextVar[dict[str, Any] | None] = ContextVar("kept_examples", default=None)
+aligned_examples: ContextVar[dict[str, Any] | None] = ContextVar("aligned_examples", default=None)
 
 
 def tagging(host: Callable[..., Any]) -> Callable[..., Any]:
@@ -37,7 +34,7 @@ def tagging(host: Callable[..., Any]) -> Callable[..., Any]:
         stage: str,
         return_dict: bool = False,
     ) -> Any:
-        if run_settings.of(data_args) is None or dataset_names is None:
+        if settings_of(data_args) is None or dataset_names is None:
             return host(dataset_names, model_args, data_args, training_args, stage, return_dict)
         key = next((k for k in ("dataset", "eval_dataset") if dataset_names is getattr(data_args, k)), "dids_tasks")
         read = functools.partial(_read, host, key, model_args, data_args, training_args, stage)
@@ -45,7 +42,7 @@ def tagging(host: Callable[..., Any]) -> Callable[..., Any]:
         if key == "dataset":
             parts = {name: tagged(part, name, data_args, training_args) for name, part in parts.items()}
             parts = mix_in.cut(parts, data_args.mixing)
-            if (kept := kept_examples.get()) is not None:
+            if (kept := aligned_examples.get()) is not None:
                 kept.update(parts)
             if lookup := getattr(data_args, "domain_lookup", None):
                 parts = {name: lookup.ordered(part) for name, part in parts.items()}
@@ -87,7 +84,7 @@ def keeping_tags(host: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(host)
     def processor(data_args: Any, *args: Any, **kwargs: Any) -> Any:
         inner = host(data_args, *args, **kwargs)
-        if run_settings.of(data_args) is None:
+        if settings_of(data_args) is None:
             return inner
         return TagKeepingProcessor(inner, getattr(data_args, "domain_lookup", None))
 
@@ -117,10 +114,9 @@ class TagKeepingProcessor:
             part = self._rows(examples, indices)
             count = _num_rows(part)
             if count and tags.get(DOMAIN_COLUMN) == UNKNOWN:
-                raise DidsError(
-                    f"dids_domains: the map lacks {len(indices)} training samples, the first from "
-                    f"{examples[SOURCE_COLUMN][indices[0]]!r}; allowed: a map made from this data"
-                )
+                first = indices[0]
+                source, key = examples[SOURCE_COLUMN][first], examples[KEY_COLUMN][first]
+                raise lacking(f"{len(indices)} training samples", source, key)
             for column, values in {**part, **{tag: [value] * count for tag, value in tags.items()}}.items():
                 rows.setdefault(column, []).extend(values)
         return rows

@@ -10,22 +10,10 @@ import numpy as np
 from ...config import MixingConfig
 from ...errors import refuse
 from ...training.collator import KEY_COLUMN
-from .tags import content_order
 from ..settings import Settings
+from .tags import content_order
 
 logger = logging.getLogger(__name__)
-
-
-def check(config: MixingConfig, datasets: tuple[str, ...]) -> None:
-    """Raise DidsError where only one of the two keys is there, or a dataset is trained on already."""
-    names = config.mix_in()
-    if names and config.dids_mix_in_share is None:
-        raise refuse("dids_mix_in_share", None, "a share in (0, 1), since dids_mix_in is given")
-    if not names and config.dids_mix_in_share is not None:
-        raise refuse("dids_mix_in", config.dids_mix_in, "dataset names, since dids_mix_in_share is given")
-    for name in names:
-        if name in datasets:
-            raise refuse("dids_mix_in", name, "names that are not in dataset")
 
 
 def cut(parts: Mapping[str, Any], settings: Settings) -> dict[str, Any]:

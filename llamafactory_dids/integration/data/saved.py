@@ -23,21 +23,19 @@ KEYS = (
 )
 
 
-def check(data_args: Any, mix_in: tuple[str, ...], stage: str) -> None:
+def check_note(data_args: Any, datasets: list[str], stage: str) -> None:
     """Raise DidsError, before anything is loaded, if the path holds data that was made otherwise, or by others."""
     path = data_args.tokenized_path
     if path is None or not has_tokenized_data(path):
         return
-    if data_args.streaming:
-        raise refuse("streaming", True, "false with tokenized_path")
     if not (Path(path) / NOTE).exists():
         raise refuse(
             "tokenized_path", path, f"a new folder, or one with a {NOTE}: data that a run of this plugin saved whole"
         )
-    _compare(path, {"dataset": [*data_args.dataset, *mix_in], "stage": stage, **_arguments(data_args)})
+    _compare(path, {"dataset": datasets, "stage": stage, **_arguments(data_args)})
 
 
-def settle(data_args: Any, stage: str, tokenizer: Any, domain_map: DomainMap) -> None:
+def settle_note(data_args: Any, stage: str, tokenizer: Any, domain_map: DomainMap) -> None:
     """After the data was loaded: raise DidsError if it is of another tokenizer or map; write the note if it is new."""
     path = data_args.tokenized_path
     if path is None:

@@ -1,7 +1,6 @@
 """The host's data pipeline as an object that a plan can be made from: training set, single samples, tasks."""
 
 import copy
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,42 +8,21 @@ from llamafactory.data import loader
 
 from ...errors import DidsError
 from ...training.plan import Spent
-from .. import settings as run_settings
-from .loading import TAGS, kept_examples, tagged
-from ..plan.planning import make_plan
 from ..host.randomness import undisturbed
-
-
-def mixing(host: Callable[..., Any]) -> Callable[..., Any]:
-    """The host's `get_dataset` as a workflow calls it; under a mixture of ours it also gives the trainer a plan."""
-
-    @functools.wraps(host)
-    def get_dataset(
-        template: Any,
-        model_args: Any,
-        data_args: Any,
-        training_args: Any,
-        stage: str,
-        tokenizer: Any,
-        processor: Any = None,
-    ) -> Any:
-        settings = run_settings.of(data_args)
-        if settings is None or not training_args.do_train:
-            return host(template, model_args, data_args, training_args, stage, tokenizer, processor)
-        source = DataSource(host, template, model_args, data_args, training_args, stage, tokenizer, processor)
-        return make_plan(settings, source)
-
-    return get_dataset
+from ..settings import Settings
+from .loading import aligned_examples, tagged
+from .tags import TAGS
 
 
 class DataSource:
-    """The host's data pipeline with a run's arguments, to be asked for the training set or for a task.
+    """The host's data pipeline with a run's settings and arguments, to be asked for the training set or for a task.
 
     `aligned` has the training examples by source, before they are tokenised; `spent` counts what is made from them.
     """
 
     def __init__(
         self,
+        settings: Settings,
         host: Callable[..., Any],
         template: Any,
         model_args: Any,
@@ -54,6 +32,7 @@ class DataSource:
         tokenizer: Any,
         processor: Any,
     ) -> None:
+        self.settings = settings
         self.host = host
         self.template = template
         self.model_args = model_args
@@ -111,13 +90,13 @@ class DataSource:
         return self._load(template, data_args, tokenizer, processor)["train_dataset"]
 
     def _load(self, template: Any, data_args: Any, tokenizer: Any, processor: Any) -> dict[str, Any]:
-        token = kept_examples.set(self._aligned)
+        token = aligned_examples.set(self._aligned)
         try:
             return self.host(  # type: ignore[no-any-return]
                 template, self.model_args, data_args, self.training_args, self.stage, tokenizer, processor
             )
         finally:
-            kept_examples.reset(token)
+            aligned_examples.reset(token)
 
     @undisturbed
     def task(

@@ -11,15 +11,15 @@ from llamafactory.extras.misc import try_download_model_from_other_hub
 
 from ...errors import DidsError, refuse
 from ..errors import one_line
-from .proxy import add_file
-from ..settings import Settings
 from ..host.sharding import whole_models
+from ..settings import Settings
+from .proxy import add_file
 
 CONTENT = ("*.json", "*.txt", "*.model", "*.safetensors", "*.bin")  # of a model's folder, subfolders included
 MARKS = ("modules.json", "config.json")  # of a sentence-transformers model; of any other, whose tokens are averaged
 
 
-def check(settings: Settings, model_args: Any) -> None:
+def check_encoder(settings: Settings, model_args: Any) -> None:
     """Raise DidsError unless the library is there and the encoder can be found."""
     if importlib.util.find_spec("sentence_transformers") is None:
         raise DidsError(

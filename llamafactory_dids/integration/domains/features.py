@@ -7,7 +7,8 @@ what fills a store; only that loads a model.
 import gc
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 
@@ -18,13 +19,10 @@ from ...stages.embeddings import EmbeddingFeatures
 from ...stages.filling import Features, fill_store
 from ...stages.gradients import GradientFeatures, SampleProjector, Samples
 from ...stages.layers import track_layers
-from . import encoder, proxy
+from ..data.source import DataSource
 from ..host import objectives
+from . import encoder, proxy
 from .samples import SampleTexts, TokenisedSamples, proxy_tokens
-from ..settings import Settings, cache_folder
-
-if TYPE_CHECKING:
-    from ..data.source import DataSource
 
 logger = logging.getLogger(__name__)
 
@@ -43,15 +41,15 @@ class FeatureSource(Protocol):
         ...
 
 
-def feature_source(settings: Settings, source: "DataSource", samples: TokenisedSamples) -> FeatureSource:
+def feature_source(source: DataSource, samples: TokenisedSamples) -> FeatureSource:
     """The source of features that `dids_cluster_features` asks for."""
-    kind = Embeddings if settings.config.dids_cluster_features == "semantic" else Gradients
-    return kind(settings, source, samples)
+    kind = Embeddings if source.settings.config.dids_cluster_features == "semantic" else Gradients
+    return kind(source, samples)
 
 
-def feature_store(settings: Settings, features: FeatureSource, inputs: dict[str, Any], num_rows: int) -> GradientStore:
-    """The whole store of these features: the one in the cache, or made now, by all ranks."""
-    folder = cache_folder(settings.config) / features.name / fingerprint(inputs)
+def feature_store(cache: Path, features: FeatureSource, inputs: dict[str, Any], num_rows: int) -> GradientStore:
+    """The whole store of these features: the one in the cache folder, or made now, by all ranks."""
+    folder = cache / features.name / fingerprint(inputs)
     dim, make = features.prepare()
     if ranks.world()[0] == 0:
         open_store(folder, inputs, num_rows, dim)
@@ -78,8 +76,8 @@ class Gradients:
 
     name = "gradients"
 
-    def __init__(self, settings: Settings, source: "DataSource", samples: TokenisedSamples) -> None:
-        self.settings = settings
+    def __init__(self, source: DataSource, samples: TokenisedSamples) -> None:
+        self.settings = source.settings
         self.source = source
         self.samples = samples
 
@@ -111,7 +109,7 @@ class Gradients:
         finetuning_args, seed = self.settings.finetuning_args, self.settings.seed
         objective = objectives.objective(finetuning_args, device())
         projector = SampleProjector(model, tracked, objective, config.dids_topk_ratio, config.dids_projection_dim, seed)
-        template, module = proxy_tokens(self.settings, self.source)
+        template, module = proxy_tokens(self.source)
         collate = objectives.collate(finetuning_args, template, **module)
         return GradientFeatures(Samples(samples.dataset, samples.lengths(), collate), projector)
 
@@ -121,8 +119,8 @@ class Embeddings:
 
     name = "embeddings"
 
-    def __init__(self, settings: Settings, source: "DataSource", samples: TokenisedSamples) -> None:
-        self.settings = settings
+    def __init__(self, source: DataSource, samples: TokenisedSamples) -> None:
+        self.settings = source.settings
         self.source = source
         self.samples = samples
 

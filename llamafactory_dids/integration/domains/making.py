@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,16 +14,40 @@ from ...config import MixingConfig
 from ...errors import DidsError
 from ...stages import ranks
 from ...stages.cluster import StoredFeatures, central_samples, cluster_domains, domain_shares
+from ...stages.swapping import swapped_map
+from ..data.source import DataSource
+from ..host.randomness import undisturbed
+from ..settings import Settings, cache_folder
 from .features import feature_source, feature_store
 from .samples import TokenisedSamples
-from ..settings import Settings, cache_folder
-
-if TYPE_CHECKING:
-    from ..data.source import DataSource
 
 logger = logging.getLogger(__name__)
 
 TYPICAL_TEXTS = 3
+
+
+def find_domains(source: DataSource, samples: TokenisedSamples) -> DomainMap:
+    """The domain map that `dids_domains` asks for."""
+    settings = source.settings
+    wanted = settings.config.dids_domains
+    if wanted == "source":
+        return domains_by_source(samples, source.data_args.dataset, settings.seed)
+    if wanted == "cluster":
+        return clustered_map(source, samples)
+    return given_map(settings)
+
+
+def domains_to_train_with(source: DataSource, samples: TokenisedSamples) -> DomainMap:
+    """The domains that are found, with as many samples swapped as `dids_swap_domains` says."""
+    domain_map, share = find_domains(source, samples), source.settings.config.dids_swap_domains
+    if not share:
+        return domain_map
+    trained = set(zip(samples.sources, samples.keys, strict=True))
+    found = domain_map.only(trained)  # a given map may have more, and it is the training data that is swapped
+    swapped = swapped_map(found, share, source.settings.seed)
+    moved = int((swapped.domains_N != found.domains_N).sum())
+    logger.info("dids_swap_domains: %d of %d samples changed places (%g asked for)", moved, len(found.keys_N), share)
+    return swapped
 
 
 def domains_by_source(samples: TokenisedSamples, sources: Sequence[str], seed: int) -> DomainMap:
@@ -54,13 +78,15 @@ def given_map(settings: Settings) -> DomainMap:
     return domain_map
 
 
-def clustered_map(settings: Settings, source: "DataSource", samples: TokenisedSamples) -> DomainMap:
+@undisturbed
+def clustered_map(source: DataSource, samples: TokenisedSamples) -> DomainMap:
     """The map that these inputs make: read if it is in the cache, else made by features and k-means, on all ranks.
 
     Raises DidsError, with both values, where what the cache holds was made from other inputs.
     """
+    settings = source.settings
     config = settings.config
-    features = feature_source(settings, source, samples)
+    features = feature_source(source, samples)
     made_from = features.inputs()
     inputs = _map_inputs(config, settings.seed) | {features.name: made_from}
     folder = cache_folder(config) / "domains" / fingerprint(inputs)
@@ -71,7 +97,7 @@ def clustered_map(settings: Settings, source: "DataSource", samples: TokenisedSa
         return domain_map
     shares = _shares(config, samples)
     with source.spent.on("domain_seconds"):
-        store = feature_store(settings, features, made_from, len(samples.keys))
+        store = feature_store(cache_folder(config), features, made_from, len(samples.keys))
         failure: DidsError | None = None
         if ranks.world()[0] == 0:
             try:

@@ -5,7 +5,7 @@ samples is, however it came to be.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from datasets import concatenate_datasets
@@ -14,51 +14,47 @@ from numpy.typing import NDArray
 from ...artifacts.domain_map import DomainMap
 from ...errors import DidsError
 from ...stages.cluster import StoredFeatures, nearest_domains
-from .features import feature_source, feature_store
-from ..data.lookup import UNKNOWN, MapLookup
+from ..data.source import DataSource
+from ..data.tags import UNKNOWN, MapLookup
 from ..host.randomness import undisturbed
+from ..settings import cache_folder
+from .features import feature_source, feature_store
 from .samples import TokenisedSamples, proxy_samples, proxy_tokens
-from ..settings import Settings
-
-if TYPE_CHECKING:
-    from ..data.source import DataSource
 
 
 @undisturbed
 def nearest_task_samples(
-    settings: Settings,
-    source: "DataSource",
-    domain_map: DomainMap,
-    choose: Callable[[Any], Any],
+    source: DataSource, domain_map: DomainMap, choose: Callable[[Any], Any]
 ) -> NDArray[np.int64]:
     """Task samples by task and domain, shape T x D; `choose` picks those observed of a task."""
-    if not settings.tasks:
+    tasks = source.settings.tasks
+    if not tasks:
         raise DidsError("dids_tasks: got none, allowed: at least one dataset name (or eval_dataset)")
-    samples = proxy_samples(settings, source)
-    features = _features(settings, source, samples)
+    samples = proxy_samples(source)
+    features = _features(source, samples)
     domains_N = np.array(MapLookup(domain_map).domains(samples.sources, samples.keys), dtype=np.int64)
     kept_N = features.written_N & (domains_N != UNKNOWN)  # the others are of a domain that no training row is left of
     observed = source.without_training_set()
-    task_samples, tasks_M = _task_samples(settings, observed, choose)
-    others = _features(settings, observed, task_samples)
+    task_samples, tasks_M = _task_samples(observed, choose)
+    others = _features(observed, task_samples)
     usable_M = np.flatnonzero(others.written_N)
-    counts_TD = np.zeros((len(settings.tasks), len(domain_map.names)), dtype=np.int64)
+    counts_TD = np.zeros((len(tasks), len(domain_map.names)), dtype=np.int64)
     found_M = nearest_domains(features, kept_N, domains_N, len(domain_map.names), others(usable_M))
     np.add.at(counts_TD, (tasks_M[usable_M], found_M), 1)
     return counts_TD
 
 
-def _features(settings: Settings, source: "DataSource", samples: TokenisedSamples) -> StoredFeatures:
-    features = feature_source(settings, source, samples)
-    store = feature_store(settings, features, features.inputs(), len(samples.keys))
-    return StoredFeatures(store, settings.config.dids_normalize)
+def _features(source: DataSource, samples: TokenisedSamples) -> StoredFeatures:
+    config, features = source.settings.config, feature_source(source, samples)
+    store = feature_store(cache_folder(config), features, features.inputs(), len(samples.keys))
+    return StoredFeatures(store, config.dids_normalize)
 
 
 def _task_samples(
-    settings: Settings, source: "DataSource", choose: Callable[[Any], Any]
+    source: DataSource, choose: Callable[[Any], Any]
 ) -> tuple[TokenisedSamples, NDArray[np.int64]]:
     """The observed samples of all tasks, with their tags, as the proxy tokenises them; and the task of each (M)."""
-    template, module = proxy_tokens(settings, source)
-    parts = [source.task(name, choose, template=template, keep_tags=True, **module) for name in settings.tasks]
+    template, module = proxy_tokens(source)
+    parts = [source.task(name, choose, template=template, keep_tags=True, **module) for name in source.settings.tasks]
     tasks_M = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     return TokenisedSamples(concatenate_datasets(parts), module["tokenizer"]), tasks_M

@@ -11,13 +11,13 @@ from llamafactory.model import load_config, load_model, load_tokenizer
 from llamafactory.model.model_utils.liger_kernel import apply_liger_kernel
 
 from ..host.objectives import stage_of
-from ..settings import Settings
 from ..host.sharding import whole_models
+from ..settings import Settings
 
 WEIGHT_FILES = ("*.safetensors", "*.bin")
 
-# What the arguments say about the trained model and does not hold for a proxy of its own.
-BARE_MODEL = {
+# Model arguments to reset when the proxy is not the trained model.
+RESET_FOR_ANOTHER_PROXY = {
     "model_revision": "main",
     "adapter_name_or_path": None,
     "quantization_bit": None,
@@ -34,7 +34,7 @@ def proxy_arguments(settings: Settings, model_args: Any) -> tuple[Any, Any]:
     """The host's model and finetuning arguments for the proxy: a bare model where it is not the trained one."""
     model_args, finetuning_args = copy.copy(model_args), copy.copy(settings.finetuning_args)
     if not is_trained_model(settings, model_args):
-        for key, value in BARE_MODEL.items():
+        for key, value in RESET_FOR_ANOTHER_PROXY.items():
             setattr(model_args, key, value)
         model_args.model_name_or_path = settings.config.dids_proxy_model
         finetuning_args.finetuning_type = "full"

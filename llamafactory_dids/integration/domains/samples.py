@@ -1,18 +1,15 @@
 """The training samples as what makes the domains sees them: their tokens, or their text."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow.compute as pc
 
 from ...artifacts.files import samples_digest
 from ...stages.batching import is_tokens
 from ...training.collator import KEY_COLUMN, SOURCE_COLUMN
+from ..data.source import DataSource
 from . import proxy
-from ..settings import Settings
-
-if TYPE_CHECKING:
-    from ..data.source import DataSource
 
 MAX_TEXT = 400  # characters of a typical sample's text
 
@@ -68,20 +65,20 @@ class SampleTexts:
         return "\n".join(str(message["content"]) for part in example.values() for message in part)
 
 
-def has_other_tokens(settings: Settings, source: "DataSource") -> bool:
+def has_other_tokens(source: DataSource) -> bool:
     """Whether features are the gradients of a proxy with a tokenizer of its own."""
-    gradients = settings.config.dids_cluster_features == "gradient"
-    return gradients and not proxy.is_trained_model(settings, source.model_args)
+    gradients = source.settings.config.dids_cluster_features == "gradient"
+    return gradients and not proxy.is_trained_model(source.settings, source.model_args)
 
 
-def proxy_tokens(settings: Settings, source: "DataSource") -> tuple[Any, dict[str, Any]]:
+def proxy_tokens(source: DataSource) -> tuple[Any, dict[str, Any]]:
     """(template, tokenizer and processor) of the model that features are made with."""
-    if has_other_tokens(settings, source):
-        return proxy.load_proxy_tokenizer(settings, source.model_args, source.data_args)
+    if has_other_tokens(source):
+        return proxy.load_proxy_tokenizer(source.settings, source.model_args, source.data_args)
     return source.template, {"tokenizer": source.tokenizer, "processor": source.processor}
 
 
-def proxy_samples(settings: Settings, source: "DataSource") -> TokenisedSamples:
+def proxy_samples(source: DataSource) -> TokenisedSamples:
     """The training samples one by one, as the model that features are made with reads them."""
-    template, module = proxy_tokens(settings, source)
+    template, module = proxy_tokens(source)
     return TokenisedSamples(source.unpacked(template, **module), module["tokenizer"])

@@ -1,10 +1,9 @@
 """From a run's settings and data to what the trainer is given: domains, tasks, mixer, and the files that say so."""
 
-import dataclasses
-import logging
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,46 +12,60 @@ from ... import mixers
 from ...artifacts.domain_map import DomainMap
 from ...errors import DidsError
 from ...stages import ranks
-from ...stages.swapping import swapped_map
-from ...training.collator import DOMAIN_COLUMN, KEY_COLUMN, SOURCE_COLUMN
+from ...training.collator import KEY_COLUMN
 from ...training.plan import MixingPlan
-from ..host import objectives
-from ..data import saved as tokenized
-from ..arguments.checks import mixer_options, trial_mixer
-from ..domains.making import clustered_map, domains_by_source, given_map
+from ..data.source import DataSource
 from ..data.tags import content_order
-from ..data.lookup import UNKNOWN, MapLookup, SourceLookup
 from ..domains.nearest import nearest_task_samples
+from ..host import objectives
+from ..host.resume import check_set_up
+from ..settings import ProxyHistory, Settings, settings_of
+from ..strategy import make_mixer
 from .probabilities import probabilities_by_domain
 from .provenance import write_config
 from .proxy_runs import run_proxies
-from ..host.randomness import undisturbed
-from ..host.resume import check_set_up
-from ..domains.samples import TokenisedSamples, has_other_tokens, proxy_samples
-from ..settings import ProxyHistory, Settings
+from .rows import rows_with_domains
 from .streaming import streamed
 
-if TYPE_CHECKING:
-    from ..data.source import DataSource
 
-logger = logging.getLogger(__name__)
+def mixing(host: Callable[..., Any]) -> Callable[..., Any]:
+    """The host's `get_dataset` as a workflow calls it; under a mixture of ours it also gives the trainer a plan."""
+
+    @functools.wraps(host)
+    def get_dataset(
+        template: Any,
+        model_args: Any,
+        data_args: Any,
+        training_args: Any,
+        stage: str,
+        tokenizer: Any,
+        processor: Any = None,
+    ) -> Any:
+        settings = settings_of(data_args)
+        if settings is None or not training_args.do_train:
+            return host(template, model_args, data_args, training_args, stage, tokenizer, processor)
+        pipeline = (template, model_args, data_args, training_args, stage, tokenizer, processor)
+        return make_plan(DataSource(settings, host, *pipeline))
+
+    return get_dataset
 
 
-def make_plan(settings: Settings, source: "DataSource") -> dict[str, Any]:
+def make_plan(source: DataSource) -> dict[str, Any]:
     """The host's dataset module, its training set with a domain for each row, and the plan under `mixing`."""
-    tasks = _tasks(settings, source)
+    settings = source.settings
+    tasks = _tasks(source)
     if source.streams:
-        module, domain_map = streamed(settings, source)
+        module, domain_map = streamed(source)
         domains_N, sizes_D = np.zeros(0, dtype=np.int64), domain_map.sizes() if domain_map.keys_N else None
     else:
-        module, domain_map, domains_N = _rows_with_domains(settings, source)
+        module, domain_map, domains_N = rows_with_domains(source)
         sizes_D = np.bincount(domains_N, minlength=len(domain_map.names))
 
     def mixer_after(history: ProxyHistory) -> mixers.Mixer:
-        return _mixer(settings, domain_map, sizes_D, source, history)
+        return _mixer(source, domain_map, sizes_D, history)
 
     if settings.history is None:
-        history, mixer = run_proxies(settings, source, domain_map, tasks, mixer_after)
+        history, mixer = run_proxies(source, domain_map, tasks, mixer_after)
     else:  # this is a proxy run itself
         history, mixer = settings.history, mixer_after(settings.history)
     plan = MixingPlan(
@@ -76,106 +89,10 @@ def make_plan(settings: Settings, source: "DataSource") -> dict[str, Any]:
     return {**module, "mixing": plan}
 
 
-def _rows_with_domains(
-    settings: Settings, source: "DataSource"
-) -> tuple[dict[str, Any], DomainMap, NDArray[np.int64]]:
-    """The host's dataset module, its training set with a column for the domain; the map; the domain of each row."""
-    if source.packs:
-        domain_map = _domain_map(settings, source, proxy_samples(settings, source))
-        module = source.module(_lookup(settings, source, domain_map))
-        domains_N = np.asarray(module["train_dataset"][DOMAIN_COLUMN], dtype=np.int64)
-    else:
-        module = source.module()
-        samples = (
-            None if _other_tokens(settings, source) else TokenisedSamples(module["train_dataset"], source.tokenizer)
-        )
-        domain_map = _domain_map(settings, source, samples or proxy_samples(settings, source))
-        domains_N = _domains_of(module["train_dataset"], domain_map)
-    tokenized.settle(source.data_args, source.stage, source.tokenizer, domain_map)
-    domain_map, domains_N = _drop_empty(domain_map, domains_N)
-    train = module["train_dataset"]
-    if DOMAIN_COLUMN in train.column_names:
-        train = train.remove_columns(DOMAIN_COLUMN)
-    module["train_dataset"] = train.add_column(DOMAIN_COLUMN, domains_N)
-    return module, domain_map, domains_N
-
-
-def _domain_map(settings: Settings, source: "DataSource", samples: TokenisedSamples) -> DomainMap:
-    """The domains that this run trains with: those found, with as many samples swapped as `dids_swap_domains` says."""
-    domain_map, share = find_domains(settings, source, samples), settings.config.dids_swap_domains
-    if not share:
-        return domain_map
-    trained = set(zip(samples.sources, samples.keys, strict=True))
-    found = domain_map.only(trained)  # a given map may have more, and it is the training data that is swapped
-    swapped = swapped_map(found, share, settings.seed)
-    moved = int((swapped.domains_N != found.domains_N).sum())
-    logger.info("dids_swap_domains: %d of %d samples changed places (%g asked for)", moved, len(found.keys_N), share)
-    return swapped
-
-
-def find_domains(settings: Settings, source: "DataSource", samples: TokenisedSamples) -> DomainMap:
-    """The domain map that `dids_domains` asks for."""
-    wanted = settings.config.dids_domains
-    if wanted == "source":
-        return domains_by_source(samples, source.data_args.dataset, settings.seed)
-    if wanted == "cluster":
-        return _clustered(settings, source, samples)
-    return given_map(settings)
-
-
-@undisturbed
-def _clustered(settings: Settings, source: "DataSource", samples: TokenisedSamples) -> DomainMap:
-    return clustered_map(settings, source, samples)
-
-
-def _other_tokens(settings: Settings, source: "DataSource") -> bool:
-    """Whether the domains are made from what a proxy with a tokenizer of its own reads."""
-    return settings.config.dids_domains == "cluster" and has_other_tokens(settings, source)
-
-
-def _lookup(settings: Settings, source: "DataSource", domain_map: DomainMap) -> Any:
-    if settings.config.dids_domains == "source" and not settings.config.dids_swap_domains:
-        return SourceLookup(tuple(source.data_args.dataset))
-    return MapLookup(domain_map)
-
-
-def _domains_of(train: Any, domain_map: DomainMap) -> NDArray[np.int64]:
-    index = domain_map.lookup()
-    pairs = list(zip(train[SOURCE_COLUMN], train[KEY_COLUMN], strict=True))
-    domains_N = np.array([index.get(pair, UNKNOWN) for pair in pairs], dtype=np.int64)
-    lacking = np.flatnonzero(domains_N == UNKNOWN)
-    if len(lacking):
-        source, key = pairs[lacking[0]]
-        raise DidsError(
-            f"dids_domains: the map lacks {len(lacking)} of {len(pairs)} training samples (the first: {key} of "
-            f"{source!r}); allowed: a map made from this data"
-        )
-    return domains_N
-
-
-def _drop_empty(domain_map: DomainMap, domains_N: NDArray[np.int64]) -> tuple[DomainMap, NDArray[np.int64]]:
-    """Domains without a training row leave: nothing can be drawn from them."""
-    present = np.unique(domains_N)
-    if len(present) == len(domain_map.names):
-        return domain_map, domains_N
-    gone = [name for i, name in enumerate(domain_map.names) if i not in set(present.tolist())]
-    logger.warning("%d domains have no training rows and are left out, the first: %s", len(gone), gone[0])
-    new_index = np.full(len(domain_map.names), UNKNOWN)
-    new_index[present] = np.arange(len(present))
-    rows = np.flatnonzero(new_index[domain_map.domains_N] != UNKNOWN)
-    kept = dataclasses.replace(
-        domain_map,
-        names=tuple(domain_map.names[i] for i in present),
-        keys_N=[domain_map.keys_N[i] for i in rows],
-        sources_N=[domain_map.sources_N[i] for i in rows],
-        domains_N=new_index[domain_map.domains_N[rows]],
-    )
-    return kept, new_index[domains_N]
-
-
-def _tasks(settings: Settings, source: "DataSource") -> dict[str, Any]:
+def _tasks(source: DataSource) -> dict[str, Any]:
     """The observed samples of each task, if the mixer, or one of a proxy run, may look at tasks."""
-    needs = trial_mixer(settings).needs
+    settings = source.settings
+    needs = settings.needs
     if not needs.tasks and (needs.proxy_run is None or not settings.tasks):
         return {}
     if not settings.tasks:
@@ -194,22 +111,14 @@ def _chooser(settings: Settings) -> Callable[[Any], Any]:
 
 
 def _mixer(
-    settings: Settings,
-    domain_map: DomainMap,
-    sizes_D: NDArray[np.int64] | None,
-    source: "DataSource",
-    history: ProxyHistory,
+    source: DataSource, domain_map: DomainMap, sizes_D: NDArray[np.int64] | None, history: ProxyHistory
 ) -> mixers.Mixer:
-    options = mixer_options(settings)
-    if "proxy_runs" in mixers.options(settings.strategy):
-        options["proxy_runs"] = history.records
-    if trial_mixer(settings).needs.task_samples:
+    settings = source.settings
+    given: dict[str, Any] = {"sizes_D": sizes_D, "proxy_runs": history.records}
+    if settings.needs.task_samples:
         with source.spent.on("importance_seconds"):
-            options["task_samples_TD"] = nearest_task_samples(settings, source, domain_map, _chooser(settings))
-    if "probabilities_D" in mixers.options(settings.strategy):
-        given = str(settings.config.dids_probs)  # there, as checked
-        options["probabilities_D"] = probabilities_by_domain(given, domain_map, source.data_args.dataset)
-    try:
-        return mixers.create(settings.strategy, len(domain_map.names), len(settings.tasks), **options, sizes_D=sizes_D)
-    except ValueError as error:
-        raise DidsError(str(error)) from None
+            given["task_samples_TD"] = nearest_task_samples(source, domain_map, _chooser(settings))
+    if settings.config.dids_probs is not None:
+        names = source.data_args.dataset
+        given["probabilities_D"] = probabilities_by_domain(settings.config.dids_probs, domain_map, names)
+    return make_mixer(settings.strategy, settings.config, len(domain_map.names), len(settings.tasks), **given)

@@ -8,8 +8,8 @@ from ...artifacts.run_config import save_config
 from ...config import as_dict
 from ...mixers.base import Mixer
 from ...training.plan import MixingPlan
-from ..arguments.checks import option_key
 from ..settings import Settings
+from ..strategy import option_key
 
 PACKAGES = ("llamafactory", "torch", "transformers", "datasets", "accelerate", "peft", "numpy", "scipy")
 MAYBE = ("faiss-gpu", "faiss-cpu", "sentence-transformers")

@@ -16,7 +16,7 @@ import math
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -28,12 +28,10 @@ from ...errors import DidsError
 from ...mixers.base import Mixer, ProxyRun, RunRecord
 from ...stages import ranks
 from ...stages.batching import is_tokens
+from ..data.source import DataSource
 from ..domains import proxy
 from ..host.randomness import undisturbed
 from ..settings import ProxyHistory, Settings, cache_folder, samples_per_step
-
-if TYPE_CHECKING:
-    from ..data.source import DataSource
 
 logger = logging.getLogger(__name__)
 
@@ -48,20 +46,19 @@ NEUTRAL_STARTS = ("logging_", "save_", "eval_", "predict", "push_to_hub", "hub_"
 
 
 def run_proxies(
-    settings: Settings,
-    source: "DataSource",
+    source: DataSource,
     domain_map: DomainMap,
     tasks: Mapping[str, Any],
     make_mixer: Callable[[ProxyHistory], Mixer],
 ) -> tuple[ProxyHistory, Mixer]:
     """Make, or find, each proxy run that the strategy asks for; what they left, in order, and the main run's mixer."""
-    history, before = ProxyHistory(), ""
+    settings, history, before = source.settings, ProxyHistory(), ""
     while (run := (mixer := make_mixer(history)).needs.proxy_run) is not None:
-        inputs = _inputs(run, settings, source, domain_map, tasks, before)
+        inputs = _inputs(run, source, domain_map, tasks, before)
         before = fingerprint(inputs)
         folder = cache_folder(settings.config) / "proxy_runs" / before
         if not (folder / "done.json").exists():
-            _make(run, folder, inputs, settings, source, domain_map, history)
+            _make(run, folder, inputs, source, domain_map, history)
         check_same(folder, read_json(folder / "done.json"), inputs)
         logger.info("%s: using the %s run in %s", settings.strategy, run.name, folder)
         history = _with_record(history, run, folder / "dids", domain_map.names)
@@ -92,8 +89,7 @@ def _make(
     run: ProxyRun,
     folder: Path,
     inputs: dict[str, Any],
-    settings: Settings,
-    source: "DataSource",
+    source: DataSource,
     domain_map: DomainMap,
     history: ProxyHistory,
 ) -> None:
@@ -103,10 +99,9 @@ def _make(
         save_map(domain_map, folder / "domains")
     ranks.wait_for_all()
     checkpoint = next(iter(whole_checkpoints(folder)), None)
-    logger.info(
-        "%s: the %s run %s", settings.strategy, run.name, f"goes on from {checkpoint}" if checkpoint else "begins"
-    )
-    given = _arguments(run, settings, source, folder, checkpoint)
+    how = f"goes on from {checkpoint}" if checkpoint else "begins"
+    logger.info("%s: the %s run %s", source.settings.strategy, run.name, how)
+    given = _arguments(run, source, folder, checkpoint)
     model_args, data_args, training_args, finetuning_args, generating_args = tuner.get_train_args(given)
     data_args.mixing = dataclasses.replace(data_args.mixing, history=history)
     workflow = getattr(tuner, f"run_{finetuning_args.stage}")
@@ -132,10 +127,10 @@ def _forget_model(folder: Path) -> None:
 
 
 def _arguments(
-    run: ProxyRun, settings: Settings, source: "DataSource", folder: Path, checkpoint: Path | None
+    run: ProxyRun, source: DataSource, folder: Path, checkpoint: Path | None
 ) -> dict[str, Any] | list[str]:
     """The main run's arguments as they were given, changed to those of the proxy run."""
-    training_args = source.training_args
+    settings, training_args = source.settings, source.training_args
     changes = {
         "output_dir": str(folder),
         "overwrite_output_dir": checkpoint is None,
@@ -170,7 +165,7 @@ def _arguments(
         changes |= {
             "model_name_or_path": settings.config.dids_proxy_model,
             "finetuning_type": "full",
-            **proxy.BARE_MODEL,
+            **proxy.RESET_FOR_ANOTHER_PROXY,
         }
     values = {key: value for key, value in (settings.arguments | changes).items() if value is not None}
     return [f"--{key}={_word(value)}" for key, value in values.items()] if settings.as_words else values
@@ -188,13 +183,13 @@ def _window(run: ProxyRun, settings: Settings, training_args: Any) -> int:
 
 def _inputs(
     run: ProxyRun,
-    settings: Settings,
-    source: "DataSource",
+    source: DataSource,
     domain_map: DomainMap,
     tasks: Mapping[str, Any],
     before: str,
 ) -> dict[str, Any]:
     """All that decides what a proxy run leaves; `before` stands for the runs before it."""
+    settings = source.settings
     arguments = {
         key: value
         for key, value in settings.arguments.items()

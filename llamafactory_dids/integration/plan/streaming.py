@@ -5,66 +5,32 @@ finds its place in the map by source and content key.
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from llamafactory.data import loader
 
-from ... import mixers
 from ...artifacts.domain_map import BY_SOURCE, DomainMap
-from ...errors import DidsError, refuse
+from ...errors import refuse
 from ...training.collator import KEY_COLUMN
 from ...training.streams import DomainStream, StreamedRows
+from ..data.source import DataSource
+from ..data.tags import Tagger, lacking
 from ..domains.making import given_map
-from ..data.tags import Tagger
-from ..settings import Settings
-
-if TYPE_CHECKING:
-    from ..data.source import DataSource
 
 READ = 64  # examples read at once
 
 Example = dict[str, Any]
 
 
-def check(settings: Settings, data_args: Any, finetuning_args: Any, trial_mixer: Callable[..., mixers.Mixer]) -> None:
-    """Raise DidsError for what a stream cannot give: its length, all of its samples, or those around one."""
-    if not data_args.streaming:
-        return
-    config = settings.config
-
-    def need(key: str, value: Any, ok: bool, allowed: str) -> None:
-        if not ok:
-            raise DidsError(f"{key}: got {value!r}, allowed with streaming: {allowed}")
-
-    by_map = "source, or the path of a domain map (llamafactory-dids cluster makes one, without streaming)"
-    need("dids_domains", config.dids_domains, config.dids_domains != "cluster", by_map)
-    need("dids_exhausted", config.dids_exhausted, config.dids_exhausted != "drop", "reshuffle")
-    need("dids_swap_domains", config.dids_swap_domains, not config.dids_swap_domains, "0")
-    need("dids_mix_in", config.dids_mix_in, not config.mix_in(), "none")
-    need("packing", data_args.packing, not data_args.packing, "false")
-    need("val_size", data_args.val_size, data_args.val_size == 0, "0 (name an eval_dataset, which is not streamed)")
-    need("stage", finetuning_args.stage, finetuning_args.stage != "kto", "a stage whose samples stand alone")
-    tokens = finetuning_args.include_effective_tokens_per_second
-    need("include_effective_tokens_per_second", tokens, not tokens, "false")
-    needs = trial_mixer(settings).needs
-    looks = needs.proxy_run is not None or needs.task_samples
-    need("mix_strategy", settings.strategy, not looks, "one without a proxy run or features of the samples")
-    if config.dids_domains == "source":
-        try:
-            trial_mixer(settings, sized=False)
-        except DidsError as error:
-            raise refuse("dids_domains", "source", f"with streaming, a domain map, since else {error}") from None
-
-
-def streamed(settings: Settings, source: "DataSource") -> tuple[dict[str, Any], DomainMap]:
+def streamed(source: DataSource) -> tuple[dict[str, Any], DomainMap]:
     """The host's dataset module with `StreamedRows` to train on, and the map of their domains.
 
     The map is the part of a given one that the run's data sets have; of data sets as domains it knows no samples.
     """
-    names = source.data_args.dataset
+    settings, names = source.settings, source.data_args.dataset
     streams = {name: _aligned(source, name) for name in names}
     if settings.config.dids_domains == "source":
         domain_map = DomainMap(tuple(names), [], [], np.zeros(0, dtype=np.int64), inputs=BY_SOURCE)
@@ -89,7 +55,7 @@ def streamed(settings: Settings, source: "DataSource") -> tuple[dict[str, Any], 
     return {"train_dataset": rows, **source.evaluation()}, domain_map
 
 
-def _aligned(source: "DataSource", name: str) -> Any:
+def _aligned(source: DataSource, name: str) -> Any:
     """A data set's examples as the host streams them, in one shard: workers do not share it out."""
     data_args, training_args = copy.copy(source.data_args), copy.copy(source.training_args)
     data_args.mixing = None
@@ -101,7 +67,7 @@ def _aligned(source: "DataSource", name: str) -> Any:
     return parts[name]
 
 
-def _tokeniser(source: "DataSource") -> "_Tokeniser":
+def _tokeniser(source: DataSource) -> "_Tokeniser":
     data_args = copy.copy(source.data_args)
     data_args.mixing = None
     return _Tokeniser(
@@ -151,8 +117,5 @@ class _Reader:
         assert self.index is not None and self.tokenise is not None
         domain = self.index.get((source, key))
         if domain is None and self.tokenise(example) is not None:
-            raise DidsError(
-                f"dids_domains: the map lacks a training sample ({key} of {source!r}); "
-                "allowed: a map made from this data"
-            )
+            raise lacking("a training sample", source, key)
         return domain == self.domain

@@ -7,9 +7,11 @@ from typing import Any
 from ... import mixers
 from ...config import FIELDS, MixingConfig, make_config, split_list
 from ...errors import DidsError
-from ..arguments import keys as arguments, checks
+from ..arguments.checks import check_entries
+from ..arguments.keys import HOST_STRATEGIES, check_names, check_strategy
 from ..errors import one_line
 from ..settings import Settings
+from ..strategy import mixer_on_two_domains, option_keys
 
 STRATEGY = "mix_strategy"
 PRESET = "preset"  # shown where a key that is not set takes the preset's value
@@ -41,11 +43,10 @@ class Choice:
             self.options = mixers.options(strategy)
         except ValueError as error:  # another package's, which cannot be loaded
             raise DidsError(str(error)) from None
-        self.option_keys = {key for name in self.options if (key := checks.option_key(strategy, name))}
+        self.option_keys = option_keys(strategy)
         self.domains = values.get("dids_domains") or FIRST["dids_domains"]
         self.features = values.get("dids_cluster_features") or FIRST["dids_cluster_features"]
-        config = MixingConfig(dids_domains=self.domains)
-        self.needs = checks.trial_mixer(_settings(strategy, config, ("a task",), values)).needs
+        self.needs = mixer_on_two_domains(strategy, MixingConfig(dids_domains=self.domains), num_tasks=1).needs
 
     @property
     def clusters(self) -> bool:
@@ -110,18 +111,19 @@ def problem(args: dict[str, Any]) -> str:
     """
     strategy = args.get(STRATEGY, FIRST[STRATEGY])
     try:
-        arguments.check_names(args)
-        arguments.check_strategy(strategy)
-        if strategy in arguments.HOST_STRATEGIES:
+        check_names(args)
+        check_strategy(strategy)
+        if strategy in HOST_STRATEGIES:
             return ""
         config = make_config(args)
         tasks = config.tasks() or split_list(args.get("eval_dataset"))
         datasets = SimpleNamespace(dataset=split_list(args.get("dataset")), dataset_dir=args.get("dataset_dir"))
-        checks.check_entries(_settings(strategy, config, tasks, args), datasets)
+        check_entries(_settings(strategy, config, tasks, args), datasets)
     except DidsError as error:
         return one_line(error)
     return ""
 
 
 def _settings(strategy: str, config: MixingConfig, tasks: tuple[str, ...], values: dict[str, Any]) -> Settings:
-    return Settings(strategy, config, tasks, seed=0, arguments=values, as_words=False, finetuning_args=None)
+    needs = mixer_on_two_domains(strategy, config, len(tasks)).needs
+    return Settings(strategy, config, needs, tasks, seed=0, arguments=values, as_words=False, finetuning_args=None)
