@@ -24,18 +24,8 @@ from numpy.typing import ArrayLike
 
 from ..core import simplex
 from ..core.trajectory import potential
-from .base import (
-    Array,
-    Bools,
-    Impact,
-    Needs,
-    Signals,
-    histograms,
-    read_impact,
-    read_losses,
-    require_tasks,
-    shares_of_sizes,
-)
+from .base import Array, Bools, Impact, Needs, Signals, read_impact, read_losses
+from .checks import histograms, require_tasks, shares_of_sizes
 from .dids_options import PRESET_WARNINGS, resolve
 from .joint import joint_mixture
 

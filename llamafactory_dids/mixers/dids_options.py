@@ -5,15 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .base import (
-    IMPACT_KINDS,
-    IMPACT_NORMALIZATIONS,
-    MARGINAL,
-    require_bool,
-    require_choice,
-    require_positive,
-    require_share,
-)
+from .base import IMPACT_KINDS, IMPACT_NORMALIZATIONS, MARGINAL
+from .checks import require_bool, require_choice, require_positive, require_share
 
 WHERE_CLUSTERED = "importance where the run makes its domains, else uniform"
 _COMMON: dict[str, Any] = {
