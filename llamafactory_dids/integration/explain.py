@@ -13,6 +13,7 @@ import torch
 from llamafactory.model import load_config
 
 from ..artifacts.domain_map import load_map
+from ..config import FEW_UPDATES
 from ..errors import DidsError, refuse
 from ..stages.layers import track_layers
 from . import settings as run_settings
@@ -21,7 +22,6 @@ from .proxy import proxy_arguments
 from .settings import Settings, cache_folder
 
 FORWARD, BACKWARD = 1.0, 2.0
-FEW_UPDATES = 6  # fewer lose most of the gain (Figure 2a)
 BYTES_PER_FEATURE, BYTES_PER_ROW = 2, 5  # float16; a norm and a mask
 BYTES_PER_KEY = 40  # of a sample in domains.parquet, about
 
