@@ -110,8 +110,7 @@ def impact(
       where the inner product is positive, made to sum to one over the domains
     - `none`: <g_S,g_D> / |g_D|, negatives 0
     - `dot`: <g_S,g_D> itself, as in DGA
-    - `authors`: (max_i x - x) / sum_i (max_i x - x) with x = <g_S,g_D> / 2, the (inverted) rule of the
-      authors' release
+    - `authors`: (max_i x - x) / sum_i (max_i x - x) with x = <g_S,g_D> / 2, the release's rule, which is inverted
 
     Kind `kl` is equation 12 itself, whatever `normalize` is. A domain or task whose gradient is zero or not
     finite has a row or column of zeros; `usable_tasks` tells which tasks those are. Raises ValueError for

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ from scipy.optimize import minimize_scalar, nnls
 
 B_RANGE = (0.02, 3.0)  # per update: slower looks like a line, faster is over after one update
 MIN_POINTS = 4  # fewer do not tell a decay's end from its slope
+NOTABLE = 0.01  # of a loss: what changes less is level
+Heading: TypeAlias = Literal["above its lowest", "falling", "level"]
 _GRID_SIZE = 33
 
 
@@ -60,6 +62,16 @@ def potential(losses_U: Sequence[float] | NDArray[np.floating], horizon: float =
         return max(0.0, float(seen_U[-2] - seen_U[-1]))
     decay, now = fit_decay(losses_U), len(losses_U) - 1
     return max(0.0, decay.at(now) - decay.at(now + horizon))
+
+
+def heading(last: float, lowest: float, fall: float) -> Heading:
+    """Where a loss is going. `lowest` is of all its measurements, the `last` among them.
+
+    `fall` is how much it fell from the measurement before, or falls by a fit over the next update.
+    """
+    if last > lowest * (1 + 2 * NOTABLE):
+        return "above its lowest"
+    return "falling" if fall > NOTABLE * last else "level"
 
 
 def _finite(losses_U: Sequence[float] | NDArray[np.floating]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:

@@ -4,8 +4,10 @@
     state = mixer.init()
     probabilities_D, state = mixer.update(state, Signals(task_losses_UT, impact_DT))
 
-numpy and scipy only. A strategy is one file that exports a factory. `_BUILT_IN` lists the paper's; another package adds
-its own as a Python entry point of the group `llamafactory_dids.mixers` (examples/custom_mixer), as we do with `odm`.
+numpy and scipy only. A strategy is one file that exports a factory. Only `dids` is more: `dids.py` is the method, and
+`dids_readings.py` has the factory, with the options that make another reading of the paper. `_BUILT_IN` lists the
+paper's strategies. Another package adds its own as a Python entry point of the group `llamafactory_dids.mixers`
+(examples/custom_mixer), as we do with `odm`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Any
 
 from .base import Impact, Mixer, Needs, Signals
 from .dga import dga
-from .dids import dids
+from .dids_readings import dids
 from .doge import doge
 from .doremi import doremi
 from .importance import importance

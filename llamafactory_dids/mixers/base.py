@@ -1,7 +1,7 @@
 """The contract between the strategies and what measures for them: pure functions and a NamedTuple state.
 
-A mixer says what it `needs`; `stages/signals.py` measures exactly that. It never sees a model, a dataset or a
-name of a domain or task, does no I/O and draws no random numbers.
+A mixer says what it `needs`; `training/observer.py` measures exactly that and makes the `Signals`. The mixer never sees
+a model, a dataset or a name of a domain or task, does no I/O and draws no random numbers.
 
 A strategy's file exports a factory, (num_domains, num_tasks, keyword options) -> Mixer. An option is named as
 its YAML key is, without `dids_`. What no YAML file can say is given to a factory that has a keyword for it:
@@ -19,12 +19,11 @@ Shapes: `D` domains, `T` tasks, `U` measurements so far.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ..core.simplex import mean_over
 
@@ -181,70 +180,3 @@ def task_shares(impact_DT: Array) -> Array:
     total_T = np.array([math.fsum(column_D) for column_D in scaled_DT.T])
     shares_DT: Array = scaled_DT / np.where(total_T > 0, total_T, 1.0)
     return shares_DT
-
-
-def require_tasks(name: str, num_tasks: int) -> None:
-    """Raises ValueError when a strategy that learns from tasks is given none."""
-    if num_tasks < 1:
-        raise ValueError(f"dids_tasks: got none, allowed: at least one task for mix_strategy {name!r}")
-
-
-def require_choice(key: str, value: object, allowed: Iterable[str]) -> None:
-    """Raises ValueError, naming the YAML key, for a value that is not among the allowed."""
-    if value not in (allowed := tuple(allowed)):
-        raise ValueError(f"{key}: got {value!r}, allowed: {', '.join(allowed)}")
-
-
-def require_bool(key: str, value: object) -> None:
-    """Raises ValueError, naming the YAML key, for anything but true and false."""
-    if not isinstance(value, bool):
-        raise ValueError(f"{key}: got {value!r}, allowed: true, false")
-
-
-def require_share(key: str, value: object) -> None:
-    """Raises ValueError, naming the YAML key, for anything but a number in [0, 1)."""
-    if not (_is_number(value) and 0.0 <= value < 1.0):  # type: ignore[operator]
-        raise ValueError(f"{key}: got {value!r}, allowed: at least 0, below 1")
-
-
-def require_part(key: str, value: object) -> None:
-    """Raises ValueError, naming the YAML key, for anything but a number in (0, 1]."""
-    if not (_is_number(value) and 0.0 < value <= 1.0):  # type: ignore[operator]
-        raise ValueError(f"{key}: got {value!r}, allowed: above 0, at most 1")
-
-
-def require_positive(key: str, value: object) -> None:
-    """Raises ValueError, naming the YAML key, for anything but a finite number above 0."""
-    if not (_is_number(value) and 0.0 < value < math.inf):  # type: ignore[operator]
-        raise ValueError(f"{key}: got {value!r}, allowed: a number above 0")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float, np.floating, np.integer)) and not isinstance(value, bool)
-
-
-def shares_of_sizes(sizes_D: ArrayLike | None, num_domains: int, why: str) -> Array:
-    """Each domain's share of the samples. Raises ValueError, saying `why` they are needed."""
-    if sizes_D is None:
-        raise ValueError(f"sizes_D: got None, allowed: the number of samples of each domain, for {why}")
-    sizes = np.array(sizes_D, dtype=np.float64)
-    if sizes.shape != (num_domains,) or not np.isfinite(sizes).all() or (sizes < 0).any() or not sizes.any():
-        raise ValueError(f"sizes_D: got {sizes.tolist()}, allowed: {num_domains} sample counts, not all zero")
-    return sizes / math.fsum(sizes)
-
-
-def histograms(task_samples_TD: ArrayLike | None, num_tasks: int, num_domains: int, why: str) -> tuple[Array, Array]:
-    """The shares that all tasks' samples, shape D, and each task's, shape T x D, have nearest to each domain.
-
-    A task none of whose samples has features gets what all have. Raises ValueError, saying `why` they are needed.
-    """
-    if task_samples_TD is None:
-        raise ValueError(f"task_samples_TD: got None, allowed: the task samples nearest to each domain, for {why}")
-    counts_TD = np.array(task_samples_TD, dtype=np.float64)
-    usable = counts_TD.shape == (num_tasks, num_domains) and bool((np.isfinite(counts_TD) & (counts_TD >= 0)).all())
-    if not usable or not counts_TD.any():
-        allowed = f"{num_tasks} x {num_domains} counts, not all zero"
-        raise ValueError(f"task_samples_TD: got {counts_TD.tolist()}, allowed: {allowed}")
-    all_D = np.array([math.fsum(counts_T) for counts_T in counts_TD.T])
-    all_D /= math.fsum(all_D)
-    return all_D, np.stack([row_D / math.fsum(row_D) if row_D.any() else all_D for row_D in counts_TD])

@@ -19,17 +19,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core.simplex import blend, exponentiated
-from .base import (
-    Array,
-    Impact,
-    Needs,
-    Signals,
-    read_impact,
-    require_choice,
-    require_positive,
-    require_share,
-    require_tasks,
-)
+from .base import Array, Impact, Needs, Signals, read_impact
+from .checks import require_choice, require_positive, require_share, require_tasks
 
 SIMILARITIES = ("dot", "cosine")
 

@@ -5,15 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .base import (
-    IMPACT_KINDS,
-    IMPACT_NORMALIZATIONS,
-    MARGINAL,
-    require_bool,
-    require_choice,
-    require_positive,
-    require_share,
-)
+from .base import IMPACT_KINDS, IMPACT_NORMALIZATIONS, MARGINAL
+from .checks import require_bool, require_choice, require_positive, require_share
 
 WHERE_CLUSTERED = "importance where the run makes its domains, else uniform"
 _COMMON: dict[str, Any] = {
@@ -52,6 +45,7 @@ _NOT_JOINT = ("impact_normalize", "update", "eta", "temperature", "divide_by_p")
 UPDATES = ("exponentiated", "standardized", "softmax", "linear")
 TASK_WEIGHTS = ("alike", "mixed", "raw", "printed", "authors")
 INITS = ("uniform", "proportional", "importance")
+_SWITCHES = ("mixture", "task_weights", "update", "divide_by_p")  # the others are numbers, a start, or what is measured
 
 
 def resolve(preset: str = "default", *, clustered: bool = False, **overrides: Any) -> dict[str, Any]:
@@ -87,6 +81,11 @@ def resolve(preset: str = "default", *, clustered: bool = False, **overrides: An
     if values["mixture"] != "separate":
         _require_no_negative_weights(values)
     return values
+
+
+def is_the_method(options: Mapping[str, Any]) -> bool:
+    """Whether resolved options leave every piece of the update as `dids.py` has it."""
+    return all(options.get(key) == PRESETS["default"][key] for key in _SWITCHES)
 
 
 def _require_no_negative_weights(values: Mapping[str, Any]) -> None:

@@ -18,19 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core.simplex import exponentiated
-from .base import (
-    Array,
-    Impact,
-    Needs,
-    ProxyRun,
-    RunRecord,
-    Signals,
-    read_impact,
-    require_choice,
-    require_part,
-    require_positive,
-    require_tasks,
-)
+from .base import Array, Impact, Needs, ProxyRun, RunRecord, Signals, read_impact
+from .checks import require_choice, require_part, require_positive, require_tasks
 from .static import Fixed
 
 SIMILARITIES = ("dot", "cosine")

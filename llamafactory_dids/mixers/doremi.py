@@ -20,23 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core.simplex import exponentiated, mix_floor
-from .base import (
-    Array,
-    Impact,
-    Needs,
-    ProxyRun,
-    RunRecord,
-    Signals,
-    read_excess,
-    read_impact,
-    require_choice,
-    require_part,
-    require_positive,
-    require_share,
-    require_tasks,
-    shares_of_sizes,
-    task_shares,
-)
+from .base import Array, Impact, Needs, ProxyRun, RunRecord, Signals, read_excess, read_impact, task_shares
+from .checks import require_choice, require_part, require_positive, require_share, require_tasks, shares_of_sizes
 from .static import Fixed
 
 TARGETS = ("tasks", "domains")

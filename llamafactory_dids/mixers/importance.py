@@ -10,7 +10,8 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from ..core.simplex import raise_to_floor
-from .base import Needs, histograms, require_share, require_tasks
+from .base import Needs
+from .checks import histograms, require_share, require_tasks
 from .static import Fixed
 
 

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core.simplex import normalize, softmax
-from .base import Array, Needs, Signals, require_share
+from .base import Array, Needs, Signals
+from .checks import require_share
 
 _LARGEST = 1e60
 

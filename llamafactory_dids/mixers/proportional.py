@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numpy.typing import ArrayLike
 
-from .base import shares_of_sizes
+from .checks import shares_of_sizes
 from .static import Fixed
 
 

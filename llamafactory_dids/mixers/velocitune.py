@@ -21,21 +21,8 @@ from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar, nnls
 
 from ..core.simplex import exponentiated
-from .base import (
-    Array,
-    Impact,
-    Needs,
-    ProxyRun,
-    RunRecord,
-    Signals,
-    read_impact,
-    read_losses,
-    require_part,
-    require_positive,
-    require_tasks,
-    shares_of_sizes,
-    task_shares,
-)
+from .base import Array, Impact, Needs, ProxyRun, RunRecord, Signals, read_impact, read_losses, task_shares
+from .checks import require_part, require_positive, require_tasks, shares_of_sizes
 from .static import Fixed
 
 _LARGEST_VELOCITY = 2.0  # a loss that explodes must not end on one domain

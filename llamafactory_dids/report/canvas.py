@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import DidsError
+from ..text import without_middle
 from .fonts import use_fonts_for_letters, with_boxes
 
 # Paul Tol's muted palette, safe for colour-blind readers, and repeated with hatching beyond its length
@@ -45,10 +46,7 @@ def short(name: str, limit: int = MAX_NAME) -> str:
 
     `$` is escaped, as it would begin a formula.
     """
-    if len(name) > limit:
-        end = limit // 2
-        name = name[: limit - end - 1] + "…" + name[-end:]
-    return with_boxes(name).replace("$", r"\$")
+    return with_boxes(without_middle(name, limit)).replace("$", r"\$")
 
 
 def shorten_all(names: Sequence[str], limit: int = MAX_NAME) -> list[str]:

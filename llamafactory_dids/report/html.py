@@ -15,6 +15,7 @@ import numpy as np
 from ..artifacts.files import write_text
 from ..artifacts.mixture_log import find_log
 from ..errors import DidsError
+from ..text import beginning
 from . import cost
 from .canvas import COLOURS
 from .compare import PROGRESS, Comparison, compare, held_out
@@ -147,7 +148,7 @@ def _rows(run: Run) -> list[dict[str, Any]]:
                 "drawn": drawn.get(name),
                 "impact": None if impact_DT is None else _impacts(impact_DT[i], told),
                 "sources": [(source, count / total) for source, count in sorted(domain["sources"].items(), key=_rank)],
-                "texts": [_cut(text, limit) for text in domain["typical_texts"]],
+                "texts": [beginning(text, limit, size=_bytes_in_file) for text in domain["typical_texts"]],
             }
         )
     return sorted(rows, key=lambda row: -row["end"])
@@ -164,11 +165,5 @@ def _impacts(impact_T: Any, tasks: Sequence[str]) -> dict[str, Any]:
     return {"mean": float(seen.mean()) if len(seen) else None, "each": each}
 
 
-def _cut(text: str, limit: int) -> str:
-    """As much of a text as takes `limit` bytes in the file."""
-    taken = 0
-    for i, letter in enumerate(text):
-        taken += len(escape(letter).encode())
-        if taken > limit:
-            return text[:i] + " …"
-    return text
+def _bytes_in_file(letter: str) -> int:
+    return len(escape(letter).encode())

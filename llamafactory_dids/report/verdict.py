@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..config import FEW_UPDATES
+from ..core.trajectory import heading
+from ..text import beginning, one_line
 from .losses import outlook
 from .run import Floats, Run
 
-FEW_UPDATES = 6  # fewer lose most of the gain (Figure 2a)
-NOTABLE = 0.01  # of a loss, for it to be called falling or rising
 NUM_NAMED = 3
 LONGEST_EXAMPLE = 110  # characters
 
@@ -118,13 +119,12 @@ def _moves(names: list[str], start_D: Floats, end_D: Floats) -> list[Move]:
 
 def _with_examples(run: Run, moves: list[Move]) -> list[Move]:
     texts = {domain["name"]: domain["typical_texts"] for domain in run.domains}
-    return [move._replace(example=_beginning(texts.get(move.name) or [""])) for move in moves]
+    return [move._replace(example=_example(texts.get(move.name) or [""])) for move in moves]
 
 
-def _beginning(texts: list[str]) -> str:
+def _example(texts: list[str]) -> str:
     """The first text in one line, cut: names such as `code/3` tell a reader nothing, a sample does."""
-    line = " ".join(texts[0].split())
-    return line if len(line) <= LONGEST_EXAMPLE else line[:LONGEST_EXAMPLE].rsplit(" ", 1)[0] + " …"
+    return beginning(one_line(texts[0]), LONGEST_EXAMPLE, whole_words=True)
 
 
 def source_shares(run: Run) -> tuple[list[str], Floats] | None:
@@ -164,19 +164,24 @@ def _learned(tasks: list[TaskOutcome]) -> str:
 
 
 def trend(losses_U: Floats) -> str:
-    """Where a task's loss is going, in words."""
+    """Where a task's loss is going, in words, with the number that the words are about.
+
+    The table of an update (`training/progress.py`) has the same rule, with two differences. It says that a last loss is
+    not finite; this looks at finite losses alone. A rise between two measurements is no fall there, and a negative one
+    here.
+    """
     seen = losses_U[np.isfinite(losses_U)]
     last, lowest = float(seen[-1]), float(seen.min())
     if len(seen) < 2:
         return "measured once"
-    if last > lowest * (1 + 2 * NOTABLE):
-        return f"above its lowest, {lowest:.3f}"
     found = outlook(losses_U)
+    fall = seen[-2] - last if found is None else found.decay.at(len(losses_U) - 1) - found.next_loss
+    going = heading(last, lowest, fall)
+    if going == "above its lowest":
+        return f"{going}, {lowest:.3f}"
     if found is None:
-        return "falling" if seen[-2] - last > NOTABLE * last else "level"
-    if found.decay.at(len(losses_U) - 1) - found.next_loss > NOTABLE * last:
-        return f"still falling: the fit expects {found.next_loss:.3f} one window on"
-    return "levelled off"
+        return going
+    return "levelled off" if going == "level" else f"still falling: the fit expects {found.next_loss:.3f} one window on"
 
 
 def _cautions(run: Run) -> list[str]:

@@ -19,6 +19,7 @@ from torch import nn
 from ..artifacts.domain_map import save_map
 from ..artifacts.files import write_json
 from ..artifacts.mixture_log import MixtureLog
+from ..config import FEW_UPDATES
 from ..errors import DidsError
 from ..stages import ranks
 from ..stages.batching import Collate
@@ -31,8 +32,6 @@ from .sampler import MixtureSampler
 from .streams import StreamSampler
 
 logger = logging.getLogger(__name__)
-
-FEW_UPDATES = 6  # fewer lose most of the gain (Figure 2a)
 
 
 class MixtureController:

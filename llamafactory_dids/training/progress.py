@@ -9,12 +9,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.trajectory import potential
+from ..core.trajectory import heading, potential
+from ..text import without_middle
 
 MAX_SERIES = 50  # domains that have a series each; a dashboard with more of them is of no use
 NUM_MOVERS = 10
 NUM_MOVES = 3  # up, and down, in the table
-NOTABLE = 0.01  # of a loss, over the next window, for it to be called falling
+NAME_WIDTH = 28  # letters, in the table
 
 Floats = NDArray[np.float64]
 
@@ -83,13 +84,13 @@ def update_table(progress: Progress) -> str:
     for i in range(max(len(left), len(right))):
         name, before, now = left[i] if i < len(left) else blank_left
         task, loss, change, trend = right[i] if i < len(right) else blank_right
-        line = f"  {_cut(name):<28} {before:>7} {now:>7}"
-        lines.append((f"{line}   {_cut(task):<28} {loss:>8} {change:>8}  {trend}" if right else line).rstrip())
+        line = f"  {_column(name)} {before:>7} {now:>7}"
+        lines.append((f"{line}   {_column(task)} {loss:>8} {change:>8}  {trend}" if right else line).rstrip())
     return "\n".join(lines)
 
 
-def _cut(name: str) -> str:
-    return name if len(name) <= 28 else name[:13] + "…" + name[-14:]
+def _column(name: str) -> str:
+    return without_middle(name, NAME_WIDTH).ljust(NAME_WIDTH)
 
 
 def _moves(progress: Progress) -> list[tuple[str, str, str]]:
@@ -115,9 +116,7 @@ def _losses(progress: Progress) -> list[tuple[str, str, str, str]]:
 
 
 def _trend(losses_U: Floats) -> str:
-    last = losses_U[-1]
-    if not np.isfinite(last):
+    """Where a task's loss is going, in a word or two. `report/verdict.py` has the same rule and says how it differs."""
+    if not np.isfinite(losses_U[-1]):
         return "not finite"
-    if last > np.nanmin(losses_U) * (1 + 2 * NOTABLE):
-        return "above its lowest"
-    return "falling" if potential(losses_U) > NOTABLE * last else "level"
+    return heading(losses_U[-1], np.nanmin(losses_U), potential(losses_U))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llamafactory_dids.core.trajectory import B_RANGE, Decay, fit_decay, potential
+from llamafactory_dids.core.trajectory import B_RANGE, Decay, fit_decay, heading, potential
 from tests.reference.trajectory import best_residual
 
 t_25 = np.arange(25)
@@ -71,3 +71,17 @@ def test_no_losses_make_it_diverge(losses):
     assert decay.a >= 0 and decay.c >= 0 and B_RANGE[0] <= decay.b <= B_RANGE[1]
     assert all(math.isfinite(value) for value in decay)
     assert 0 <= potential(losses) < math.inf
+
+
+@pytest.mark.parametrize(
+    ("last", "lowest", "fall", "expected"),
+    [
+        (2.0, 2.0, 0.021, "falling"),
+        (2.0, 2.0, 0.02, "level"),
+        (2.0, 2.0, -0.5, "level"),
+        (2.0, 1.97, 0.021, "falling"),
+        (2.0, 1.96, 0.021, "above its lowest"),
+    ],
+)
+def test_a_loss_goes_where_a_hundredth_of_it_says(last, lowest, fall, expected):
+    assert heading(last, lowest, fall) == expected

@@ -2,9 +2,8 @@
 
 import math
 
+from ...config import FEW_UPDATES
 from .explain import Explanation
-
-FEW_UPDATES = 6  # fewer lose most of the gain (Figure 2a)
 
 
 def in_words(found: Explanation) -> str:

@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 
 from ...artifacts.files import samples_digest
 from ...stages.batching import is_tokens
+from ...text import beginning, one_line
 from ...training.collator import KEY_COLUMN, SOURCE_COLUMN
 from ..data.source import DataSource
 from . import proxy
@@ -27,8 +28,7 @@ class TokenisedSamples:
     def text(self, index: int) -> str:
         """A sample's text, cut to a readable length."""
         tokens = self.dataset[index][self._views[0]]
-        text = " ".join(self.tokenizer.decode(tokens, skip_special_tokens=True).split())
-        return text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + " …"
+        return beginning(one_line(self.tokenizer.decode(tokens, skip_special_tokens=True)), MAX_TEXT)
 
     def lengths(self) -> list[int]:
         """As `num_tokens` of each sample, without making Python lists of the tokens."""
