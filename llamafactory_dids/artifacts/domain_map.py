@@ -4,7 +4,6 @@ A folder of `domains.parquet` (`sample_key`, `source`, `domain`; one row a train
 `domains.json` (the inputs that made it; name, size, sources and typical texts of each domain).
 """
 
-import hashlib
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ..errors import DidsError
-from .files import read_json, write_atomically, write_json
+from .files import digest, read_json, write_atomically, write_json
 
 SCHEMA = 1
 COLUMNS = ("sample_key", "source", "domain")
@@ -40,11 +39,8 @@ class DomainMap:
 
     def digest(self) -> str:
         """16 hex digits that change with any sample's place, any domain's name, or their order."""
-        digest = hashlib.blake2b(digest_size=8)
-        for part in (self.names, self.sources_N, self.keys_N):
-            digest.update("\n".join([str(len(part)), *part]).encode())
-        digest.update(self.domains_N.astype(np.int64).tobytes())
-        return digest.hexdigest()
+        texts = ("\n".join([str(len(part)), *part]) for part in (self.names, self.sources_N, self.keys_N))
+        return digest([*(text.encode() for text in texts), self.domains_N.astype(np.int64).tobytes()])
 
     def lookup(self) -> dict[tuple[str, str], int]:
         """(source, content key) to the domain's index."""

@@ -8,7 +8,6 @@ again. What it leaves is its log, and its token losses if the strategy wants the
 
 import dataclasses
 import gc
-import hashlib
 import inspect
 import json
 import logging
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..artifacts.domain_map import DomainMap, save_map
-from ..artifacts.files import check_same, fingerprint, read_json, write_json
+from ..artifacts.files import check_same, digest, fingerprint, read_json, write_json
 from ..artifacts.mixture_log import MixtureLog
 from ..artifacts.run_state import whole_checkpoints
 from ..errors import DidsError
@@ -213,4 +212,4 @@ def _inputs(
 
 
 def _digest(value: Any) -> str:
-    return hashlib.blake2b(json.dumps(value, default=list).encode(), digest_size=8).hexdigest()
+    return digest([json.dumps(value, default=list).encode()])
