@@ -14,11 +14,12 @@ from ..config import FIELDS
 from ..errors import DidsError, refuse
 from ..stages.cluster import check_one_each
 from ..stages.layers import decoder_blocks
+from ..training.schedule import check_window, samples_per_step
 from . import encoder, mix_in, streaming, tokenized
 from .objectives import STAGES
 from .probabilities import check_probabilities
 from .proxy import proxy_arguments
-from .settings import Settings, samples_per_step
+from .settings import Settings
 from .sharding import fsdp_version, uses_deepspeed, whole_models
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ def check(settings: Settings, model_args: Any, data_args: Any, training_args: An
     streaming.check(settings, data_args, finetuning_args, trial_mixer)
     tokenized.check(data_args, settings.config.mix_in(), finetuning_args.stage)
     _check_proxy_runs(settings, training_args)
-    _check_window(settings, training_args)
+    check_window(settings.config, samples_per_step(training_args))
     _check_features(settings, model_args)
 
 
@@ -166,16 +167,6 @@ def mixer_options(settings: Settings) -> dict[str, Any]:
 def option_key(strategy: str, name: str) -> str | None:
     """The key that sets a strategy's option; None for what no YAML file can say."""
     return next((key for key in (f"dids_{strategy}_{name}", f"dids_{name}") if key in FIELDS), None)
-
-
-def _check_window(settings: Settings, training_args: Any) -> None:
-    per_step = samples_per_step(training_args)
-    if settings.config.dids_update_samples < per_step:
-        raise refuse(
-            "dids_update_samples",
-            settings.config.dids_update_samples,
-            f"at least the samples of a step, {per_step} (batch size x accumulation x ranks)",
-        )
 
 
 def _check_domains(settings: Settings, data_args: Any) -> None:

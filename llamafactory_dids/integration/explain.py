@@ -15,13 +15,13 @@ from llamafactory.model import load_config
 from ..artifacts.domain_map import load_map
 from ..errors import DidsError, refuse
 from ..stages.layers import track_layers
+from ..training.schedule import FEW_UPDATES, samples_per_step
 from . import settings as run_settings
 from .checks import trial_mixer
 from .proxy import proxy_arguments
 from .settings import Settings, cache_folder
 
 FORWARD, BACKWARD = 1.0, 2.0
-FEW_UPDATES = 6  # fewer lose most of the gain (Figure 2a)
 BYTES_PER_FEATURE, BYTES_PER_ROW = 2, 5  # float16; a norm and a mask
 BYTES_PER_KEY = 40  # of a sample in domains.parquet, about
 
@@ -87,7 +87,7 @@ def explain(processes: int | None = None) -> Explanation:
     if data_args.streaming:
         raise refuse("streaming", True, "false, since samples are counted (add streaming=false to the command)")
     ranks = processes or max(training_args.world_size, torch.cuda.device_count(), 1)
-    per_step = training_args.per_device_train_batch_size * training_args.gradient_accumulation_steps * ranks
+    per_step = samples_per_step(training_args, ranks)
     sources = _count(data_args.dataset, model_args, data_args, training_args, finetuning_args.stage)
     steps = _steps(training_args, sum(sources.values()), per_step)
     needs = trial_mixer(settings).needs

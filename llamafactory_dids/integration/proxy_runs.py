@@ -27,9 +27,10 @@ from ..errors import DidsError
 from ..mixers.base import Mixer, ProxyRun, RunRecord
 from ..stages import ranks
 from ..stages.batching import is_tokens
+from ..training.schedule import samples_per_step
 from . import proxy
 from .randomness import undisturbed
-from .settings import ProxyHistory, Settings, cache_folder, samples_per_step
+from .settings import ProxyHistory, Settings, cache_folder
 
 if TYPE_CHECKING:
     from .data_source import DataSource

@@ -19,7 +19,6 @@ from torch import nn
 from ..artifacts.domain_map import save_map
 from ..artifacts.files import write_json
 from ..artifacts.mixture_log import MixtureLog
-from ..errors import DidsError
 from ..stages import ranks
 from ..stages.batching import Collate
 from ..stages.losses import Objective
@@ -28,11 +27,10 @@ from .observer import Observer
 from .plan import MixingPlan
 from .progress import Progress, tracker_series, update_table
 from .sampler import MixtureSampler
+from .schedule import announce, check_window
 from .streams import StreamSampler
 
 logger = logging.getLogger(__name__)
-
-FEW_UPDATES = 6  # fewer lose most of the gain (Figure 2a)
 
 
 class MixtureController:
@@ -66,7 +64,8 @@ class MixtureController:
         self.sampler = self._make_sampler(max_steps)
         how: dict[str, Any] = {"batch_size": batch_size, "precision": precision, "device": device}
         self.observer = Observer(plan, model, collate, train_rows, objective, **how)
-        self._check_window()
+        if self.measures:
+            check_window(self.config, samples_per_step)
 
     def _make_sampler(self, max_steps: int) -> MixtureSampler:
         """Of a data set an epoch is as many draws as it has samples, filled up to whole steps; of streams, the run."""
@@ -87,13 +86,6 @@ class MixtureController:
         """Whether the mixture is ever updated."""
         return self.plan.mixer.needs.measures
 
-    def _check_window(self) -> None:
-        if self.measures and self.config.dids_update_samples < self.samples_per_step:
-            raise DidsError(
-                f"dids_update_samples: got {self.config.dids_update_samples}, allowed: at least the samples of a step, "
-                f"{self.samples_per_step} (batch size x accumulation x ranks)"
-            )
-
     # --- the run -----------------------------------------------------------------------------------------
 
     def start(self, step: int, max_steps: int) -> dict[str, float]:
@@ -102,7 +94,7 @@ class MixtureController:
         Returns series for the trackers; none where there is nothing new.
         """
         self.started = time.monotonic()
-        self._announce(max_steps)
+        self.max_updates = announce(self.plan, self.samples_per_step, max_steps)
         if ranks.world()[0] == 0:
             save_map(self.plan.domain_map, self.plan.folder)
             if step == 0:
@@ -161,31 +153,6 @@ class MixtureController:
         self._write_cost()
 
     # --- log and checkpoints ------------------------------------------------------------------------------
-
-    def _announce(self, max_steps: int) -> None:
-        total = max_steps * self.samples_per_step
-        if not self.measures:
-            logger.info("%s: a fixed mixture over %d domains", self.plan.strategy, len(self.plan.domain_names))
-            return
-        num_updates = self.max_updates = total // self.config.dids_update_samples
-        logger.info(
-            "%s: %d domains, %d tasks, %d updates: one every %d of %d training samples",
-            self.plan.strategy,
-            len(self.plan.domain_names),
-            len(self.plan.tasks),
-            num_updates,
-            self.config.dids_update_samples,
-            total,
-        )
-        if num_updates < FEW_UPDATES:
-            logger.warning(
-                "only %d updates of the mixture in %d samples: at least %d are needed for most of the gain; "
-                "lower dids_update_samples (now %d)",
-                num_updates,
-                total,
-                FEW_UPDATES,
-                self.config.dids_update_samples,
-            )
 
     def _write_line(self, step: int, applies_from: int, impact_DT: NDArray[np.float64] | None) -> None:
         if ranks.world()[0] != 0:

@@ -12,7 +12,7 @@ from llamafactory_dids import mixers
 from llamafactory_dids.artifacts.domain_map import DomainMap, load_map
 from llamafactory_dids.config import make_config
 from llamafactory_dids.errors import DidsError
-from llamafactory_dids.training import controller as module
+from llamafactory_dids.training import observer, schedule
 from llamafactory_dids.training.collator import DOMAIN_COLUMN, DomainCollator
 from llamafactory_dids.training.controller import MixtureController
 from llamafactory_dids.training.plan import MixingPlan
@@ -234,7 +234,7 @@ def test_a_domain_that_was_never_drawn_is_measured_freshly(tmp_path):
 
 @pytest.mark.parametrize(("max_steps", "warned"), [(11, True), (12, False)])
 def test_few_updates_are_announced_with_a_warning(tmp_path, caplog, max_steps, warned):
-    with caplog.at_level(logging.INFO, logger=module.logger.name):
+    with caplog.at_level(logging.INFO, logger=schedule.logger.name):
         Run(tmp_path).controller.start(0, max_steps)
     assert f"{max_steps * PER_STEP // WINDOW} updates: one every 8" in caplog.text
     assert ("lower dids_update_samples (now 8)" in caplog.text) == warned
@@ -242,7 +242,7 @@ def test_few_updates_are_announced_with_a_warning(tmp_path, caplog, max_steps, w
 
 def test_a_task_without_a_gradient_is_reported_and_the_others_still_count(tmp_path, caplog):
     run = Run(tmp_path, tasks={"empty": [unlabelled()], **TASKS})
-    with caplog.at_level(logging.WARNING, logger=module.logger.name):
+    with caplog.at_level(logging.WARNING, logger=observer.logger.name):
         run.go(until=2)
     assert "task empty is left out" in caplog.text and "task exam" not in caplog.text
     assert all(np.isfinite(list(run.lines()[1]["probabilities"].values())))
