@@ -13,7 +13,8 @@ from ..artifacts.gradient_store import GradientStore
 from ..config import MixingConfig
 from ..errors import DidsError
 from ..stages import ranks
-from ..stages.cluster import StoredFeatures, central_samples, cluster_domains, domain_shares
+from ..stages.cluster import StoredFeatures, cluster_domains, domain_shares
+from ..stages.means import central_samples
 from .features import feature_source, feature_store
 from .samples import TokenisedSamples
 from .settings import Settings, cache_folder

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from ..artifacts.domain_map import DomainMap
 from ..errors import DidsError
-from ..stages.cluster import StoredFeatures, nearest_domains
+from ..stages.cluster import StoredFeatures
+from ..stages.means import nearest_domains
 from .features import feature_source, feature_store
 from .lookup import UNKNOWN, MapLookup
 from .randomness import undisturbed
