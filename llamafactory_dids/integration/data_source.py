@@ -8,7 +8,7 @@ from typing import Any
 from llamafactory.data import loader
 
 from ..errors import DidsError
-from ..training.plan import Spent
+from ..training.clock import Clock
 from . import settings as run_settings
 from .data import TAGS, kept_examples, tagged
 from .planning import make_plan
@@ -40,7 +40,7 @@ def mixing(host: Callable[..., Any]) -> Callable[..., Any]:
 class DataSource:
     """The host's data pipeline with a run's arguments, to be asked for the training set or for a task.
 
-    `aligned` has the training examples by source, before they are tokenised; `spent` counts what is made from them.
+    `aligned` has the training examples by source, before they are tokenised; `clock` counts what making domains takes.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class DataSource:
         self.stage = stage
         self.tokenizer = tokenizer
         self.processor = processor
-        self.spent = Spent()
+        self.clock = Clock()
         self._aligned: dict[str, Any] = {}
 
     @property

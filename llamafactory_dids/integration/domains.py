@@ -71,7 +71,7 @@ def clustered_map(settings: Settings, source: "DataSource", samples: TokenisedSa
         logger.info("domains: using %s (%d domains)", folder, len(domain_map.names))
         return domain_map
     shares = _shares(config, samples)
-    with source.spent.on("domain_seconds"):
+    with source.clock.on("domain_seconds"):
         store = feature_store(settings, features, made_from, len(samples.keys))
         failure: DidsError | None = None
         if ranks.world()[0] == 0:

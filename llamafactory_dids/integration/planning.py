@@ -65,7 +65,7 @@ def make_plan(settings: Settings, source: "DataSource") -> dict[str, Any]:
         streamed=source.streams,
         shuffled=not settings.finetuning_args.disable_shuffling,
         make_objective=objectives.of_trainer,
-        spent=source.spent,
+        clock=source.clock,
         reference=history.reference,
     )
     check_set_up(plan, source.training_args)
@@ -192,7 +192,7 @@ def _mixer(
     if "proxy_runs" in mixers.options(settings.strategy):
         options["proxy_runs"] = history.records
     if trial_mixer(settings).needs.task_samples:
-        with source.spent.on("importance_seconds"):
+        with source.clock.on("importance_seconds"):
             options["task_samples_TD"] = nearest_task_samples(settings, source, domain_map, _chooser(settings))
     if "probabilities_D" in mixers.options(settings.strategy):
         given = str(settings.config.dids_probs)  # there, as checked

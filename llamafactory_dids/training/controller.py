@@ -7,7 +7,6 @@ the same; the first one writes.
 
 import logging
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..artifacts.domain_map import save_map
-from ..artifacts.files import write_json
 from ..artifacts.mixture_log import MixtureLog
 from ..stages import ranks
 from ..stages.batching import Collate
@@ -46,23 +44,18 @@ class MixtureController:
         *,
         samples_per_step: int,
         max_steps: int = -1,
-        batch_size: int,
-        precision: Callable[[], Any],
-        device: torch.device,
+        **how: Any,
     ) -> None:
+        """`how` a measurement computes: `batch_size`, `precision` and `device`, as for `stages.meter.Meter`."""
         self.plan = plan
         self.config = plan.config
+        self.clock = plan.clock
         self.samples_per_step = samples_per_step
         self.log = MixtureLog(plan.folder / "mixture.jsonl")
         self.state: Any = plan.mixer.init()
         self.num_updates = 0
-        self.seconds_before = 0.0
-        self.update_seconds = 0.0  # of the run, spent on measuring and choosing
-        self.spent_before: dict[str, float] = {}  # by the processes that a resumed run went on from
         self.max_updates = 0
-        self.started = time.monotonic()
         self.sampler = self._make_sampler(max_steps)
-        how: dict[str, Any] = {"batch_size": batch_size, "precision": precision, "device": device}
         self.observer = Observer(plan, model, collate, train_rows, objective, **how)
         if self.measures:
             check_window(self.config, samples_per_step)
@@ -93,7 +86,7 @@ class MixtureController:
 
         Returns series for the trackers; none where there is nothing new.
         """
-        self.started = time.monotonic()
+        self.clock.start()
         self.max_updates = announce(self.plan, self.samples_per_step, max_steps)
         if ranks.world()[0] == 0:
             save_map(self.plan.domain_map, self.plan.folder)
@@ -101,10 +94,10 @@ class MixtureController:
                 self.log.path.unlink(missing_ok=True)
         if step > 0:
             return {}
-        began = time.monotonic()
-        self.observer.begin()
-        self._write_line(step=0, applies_from=0, impact_DT=None)
-        self._account(began)
+        with self.clock.on("update_seconds"):
+            self.observer.begin()
+            self._write_line(step=0, applies_from=0, impact_DT=None)
+        self.clock.write(self.plan.folder)
         return tracker_series(self._progress(self.state.probabilities_D, None))
 
     def after_step(self, step: int) -> dict[str, float]:
@@ -118,12 +111,13 @@ class MixtureController:
     def _update(self, step: int) -> dict[str, float]:
         began = time.monotonic()
         before_D = self.state.probabilities_D
-        signals = self.observer.measure(self.num_updates, step * self.samples_per_step, before_D)
-        probabilities_D, self.state = self.plan.mixer.update(self.state, signals)
-        # from a whole step on, so that it does not depend on how ranks and accumulation share out a step
-        applies_from = self.sampler.set_probabilities(probabilities_D, self.samples_per_step)
-        self._write_line(step=step, applies_from=applies_from, impact_DT=signals.impact_DT)
-        self._account(began)
+        with self.clock.on("update_seconds"):
+            signals = self.observer.measure(self.num_updates, step * self.samples_per_step, before_D)
+            probabilities_D, self.state = self.plan.mixer.update(self.state, signals)
+            # from a whole step on, so that it does not depend on how ranks and accumulation share out a step
+            applies_from = self.sampler.set_probabilities(probabilities_D, self.samples_per_step)
+            self._write_line(step=step, applies_from=applies_from, impact_DT=signals.impact_DT)
+        self.clock.write(self.plan.folder)
         progress = self._progress(before_D, signals.impact_DT)
         logger.info(
             "%s: update %d of %d after %s samples, in %.1f s\n%s",
@@ -150,7 +144,7 @@ class MixtureController:
     def finish(self) -> None:
         """After the last step."""
         self.observer.finish()
-        self._write_cost()
+        self.clock.write(self.plan.folder)
 
     # --- log and checkpoints ------------------------------------------------------------------------------
 
@@ -163,7 +157,7 @@ class MixtureController:
             {
                 "step": step,
                 "samples_seen": step * self.samples_per_step,
-                "seconds": round(self._seconds(), 3),
+                "seconds": round(self.clock.cost()["seconds"], 3),
                 "applies_from_sample": applies_from,
                 "probabilities": dict(zip(names, self.state.probabilities_D.tolist(), strict=True)),
                 "impact": {}
@@ -177,23 +171,6 @@ class MixtureController:
             }
         )
 
-    def _account(self, began: float) -> None:
-        self.update_seconds += time.monotonic() - began
-        self._write_cost()
-
-    def _write_cost(self) -> None:
-        """What the run cost so far, in a file of its own: the log is the same from run to run but for `seconds`."""
-        if ranks.world()[0] == 0:
-            cost = {"seconds": self._seconds(), "update_seconds": self.update_seconds, **self._spent()}
-            write_json(self.plan.folder / "cost.json", {key: round(value, 3) for key, value in cost.items()})
-
-    def _spent(self) -> dict[str, float]:
-        """Seconds before the training, of all processes that the run went on in."""
-        return {key: value + self.spent_before.get(key, 0.0) for key, value in self.plan.spent.seconds.items()}
-
-    def _seconds(self) -> float:
-        return self.seconds_before + time.monotonic() - self.started
-
     def save(self, folder: Path, step: int) -> None:
         """Write all that resuming exactly needs into a checkpoint, after the host. Every rank has to call it."""
         tensors = {f"mixer_{name}": torch.tensor(value) for name, value in self.state._asdict().items()}
@@ -202,9 +179,7 @@ class MixtureController:
             "identity": self.identity,
             "step": step,
             "num_updates": self.num_updates,
-            "seconds": self._seconds(),
-            "update_seconds": self.update_seconds,
-            "spent": self._spent(),
+            **self.clock.values(),
             "history_starts": [start for start, _ in self.sampler.history],
             "log": self.log.read() if ranks.world()[0] == 0 else [],
         }
@@ -216,9 +191,7 @@ class MixtureController:
         values, tensors = loaded.values, loaded.common
         self.state = type(self.state)(**{name: tensors[f"mixer_{name}"].numpy() for name in self.state._fields})
         self.num_updates = int(values["num_updates"])
-        self.seconds_before = float(values["seconds"])
-        self.update_seconds = float(values["update_seconds"])
-        self.spent_before = values.get("spent", {})  # checkpoints of earlier versions have none
+        self.clock.restore(values)
         self.sampler.history = list(zip(values["history_starts"], tensors["history"].numpy(), strict=True))
         self.sampler.resume_in(int(values["step"]) * self.samples_per_step // self.sampler.epoch_size)
         self.observer.restore(tensors, loaded.shares)

@@ -33,7 +33,7 @@ def make_plan(
     keys_N = [f"key{i}" for i in range(len(ROWS))]
     domain_map = DomainMap(NAMES, keys_N, ["books"] * len(ROWS), DOMAINS_N)
     plan = MixingPlan(strategy, config, mixer, domain_map, DOMAINS_N, tasks, folder / "dids", seed)
-    plan.spent.seconds.update(spent or {})
+    plan.clock.counted.update(spent or {})
     return plan
 
 
@@ -154,7 +154,7 @@ def test_a_run_resumed_from_a_checkpoint_is_the_run_that_was_not_interrupted(tmp
 
 def test_the_seconds_of_a_resumed_run_go_on(tmp_path):
     first = Run(tmp_path).go(until=2)
-    first.controller.started -= 1000
+    first.controller.clock.started -= 1000
     first.controller.save(tmp_path, 2)
     second = Run(tmp_path).resume(tmp_path, 2).go(until=4)
     assert 1000 < second.controller.log.read()[-1]["seconds"] < 1100
@@ -169,7 +169,7 @@ def cost_of(folder) -> dict[str, float]:
 )
 def test_the_cost_at_the_end_is_of_the_whole_training(tmp_path, kind):
     run = Run(tmp_path, spent={"domain_seconds": 30.0}, **kind).go(until=5)  # the last update was after step 4
-    run.controller.started -= 1000
+    run.controller.clock.started -= 1000
     run.controller.finish()
     cost = cost_of(tmp_path)
     assert 1000 < cost["seconds"] < 1100 and cost["update_seconds"] < 100
