@@ -92,6 +92,35 @@ def test_an_arrow_that_points_up_is_seen(place, source):
     assert wrong_arrows(CHECKOUT / PACKAGE / place, source)
 
 
+def circles(arrows: dict[str, set[str]]) -> set[str]:
+    """The nodes that can be reached from themselves."""
+    found = set()
+    for start in arrows:
+        reached, new = set(), arrows[start]
+        while new:
+            reached |= new
+            new = set().union(*(arrows.get(name, set()) for name in new)) - reached
+        if start in reached:
+            found.add(start)
+    return found
+
+
+@pytest.mark.parametrize("part", ["core", "artifacts", "stages", "training"])
+def test_modules_of_a_part_import_each_other_in_no_circle(part):
+    """Imports for type checking alone count."""
+    modules = {".".join(path.relative_to(CHECKOUT).with_suffix("").parts): path for path in MODULES}
+    arrows = {}
+    for name, path in modules.items():
+        if part_of(path) == part:
+            targets = {target for found in imported(path) for target in (found, found.rpartition(".")[0])}
+            arrows[name] = targets & modules.keys()
+    assert arrows and circles(arrows) == set()
+
+
+def test_a_circle_is_seen():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == {"b", "c"}
+
+
 def branches_on_a_name(source: str) -> list[int]:
     """Lines that compare with, look up by, or match a strategy's name."""
     found = []

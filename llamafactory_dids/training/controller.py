@@ -25,7 +25,7 @@ from .observer import Observer
 from .plan import MixingPlan
 from .progress import Progress, tracker_series, update_table
 from .sampler import MixtureSampler
-from .schedule import announce, check_window
+from .schedule import announce, check_window, updates_due
 from .streams import StreamSampler
 
 logger = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class MixtureController:
 
     def after_step(self, step: int) -> dict[str, float]:
         """Update the mixture if this step completed a window; series for the trackers, none without an update."""
-        due = step * self.samples_per_step // self.config.dids_update_samples
+        due = updates_due(self.config, step, self.samples_per_step)
         if self.measures and due > self.num_updates:
             self.num_updates = due
             return self._update(step)

@@ -31,13 +31,18 @@ def check_window(config: MixingConfig, per_step: int) -> None:
         )
 
 
+def updates_due(config: MixingConfig, step: int, per_step: int) -> int:
+    """How many windows are complete at the end of a step."""
+    return step * per_step // config.dids_update_samples
+
+
 def announce(plan: MixingPlan, per_step: int, max_steps: int) -> int:
     """Say in the log what is planned, with a warning where updates are few; how many there will be, 0 if none ever."""
     total = max_steps * per_step
     if not plan.mixer.needs.measures:
         logger.info("%s: a fixed mixture over %d domains", plan.strategy, len(plan.domain_names))
         return 0
-    num_updates = total // plan.config.dids_update_samples
+    num_updates = updates_due(plan.config, max_steps, per_step)
     logger.info(
         "%s: %d domains, %d tasks, %d updates: one every %d of %d training samples",
         plan.strategy,
