@@ -4,8 +4,7 @@ A folder of `domains.parquet` (`sample_key`, `source`, `domain`; one row a train
 `domains.json` (the inputs that made it; name, size, sources and typical texts of each domain).
 """
 
-import hashlib
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ..errors import DidsError
-from .files import read_json, write_atomically, write_json
+from .files import digest, read_json, write_atomically, write_json
 
 SCHEMA = 1
 COLUMNS = ("sample_key", "source", "domain")
@@ -40,11 +39,8 @@ class DomainMap:
 
     def digest(self) -> str:
         """16 hex digits that change with any sample's place, any domain's name, or their order."""
-        digest = hashlib.blake2b(digest_size=8)
-        for part in (self.names, self.sources_N, self.keys_N):
-            digest.update("\n".join([str(len(part)), *part]).encode())
-        digest.update(self.domains_N.astype(np.int64).tobytes())
-        return digest.hexdigest()
+        texts = ("\n".join([str(len(part)), *part]) for part in (self.names, self.sources_N, self.keys_N))
+        return digest([*(text.encode() for text in texts), self.domains_N.astype(np.int64).tobytes()])
 
     def lookup(self) -> dict[tuple[str, str], int]:
         """(source, content key) to the domain's index."""
@@ -54,24 +50,26 @@ class DomainMap:
     def only(self, pairs: Container[tuple[str, str]]) -> "DomainMap":
         """The rows of these (source, content key); a domain may be left without any."""
         tags = zip(self.sources_N, self.keys_N, strict=True)
-        rows = [i for i, pair in enumerate(tags) if pair in pairs]
-        return replace(
-            self,
-            keys_N=[self.keys_N[i] for i in rows],
-            sources_N=[self.sources_N[i] for i in rows],
-            domains_N=self.domains_N[rows],
-        )
+        return self._subset([i for i, pair in enumerate(tags) if pair in pairs], range(len(self.names)))
 
     def of_sources(self, sources: Container[str]) -> "DomainMap":
         """The rows of these sources, and the domains that they leave."""
         rows = [i for i, source in enumerate(self.sources_N) if source in sources]
-        present, domains_N = np.unique(self.domains_N[rows], return_inverse=True)
+        return self._subset(rows, np.unique(self.domains_N[rows]).tolist())
+
+    def of_domains(self, domains: Sequence[int]) -> "DomainMap":
+        """These domains, in this order, and their rows."""
+        return self._subset(np.flatnonzero(np.isin(self.domains_N, domains)).tolist(), domains)
+
+    def _subset(self, rows: Sequence[int], domains: Sequence[int]) -> "DomainMap":
+        """Some rows, and the domains that they may be of: these are numbered anew, in the order given."""
+        new_index = {old: new for new, old in enumerate(domains)}
         return replace(
             self,
-            names=tuple(self.names[i] for i in present),
+            names=tuple(self.names[i] for i in domains),
             keys_N=[self.keys_N[i] for i in rows],
             sources_N=[self.sources_N[i] for i in rows],
-            domains_N=domains_N.astype(np.int64),
+            domains_N=np.array([new_index[old] for old in self.domains_N[rows].tolist()], dtype=np.int64),
         )
 
     def describe(self) -> list[dict[str, Any]]:

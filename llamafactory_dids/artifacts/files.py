@@ -3,7 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,18 +13,24 @@ import numpy as np
 from ..errors import DidsError
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Call `write` with a file beside `path`, then rename it: a killed writer leaves only a `.part`."""
+@contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """A path to write to, which becomes `path` at the end: a killed writer leaves only a `.part`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        with open(part, "wb") as stream:
-            write(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
+        yield part
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Call `write` with a file beside `path`, then rename it."""
+    with beside(path) as part, open(part, "wb") as stream:
+        write(stream)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -69,17 +76,25 @@ def read_array(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray[Any
     return array  # type: ignore[no-any-return]
 
 
+def digest(parts: Iterable[bytes], size: int = 8) -> str:
+    """Two hex digits for each of `size` bytes: the blake2b hash of the parts, one after the other.
+
+    It does not tell where a part ends, so a caller whose parts could be cut otherwise puts a mark or a length between.
+    """
+    hashed = hashlib.blake2b(digest_size=size)
+    for part in parts:
+        hashed.update(part)
+    return hashed.hexdigest()
+
+
 def fingerprint(inputs: dict[str, Any]) -> str:
     """16 hex digits that change with any value of `inputs` (JSON types only)."""
-    return hashlib.blake2b(json.dumps(inputs, sort_keys=True).encode(), digest_size=8).hexdigest()
+    return digest([json.dumps(inputs, sort_keys=True).encode()])
 
 
 def samples_digest(sources_N: Iterable[str], keys_N: Iterable[str]) -> str:
     """16 hex digits that change with any sample's source or content key, or with their order."""
-    digest = hashlib.blake2b(digest_size=8)
-    for source, key in zip(sources_N, keys_N, strict=True):
-        digest.update(f"{source}\0{key}\n".encode())
-    return digest.hexdigest()
+    return digest(f"{source}\0{key}\n".encode() for source, key in zip(sources_N, keys_N, strict=True))
 
 
 def check_same(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:

@@ -7,29 +7,25 @@ that was cut off while it was written is told from a whole one, whoever wrote th
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from ..errors import DidsError
 from .files import read_json, write_json
+from .tensors import Tensors, write_tensors
 
 SCHEMA = 2
 MARKER = "dids_state.json"
 
-Tensors = dict[str, torch.Tensor]
-
 
 def save_share(folder: Path, rank: int, tensors: Tensors) -> None:
     """Write what a rank other than the first has of its own; the first one's stands in the state."""
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(_share_path(folder, rank), tensors)
+    write_tensors(_share_path(folder, rank), tensors)
 
 
 def save_state(folder: Path, values: dict[str, Any], tensors: Tensors) -> None:
     """Write plain values and tensors, after all else that belongs to the checkpoint."""
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "dids_state.safetensors", tensors)
+    write_tensors(folder / "dids_state.safetensors", tensors)
     write_json(folder / MARKER, {"schema": SCHEMA, **values, "files": _sizes(folder)})
 
 
@@ -88,12 +84,6 @@ def _sizes(folder: Path) -> dict[str, int]:
     """Bytes of each file of a checkpoint, but for the marker itself."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / MARKER)
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
-
-
-def _write(path: Path, tensors: Tensors) -> None:
-    part = path.with_name(f"{path.name}.part")
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part)
-    part.replace(path)
 
 
 def _read(path: Path) -> Tensors:

@@ -4,24 +4,22 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import DidsError
+from .tensors import write_tensors
 
 FILE = "token_losses.safetensors"
 
 
 def save_token_losses(folder: Path, tables: Mapping[str, tuple[Tensor, Tensor]]) -> None:
     """Write (losses_NS, counts_N) of each task or domain, all or nothing."""
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = {}
     for name, (losses_NS, counts_N) in tables.items():
-        tensors[f"losses:{name}"] = losses_NS.contiguous()
-        tensors[f"counts:{name}"] = counts_N.contiguous()
-    part = folder / f"{FILE}.part"
-    save_file(tensors, part)
-    part.replace(folder / FILE)
+        tensors[f"losses:{name}"] = losses_NS
+        tensors[f"counts:{name}"] = counts_N
+    write_tensors(folder / FILE, tensors)
 
 
 def load_token_losses(folder: Path) -> dict[str, tuple[Tensor, Tensor]]:

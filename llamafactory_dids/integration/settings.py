@@ -43,9 +43,3 @@ def cache_folder(config: MixingConfig) -> Path:
 def settings_of(data_args: Any) -> Settings | None:
     """The settings that `get_train_args` left on the host's data arguments; None where the host mixes."""
     return getattr(data_args, "mixing", None)
-
-
-def samples_per_step(training_args: Any) -> int:
-    """Training samples between two steps of the optimizer, of all ranks."""
-    per_rank = training_args.per_device_train_batch_size * training_args.gradient_accumulation_steps
-    return int(per_rank * training_args.world_size)

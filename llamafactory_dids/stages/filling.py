@@ -16,7 +16,7 @@ from torch import Tensor
 from ..artifacts.gradient_store import GradientStore
 from ..errors import DidsError
 from . import ranks
-from .progress import progress
+from .bar import progress
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,5 @@
 """What a checkpoint of the mixture is: what it belongs to, what each rank puts into it and takes out of it."""
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..artifacts.files import digest
 from ..artifacts.run_state import load_share, load_tensors, load_values, save_share, save_state
 from ..errors import DidsError
 from ..stages import ranks
@@ -56,10 +56,7 @@ def check_identity(folder: Path, found: dict[str, Any], expected: dict[str, Any]
 
 
 def _digest(*parts: bytes) -> str:
-    digest = hashlib.blake2b(digest_size=8)
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "little") + part)
-    return digest.hexdigest()
+    return digest(len(part).to_bytes(8, "little") + part for part in parts)
 
 
 @dataclass(frozen=True)

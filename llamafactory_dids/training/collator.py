@@ -8,6 +8,13 @@ KEY_COLUMN = "dids_key"
 SOURCE_COLUMN = "dids_source"
 COLUMNS = (DOMAIN_COLUMN, KEY_COLUMN, SOURCE_COLUMN)
 
+Collate = Callable[[list[dict[str, Any]]], Any]
+
+
+def untagged(collate: Collate) -> Collate:
+    """The collator, given samples without the columns that are ours."""
+    return lambda samples: collate([{k: v for k, v in sample.items() if k not in COLUMNS} for sample in samples])
+
 
 class DomainCollator:
     """Collates by `inner`; the domains of the samples, where they have one, travel along as a list of ints."""
@@ -17,7 +24,7 @@ class DomainCollator:
 
     def __call__(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
         domains = [sample[DOMAIN_COLUMN] for sample in samples if DOMAIN_COLUMN in sample]
-        batch = self.inner([{k: v for k, v in sample.items() if k not in COLUMNS} for sample in samples])
+        batch = untagged(self.inner)(samples)
         if domains:
             batch[DOMAIN_COLUMN] = domains
         return batch

@@ -7,7 +7,6 @@ the same; the first one writes.
 
 import logging
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..artifacts.domain_map import save_map
-from ..artifacts.files import write_json
 from ..artifacts.mixture_log import MixtureLog
-from ..config import FEW_UPDATES
-from ..errors import DidsError
 from ..stages import ranks
 from ..stages.batching import Collate
 from ..stages.losses import Objective
@@ -29,6 +25,7 @@ from .observer import Observer
 from .plan import MixingPlan
 from .progress import Progress, tracker_series, update_table
 from .sampler import MixtureSampler
+from .schedule import announce, check_window, updates_due
 from .streams import StreamSampler
 
 logger = logging.getLogger(__name__)
@@ -47,25 +44,21 @@ class MixtureController:
         *,
         samples_per_step: int,
         max_steps: int = -1,
-        batch_size: int,
-        precision: Callable[[], Any],
-        device: torch.device,
+        **how: Any,
     ) -> None:
+        """`how` a measurement computes: `batch_size`, `precision` and `device`, as for `stages.meter.Meter`."""
         self.plan = plan
         self.config = plan.config
+        self.clock = plan.clock
         self.samples_per_step = samples_per_step
         self.log = MixtureLog(plan.folder / "mixture.jsonl")
         self.state: Any = plan.mixer.init()
         self.num_updates = 0
-        self.seconds_before = 0.0
-        self.update_seconds = 0.0  # of the run, spent on measuring and choosing
-        self.spent_before: dict[str, float] = {}  # by the processes that a resumed run went on from
         self.max_updates = 0
-        self.started = time.monotonic()
         self.sampler = self._make_sampler(max_steps)
-        how: dict[str, Any] = {"batch_size": batch_size, "precision": precision, "device": device}
         self.observer = Observer(plan, model, collate, train_rows, objective, **how)
-        self._check_window()
+        if self.measures:
+            check_window(self.config, samples_per_step)
 
     def _make_sampler(self, max_steps: int) -> MixtureSampler:
         """Of a data set an epoch is as many draws as it has samples, filled up to whole steps; of streams, the run."""
@@ -86,13 +79,6 @@ class MixtureController:
         """Whether the mixture is ever updated."""
         return self.plan.mixer.needs.measures
 
-    def _check_window(self) -> None:
-        if self.measures and self.config.dids_update_samples < self.samples_per_step:
-            raise DidsError(
-                f"dids_update_samples: got {self.config.dids_update_samples}, allowed: at least the samples of a step, "
-                f"{self.samples_per_step} (batch size x accumulation x ranks)"
-            )
-
     # --- the run -----------------------------------------------------------------------------------------
 
     def start(self, step: int, max_steps: int) -> dict[str, float]:
@@ -100,23 +86,23 @@ class MixtureController:
 
         Returns series for the trackers; none where there is nothing new.
         """
-        self.started = time.monotonic()
-        self._announce(max_steps)
+        self.clock.start()
+        self.max_updates = announce(self.plan, self.samples_per_step, max_steps)
         if ranks.world()[0] == 0:
             save_map(self.plan.domain_map, self.plan.folder)
             if step == 0:
                 self.log.path.unlink(missing_ok=True)
         if step > 0:
             return {}
-        began = time.monotonic()
-        self.observer.begin()
-        self._write_line(step=0, applies_from=0, impact_DT=None)
-        self._account(began)
+        with self.clock.on("update_seconds"):
+            self.observer.begin()
+            self._write_line(step=0, applies_from=0, impact_DT=None)
+        self.clock.write(self.plan.folder)
         return tracker_series(self._progress(self.state.probabilities_D, None))
 
     def after_step(self, step: int) -> dict[str, float]:
         """Update the mixture if this step completed a window; series for the trackers, none without an update."""
-        due = step * self.samples_per_step // self.config.dids_update_samples
+        due = updates_due(self.config, step, self.samples_per_step)
         if self.measures and due > self.num_updates:
             self.num_updates = due
             return self._update(step)
@@ -125,12 +111,13 @@ class MixtureController:
     def _update(self, step: int) -> dict[str, float]:
         began = time.monotonic()
         before_D = self.state.probabilities_D
-        signals = self.observer.measure(self.num_updates, step * self.samples_per_step, before_D)
-        probabilities_D, self.state = self.plan.mixer.update(self.state, signals)
-        # from a whole step on, so that it does not depend on how ranks and accumulation share out a step
-        applies_from = self.sampler.set_probabilities(probabilities_D, self.samples_per_step)
-        self._write_line(step=step, applies_from=applies_from, impact_DT=signals.impact_DT)
-        self._account(began)
+        with self.clock.on("update_seconds"):
+            signals = self.observer.measure(self.num_updates, step * self.samples_per_step, before_D)
+            probabilities_D, self.state = self.plan.mixer.update(self.state, signals)
+            # from a whole step on, so that it does not depend on how ranks and accumulation share out a step
+            applies_from = self.sampler.set_probabilities(probabilities_D, self.samples_per_step)
+            self._write_line(step=step, applies_from=applies_from, impact_DT=signals.impact_DT)
+        self.clock.write(self.plan.folder)
         progress = self._progress(before_D, signals.impact_DT)
         logger.info(
             "%s: update %d of %d after %s samples, in %.1f s\n%s",
@@ -157,34 +144,9 @@ class MixtureController:
     def finish(self) -> None:
         """After the last step."""
         self.observer.finish()
-        self._write_cost()
+        self.clock.write(self.plan.folder)
 
     # --- log and checkpoints ------------------------------------------------------------------------------
-
-    def _announce(self, max_steps: int) -> None:
-        total = max_steps * self.samples_per_step
-        if not self.measures:
-            logger.info("%s: a fixed mixture over %d domains", self.plan.strategy, len(self.plan.domain_names))
-            return
-        num_updates = self.max_updates = total // self.config.dids_update_samples
-        logger.info(
-            "%s: %d domains, %d tasks, %d updates: one every %d of %d training samples",
-            self.plan.strategy,
-            len(self.plan.domain_names),
-            len(self.plan.tasks),
-            num_updates,
-            self.config.dids_update_samples,
-            total,
-        )
-        if num_updates < FEW_UPDATES:
-            logger.warning(
-                "only %d updates of the mixture in %d samples: at least %d are needed for most of the gain; "
-                "lower dids_update_samples (now %d)",
-                num_updates,
-                total,
-                FEW_UPDATES,
-                self.config.dids_update_samples,
-            )
 
     def _write_line(self, step: int, applies_from: int, impact_DT: NDArray[np.float64] | None) -> None:
         if ranks.world()[0] != 0:
@@ -195,7 +157,7 @@ class MixtureController:
             {
                 "step": step,
                 "samples_seen": step * self.samples_per_step,
-                "seconds": round(self._seconds(), 3),
+                "seconds": round(self.clock.cost()["seconds"], 3),
                 "applies_from_sample": applies_from,
                 "probabilities": dict(zip(names, self.state.probabilities_D.tolist(), strict=True)),
                 "impact": {}
@@ -209,23 +171,6 @@ class MixtureController:
             }
         )
 
-    def _account(self, began: float) -> None:
-        self.update_seconds += time.monotonic() - began
-        self._write_cost()
-
-    def _write_cost(self) -> None:
-        """What the run cost so far, in a file of its own: the log is the same from run to run but for `seconds`."""
-        if ranks.world()[0] == 0:
-            cost = {"seconds": self._seconds(), "update_seconds": self.update_seconds, **self._spent()}
-            write_json(self.plan.folder / "cost.json", {key: round(value, 3) for key, value in cost.items()})
-
-    def _spent(self) -> dict[str, float]:
-        """Seconds before the training, of all processes that the run went on in."""
-        return {key: value + self.spent_before.get(key, 0.0) for key, value in self.plan.spent.seconds.items()}
-
-    def _seconds(self) -> float:
-        return self.seconds_before + time.monotonic() - self.started
-
     def save(self, folder: Path, step: int) -> None:
         """Write all that resuming exactly needs into a checkpoint, after the host. Every rank has to call it."""
         tensors = {f"mixer_{name}": torch.tensor(value) for name, value in self.state._asdict().items()}
@@ -234,9 +179,7 @@ class MixtureController:
             "identity": self.identity,
             "step": step,
             "num_updates": self.num_updates,
-            "seconds": self._seconds(),
-            "update_seconds": self.update_seconds,
-            "spent": self._spent(),
+            **self.clock.values(),
             "history_starts": [start for start, _ in self.sampler.history],
             "log": self.log.read() if ranks.world()[0] == 0 else [],
         }
@@ -248,9 +191,7 @@ class MixtureController:
         values, tensors = loaded.values, loaded.common
         self.state = type(self.state)(**{name: tensors[f"mixer_{name}"].numpy() for name in self.state._fields})
         self.num_updates = int(values["num_updates"])
-        self.seconds_before = float(values["seconds"])
-        self.update_seconds = float(values["update_seconds"])
-        self.spent_before = values.get("spent", {})  # checkpoints of earlier versions have none
+        self.clock.restore(values)
         self.sampler.history = list(zip(values["history_starts"], tensors["history"].numpy(), strict=True))
         self.sampler.resume_in(int(values["step"]) * self.samples_per_step // self.sampler.epoch_size)
         self.observer.restore(tensors, loaded.shares)

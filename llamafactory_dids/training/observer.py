@@ -5,7 +5,7 @@ batch has shown, are measured by passes of their own. All ranks hold the same me
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,21 +13,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..artifacts.token_losses import load_token_losses, save_token_losses
 from ..core.fisher import domain_cosines
 from ..errors import DidsError
 from ..mixers.base import Signals
-from ..stages import ranks
 from ..stages.batching import Collate
 from ..stages.entries import TrackedEntries
 from ..stages.layers import track_layers
-from ..stages.loss_meter import LossMeter, TokenLosses
 from ..stages.losses import Objective
+from ..stages.meter import GradientMeter, Meter, TaskMeasurement, impact_matrix
 from ..stages.per_sample import GradientEngine
-from ..stages.signals import Meter, TaskMeasurement, impact_matrix
-from .collator import COLUMNS
+from .collator import untagged
 from .domain_losses import DomainLosses
 from .plan import MixingPlan
+from .reference import Reference, keep_losses
+from .rows import MeasuredRows
 from .running import RunningGradients
 
 logger = logging.getLogger(__name__)
@@ -45,32 +44,27 @@ class Observer:
         collate: Collate,
         train_rows: Any,
         objective: Objective,
-        *,
-        batch_size: int,
-        precision: Callable[[], Any],
-        device: torch.device,
+        **how: Any,
     ) -> None:
+        """`how` a measurement computes: `batch_size`, `precision` and `device`, as for `stages.meter.Meter`."""
         self.plan = plan
         self.needs = plan.mixer.needs
-        self.train_rows = train_rows
         self.objective = objective
         self.losses: list[Floats] = []
-        self.meter: Meter | None = None
+        self.meter: GradientMeter | None = None
         self.running: RunningGradients | None = None
         self.domain_losses: DomainLosses | None = None
-        self._collate = collate
-        self._terms: Floats | None = None
-        how: dict[str, Any] = {"batch_size": batch_size, "precision": precision, "device": device}
-        self._loss_meter = LossMeter(model, objective, _untagged(collate), **how)
+        self._rows = MeasuredRows(plan, train_rows)
+        self._loss_meter = Meter(model, objective, untagged(collate), **how)
         if self.needs.impact is not None:
             tracked = track_layers(model, plan.config.dids_gradient_layers, trainable_only=True)
             entries = TrackedEntries(tracked, plan.config.dids_tracked_entries, plan.seed)
-            self.meter = Meter(GradientEngine(model, tracked, objective), entries, _untagged(collate), **how)
+            self.meter = GradientMeter(GradientEngine(model, tracked, objective), entries, untagged(collate), **how)
             if plan.config.dids_domain_gradients == "running":
-                self.running = RunningGradients(len(plan.domain_names), tracked, entries, device)
+                self.running = RunningGradients(len(plan.domain_names), tracked, entries, self.meter.device)
         if self.needs.domain_losses:
             self.domain_losses = DomainLosses(len(plan.domain_names))
-        self._reference = self._load_reference() if self.needs.excess_losses else {}
+        self._reference = Reference(plan.reference) if self.needs.excess_losses else None
 
     # --- while training ------------------------------------------------------------------------------------
 
@@ -118,7 +112,9 @@ class Observer:
             tasks = self.meter.tasks(list(self.plan.tasks.values()))
             self.losses.append(tasks.losses_T)
             domains_DP = self._domain_gradients(num_updates)
-            impact_DT = impact_matrix(self.needs, domains_DP, tasks, lambda: (probabilities_D, self._terms_D()))
+            impact_DT = impact_matrix(
+                self.needs, domains_DP, tasks, lambda: (probabilities_D, self._rows.terms_D(self._num_terms))
+            )
             if self.needs.domain_cosines:
                 assert self.needs.impact is not None
                 cosines_TDD = domain_cosines(domains_DP, tasks.fisher_TP, self.needs.impact.kind)
@@ -130,8 +126,8 @@ class Observer:
             impact_DT=impact_DT,
             domain_cosines_TDD=cosines_TDD,
             domain_losses_D=self.domain_losses.close_window() if self.domain_losses is not None else None,
-            excess_losses_T=self._excess() if self.needs.excess_losses == "tasks" else None,
-            excess_losses_D=self._excess() if self.needs.excess_losses == "domains" else None,
+            excess_losses_T=self._excess("tasks"),
+            excess_losses_D=self._excess("domains"),
             samples_seen=samples_seen,
         )
 
@@ -150,25 +146,10 @@ class Observer:
 
     def _fresh_gradient(self, domain: int, num_updates: int) -> Tensor:
         assert self.meter is not None
-        return self.meter.domain(self._some_rows(domain, num_updates))
+        return self.meter.domain(self._rows.of_domain(domain, draw=num_updates))
 
-    def _some_rows(self, domain: int, draw: int) -> list[Any]:
-        """`dids_fresh_samples` of a domain's rows, by a seeded choice: draw 0 is the same at every update."""
-        if self.plan.streamed:
-            return list(self.train_rows.some(domain, self.plan.config.dids_fresh_samples, draw))
-        members = np.flatnonzero(self.plan.domains_N == domain)
-        generator = np.random.default_rng((self.plan.seed, draw, domain))
-        chosen = generator.permutation(members)[: self.plan.config.dids_fresh_samples]
-        return [self.train_rows[int(i)] for i in np.sort(chosen)]
-
-    def _terms_D(self) -> Floats:
-        """Mean terms (labelled tokens) of a row of each domain, of some of its rows; looked at once."""
-        if self._terms is None:
-            collate = _untagged(self._collate)
-            every = (self._some_rows(domain, draw=0) for domain in range(len(self.plan.domain_names)))
-            sums = [(self.objective.counts(collate(rows)).sum().item(), len(rows)) for rows in every]
-            self._terms = np.array([max(terms / count, 1.0) for terms, count in sums])
-        return self._terms
+    def _num_terms(self, rows: list[Any]) -> float:
+        return float(self.objective.counts(self._loss_meter.collate(rows)).sum())
 
     def _report_unusable(self, tasks: TaskMeasurement) -> None:
         norms_T = tasks.gradients_TP.norm(dim=1).cpu()
@@ -176,33 +157,17 @@ class Observer:
             if not (np.isfinite(loss) and np.isfinite(norm) and norm > 0):
                 logger.warning("task %s is left out of this update: loss %s, gradient norm %s", name, loss, norm)
 
-    # --- against another run -------------------------------------------------------------------------------
-
-    def _rows_of(self, kind: str) -> dict[str, Sequence[Any]]:
-        """The rows on which two models are compared, by task or by domain."""
-        if kind == "tasks":
-            return dict(self.plan.tasks)
-        return {name: self._some_rows(domain, draw=0) for domain, name in enumerate(self.plan.domain_names)}
-
-    def _excess(self) -> Floats:
-        assert self.needs.excess_losses is not None
-        rows = self._rows_of(self.needs.excess_losses)
-        return np.array([self._loss_meter.token_losses(rows[name]).excess_over(self._reference[name]) for name in rows])
-
-    def _load_reference(self) -> dict[str, TokenLosses]:
-        assert self.plan.reference is not None, "a mixer that needs excess losses comes after a run that kept its own"
-        return {name: TokenLosses(*table) for name, table in load_token_losses(self.plan.reference).items()}
+    def _excess(self, kind: str) -> Floats | None:
+        if self._reference is None or self.needs.excess_losses != kind:
+            return None
+        return self._reference.excess(self._loss_meter, self._rows.compared(kind))
 
     def finish(self) -> None:
         """After the last step: what the plan's proxy run is to leave; the model is given back without hooks."""
         if self.running is not None:
             self.running.close()
-        kept = self.needs.proxy_run.keeps_losses if self.needs.proxy_run else None
-        if kept is None:
-            return
-        tables = {name: self._loss_meter.token_losses(rows) for name, rows in self._rows_of(kept).items()}
-        if ranks.world()[0] == 0:
-            save_token_losses(self.plan.folder, tables)
+        if self.needs.proxy_run is not None and (kept := self.needs.proxy_run.keeps_losses) is not None:
+            keep_losses(self.plan.folder, self._loss_meter, self._rows.compared(kept))
 
     # --- checkpoints ---------------------------------------------------------------------------------------
 
@@ -225,8 +190,3 @@ class Observer:
 
     def _parts(self) -> list[RunningGradients | DomainLosses]:
         return [part for part in (self.running, self.domain_losses) if part is not None]
-
-
-def _untagged(collate: Collate) -> Collate:
-    """The collator, given rows without the columns that are ours."""
-    return lambda rows: collate([{k: v for k, v in row.items() if k not in COLUMNS} for row in rows])

@@ -1,8 +1,6 @@
 """What the trainer is given: everything about the mixture that was settled before the model was loaded."""
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,24 +12,7 @@ from ..artifacts.domain_map import DomainMap
 from ..config import MixingConfig
 from ..mixers.base import Mixer
 from ..stages.losses import LanguageModelling, Objective
-
-
-class Spent:
-    """Seconds that went into the mixture before the training, by their keys in `cost.json`.
-
-    `domain_seconds`: features of the samples and k-means; 0 where the domains were given or found in the cache.
-    `importance_seconds`: features of the tasks' samples, and which domain is nearest to each.
-    """
-
-    def __init__(self) -> None:
-        self.seconds = {"domain_seconds": 0.0, "importance_seconds": 0.0}
-
-    @contextmanager
-    def on(self, key: str) -> Iterator[None]:
-        """Count what is done within."""
-        began = time.monotonic()
-        yield
-        self.seconds[key] += time.monotonic() - began
+from .clock import Clock
 
 
 @dataclass(frozen=True)
@@ -49,7 +30,7 @@ class MixingPlan:
     streamed: bool = False  # whether the training samples come from streams; `domains_N` is empty then
     shuffled: bool = True  # whether a domain's samples come in a random order, or in that of the data
     make_objective: Callable[[Any], Objective] = lambda _trainer: LanguageModelling()  # what a trainer minimises
-    spent: Spent = field(default_factory=Spent)
+    clock: Clock = field(default_factory=Clock)
     reference: Path | None = None  # the folder of the run whose kept losses the mixer's excess losses are against
 
     @property

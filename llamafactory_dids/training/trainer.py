@@ -13,6 +13,7 @@ from .callback import MixingCallback
 from .collator import DOMAIN_COLUMN, DomainCollator
 from .controller import MixtureController
 from .plan import MixingPlan
+from .schedule import samples_per_step
 
 
 @functools.cache
@@ -34,14 +35,13 @@ class MixingTrainerMixin:
         this = weakref.proxy(self)
         collate = self.data_collator  # type: ignore[has-type]
         self.data_collator = DomainCollator(collate)
-        per_step = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
         self.mixture = MixtureController(
             mixing,
             self.model,  # type: ignore[attr-defined]
             collate,
             self.train_dataset,  # type: ignore[attr-defined]
             mixing.make_objective(this),
-            samples_per_step=per_step,
+            samples_per_step=samples_per_step(arguments),
             max_steps=arguments.max_steps,
             batch_size=arguments.train_batch_size,
             precision=self.accelerator.autocast,  # type: ignore[attr-defined]

@@ -25,9 +25,10 @@ from llamafactory_dids.core.fisher import impact
 from llamafactory_dids.core.projection import Projection
 from llamafactory_dids.core.selection import keep_largest
 from llamafactory_dids.stages.batching import pad_collate
-from llamafactory_dids.stages.cluster import MAX_POINTS, MIN_SAMPLE, StoredFeatures, kmeans_labels
+from llamafactory_dids.stages.cluster import StoredFeatures
 from llamafactory_dids.stages.filling import fill_store
 from llamafactory_dids.stages.gradients import GradientFeatures, SampleProjector, Samples
+from llamafactory_dids.stages.kmeans import MAX_POINTS, MIN_SAMPLE, kmeans_labels
 from llamafactory_dids.stages.layers import track_layers
 from llamafactory_dids.stages.losses import LanguageModelling
 from llamafactory_dids.training.sampler import MixtureSampler

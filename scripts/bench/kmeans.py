@@ -22,7 +22,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from llamafactory_dids.artifacts.gradient_store import GradientStore, open_store
-from llamafactory_dids.stages.cluster import StoredFeatures, domain_means, kmeans_labels
+from llamafactory_dids.stages.cluster import StoredFeatures
+from llamafactory_dids.stages.kmeans import kmeans_labels
+from llamafactory_dids.stages.means import domain_means
 from scripts.bench import timing
 
 DIM, DIRECTIONS = 1024, 200

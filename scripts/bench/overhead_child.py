@@ -99,7 +99,7 @@ def watch_dids(stopwatch: Stopwatch, kernel: Stopwatch) -> None:
 
     Of updates and forward passes the seconds in the kernel too, which a step without them does not have.
     """
-    from llamafactory_dids.stages.signals import Meter
+    from llamafactory_dids.stages.meter import GradientMeter
     from llamafactory_dids.training.controller import MixtureController
     from llamafactory_dids.training.running import RunningGradients
 
@@ -107,8 +107,8 @@ def watch_dids(stopwatch: Stopwatch, kernel: Stopwatch) -> None:
         setattr(RunningGradients, name, stopwatch.timing("running", getattr(RunningGradients, name)))
     make_hook = RunningGradients._hook
     RunningGradients._hook = lambda self, i: stopwatch.timing("running", make_hook(self, i))  # type: ignore
-    Meter.tasks = stopwatch.timing("measure", Meter.tasks)  # type: ignore[method-assign]
-    Meter.domain = stopwatch.timing("fresh", Meter.domain)  # type: ignore[method-assign]
+    GradientMeter.tasks = stopwatch.timing("measure", GradientMeter.tasks)  # type: ignore[method-assign]
+    GradientMeter.domain = stopwatch.timing("fresh", GradientMeter.domain)  # type: ignore[method-assign]
     update = kernel.timing("update", stopwatch.timing("update", MixtureController._update))
     forward = kernel.timing("forward", stopwatch.timing("forward", task_forward))
 

@@ -121,3 +121,11 @@ def test_only_the_rows_that_are_asked_for_are_left_and_all_domains():
     part = whole.only({("s", "a"), ("t", "a"), ("t", "lost")})
     assert part.lookup() == {("s", "a"): 0, ("t", "a"): 1}
     assert (part.names, part.typical_texts, part.inputs) == (whole.names, whole.typical_texts, whole.inputs)
+
+
+def test_domains_that_are_left_keep_their_names_and_are_counted_anew():
+    whole = DomainMap(("x", "y", "z"), ["a", "b", "c"], ["s", "s", "t"], np.array([2, 1, 0]), {}, {"k": 1})
+    part = whole.of_domains([0, 2])
+    assert (part.names, part.inputs) == (("x", "z"), whole.inputs)
+    assert part.lookup() == {("s", "a"): 1, ("t", "c"): 0}
+    assert whole.of_sources({"t"}).names == ("x",) and whole.of_sources({"t"}).lookup() == {("t", "c"): 0}

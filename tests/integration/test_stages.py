@@ -8,7 +8,7 @@ import torch
 
 from llamafactory_dids.integration.host import objectives
 from llamafactory_dids.stages.entries import TrackedEntries
-from llamafactory_dids.stages.loss_meter import LossMeter
+from llamafactory_dids.stages.meter import Meter
 from llamafactory_dids.stages.per_sample import GradientEngine, sample_gradients
 from llamafactory_dids.training.collator import COLUMNS
 from tests.helpers import cosine
@@ -131,7 +131,7 @@ def test_losses_of_training_batches_are_those_of_their_samples(way, still_world,
     ran, trained = still_run(preference_arguments(still_world, preferences, tmp_path, way, **changes))
     observer = ran.trainer.mixture.observer
     means_D = observer.domain_losses.close_window()
-    meter = LossMeter(ran.trainer.model, observer.objective, observer._loss_meter.collate)
+    meter = Meter(ran.trainer.model, observer.objective, observer._loss_meter.collate)
     for domain, rows in trained.items():
         assert means_D[domain] == pytest.approx(meter.token_losses(rows).mean(), rel=1e-4)
 

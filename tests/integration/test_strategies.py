@@ -52,7 +52,7 @@ def test_the_marginal_impact_knows_the_mixture_and_the_labels_of_its_rows(world,
         seen.append(arguments[3:])
         return marginal_impact(*arguments, **keys)
 
-    with mock.patch("llamafactory_dids.stages.signals.marginal_impact", side_effect=spy):
+    with mock.patch("llamafactory_dids.stages.meter.marginal_impact", side_effect=spy):
         keys = {"dids_impact_normalize": "marginal", "dids_fresh_samples": 999, "packing": packing}
         ran = train(arguments(world, tmp_path, **keys))
     assert len(seen) == len(ran.lines) - 1

@@ -12,7 +12,7 @@ from llamafactory_dids.mixers import Impact, Mixer, Signals, create
 from llamafactory_dids.mixers.base import RunRecord
 from llamafactory_dids.mixers.joint import joint_mixture
 from llamafactory_dids.mixers.velocitune import predicted_loss
-from llamafactory_dids.stages.cluster import nearest_domains
+from llamafactory_dids.stages.means import nearest_domains
 from tests.reference import dids as reference
 from tests.reference import gradient_methods as gradients
 from tests.reference import loss_methods as losses

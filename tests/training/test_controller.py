@@ -12,7 +12,7 @@ from llamafactory_dids import mixers
 from llamafactory_dids.artifacts.domain_map import DomainMap, load_map
 from llamafactory_dids.config import make_config
 from llamafactory_dids.errors import DidsError
-from llamafactory_dids.training import controller as module
+from llamafactory_dids.training import observer, schedule
 from llamafactory_dids.training.collator import DOMAIN_COLUMN, DomainCollator
 from llamafactory_dids.training.controller import MixtureController
 from llamafactory_dids.training.plan import MixingPlan
@@ -33,7 +33,7 @@ def make_plan(
     keys_N = [f"key{i}" for i in range(len(ROWS))]
     domain_map = DomainMap(NAMES, keys_N, ["books"] * len(ROWS), DOMAINS_N)
     plan = MixingPlan(strategy, config, mixer, domain_map, DOMAINS_N, tasks, folder / "dids", seed)
-    plan.spent.seconds.update(spent or {})
+    plan.clock.counted.update(spent or {})
     return plan
 
 
@@ -154,7 +154,7 @@ def test_a_run_resumed_from_a_checkpoint_is_the_run_that_was_not_interrupted(tmp
 
 def test_the_seconds_of_a_resumed_run_go_on(tmp_path):
     first = Run(tmp_path).go(until=2)
-    first.controller.started -= 1000
+    first.controller.clock.started -= 1000
     first.controller.save(tmp_path, 2)
     second = Run(tmp_path).resume(tmp_path, 2).go(until=4)
     assert 1000 < second.controller.log.read()[-1]["seconds"] < 1100
@@ -169,7 +169,7 @@ def cost_of(folder) -> dict[str, float]:
 )
 def test_the_cost_at_the_end_is_of_the_whole_training(tmp_path, kind):
     run = Run(tmp_path, spent={"domain_seconds": 30.0}, **kind).go(until=5)  # the last update was after step 4
-    run.controller.started -= 1000
+    run.controller.clock.started -= 1000
     run.controller.finish()
     cost = cost_of(tmp_path)
     assert 1000 < cost["seconds"] < 1100 and cost["update_seconds"] < 100
@@ -234,7 +234,7 @@ def test_a_domain_that_was_never_drawn_is_measured_freshly(tmp_path):
 
 @pytest.mark.parametrize(("max_steps", "warned"), [(11, True), (12, False)])
 def test_few_updates_are_announced_with_a_warning(tmp_path, caplog, max_steps, warned):
-    with caplog.at_level(logging.INFO, logger=module.logger.name):
+    with caplog.at_level(logging.INFO, logger=schedule.logger.name):
         Run(tmp_path).controller.start(0, max_steps)
     assert f"{max_steps * PER_STEP // WINDOW} updates: one every 8" in caplog.text
     assert ("lower dids_update_samples (now 8)" in caplog.text) == warned
@@ -242,7 +242,7 @@ def test_few_updates_are_announced_with_a_warning(tmp_path, caplog, max_steps, w
 
 def test_a_task_without_a_gradient_is_reported_and_the_others_still_count(tmp_path, caplog):
     run = Run(tmp_path, tasks={"empty": [unlabelled()], **TASKS})
-    with caplog.at_level(logging.WARNING, logger=module.logger.name):
+    with caplog.at_level(logging.WARNING, logger=observer.logger.name):
         run.go(until=2)
     assert "task empty is left out" in caplog.text and "task exam" not in caplog.text
     assert all(np.isfinite(list(run.lines()[1]["probabilities"].values())))

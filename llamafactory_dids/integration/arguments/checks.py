@@ -15,12 +15,13 @@ from ...config import MixingConfig
 from ...errors import DidsError, refuse
 from ...stages.cluster import check_one_each
 from ...stages.layers import decoder_blocks
+from ...training.schedule import check_window, samples_per_step
 from ..data.saved import check_note
 from ..domains.encoder import check_encoder
 from ..domains.proxy import proxy_arguments
 from ..host.sharding import fsdp_version, uses_deepspeed, whole_models
 from ..plan.probabilities import check_probabilities
-from ..settings import Settings, samples_per_step
+from ..settings import Settings
 from ..strategy import mixer_on_two_domains, option_keys, takes
 from .host_options import check_host_options
 
@@ -36,7 +37,7 @@ def check(settings: Settings, model_args: Any, data_args: Any, training_args: An
     _check_streaming(settings, data_args, finetuning_args)
     check_note(data_args, [*data_args.dataset, *settings.config.mix_in()], finetuning_args.stage)
     _check_proxy_runs(settings, training_args)
-    _check_window(settings, training_args)
+    check_window(settings.config, samples_per_step(training_args))
     _check_features(settings, model_args)
 
 
@@ -145,16 +146,6 @@ def _check_streaming(settings: Settings, data_args: Any, finetuning_args: Any) -
             raise refuse("dids_domains", "source", f"with streaming, a domain map, since else {error}") from None
     if data_args.tokenized_path is not None and has_tokenized_data(data_args.tokenized_path):
         raise refuse("streaming", True, "false with tokenized_path")
-
-
-def _check_window(settings: Settings, training_args: Any) -> None:
-    per_step = samples_per_step(training_args)
-    if settings.config.dids_update_samples < per_step:
-        raise refuse(
-            "dids_update_samples",
-            settings.config.dids_update_samples,
-            f"at least the samples of a step, {per_step} (batch size x accumulation x ranks)",
-        )
 
 
 def _check_domains(settings: Settings, data_args: Any) -> None:

@@ -15,6 +15,7 @@ from llamafactory.model import load_config
 from ...artifacts.domain_map import load_map
 from ...errors import DidsError, refuse
 from ...stages.layers import track_layers
+from ...training.schedule import samples_per_step
 from ..domains.proxy import proxy_arguments
 from ..settings import Settings, cache_folder, settings_of
 
@@ -84,7 +85,7 @@ def explain(processes: int | None = None) -> Explanation:
     if data_args.streaming:
         raise refuse("streaming", True, "false, since samples are counted (add streaming=false to the command)")
     ranks = processes or max(training_args.world_size, torch.cuda.device_count(), 1)
-    per_step = training_args.per_device_train_batch_size * training_args.gradient_accumulation_steps * ranks
+    per_step = samples_per_step(training_args, ranks)
     sources = _count(data_args.dataset, model_args, data_args, training_args, finetuning_args.stage)
     steps = _steps(training_args, sum(sources.values()), per_step)
     needs = settings.needs

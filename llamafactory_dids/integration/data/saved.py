@@ -4,15 +4,13 @@ The host loads such data whatever else the arguments say, so what differs is ref
 and find their domain in any map; packed ones hold samples of one domain of the map that they were packed by.
 """
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 from llamafactory.extras.misc import has_tokenized_data
 
 from ...artifacts.domain_map import DomainMap
-from ...artifacts.files import read_json, write_json
+from ...artifacts.files import fingerprint, read_json, write_json
 from ...errors import DidsError, refuse
 from ...stages import ranks
 
@@ -41,7 +39,7 @@ def settle_note(data_args: Any, stage: str, tokenizer: Any, domain_map: DomainMa
     if path is None:
         return
     found = {"dataset": list(data_args.dataset), "stage": stage, **_arguments(data_args)}
-    found["vocabulary"] = _digest(tokenizer.get_vocab())
+    found["vocabulary"] = fingerprint(tokenizer.get_vocab())
     if data_args.packing:
         found["domain_map"] = domain_map.digest()
     if (Path(path) / NOTE).exists():
@@ -62,7 +60,3 @@ def _compare(path: str, expected: dict[str, Any]) -> None:
                 f"tokenized_path: {path} was saved with {key} = {note.get(key)!r}, this run has {value!r}; "
                 "allowed: the same value, or another tokenized_path"
             )
-
-
-def _digest(vocabulary: dict[str, int]) -> str:
-    return hashlib.blake2b(json.dumps(vocabulary, sort_keys=True).encode(), digest_size=8).hexdigest()

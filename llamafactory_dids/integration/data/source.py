@@ -7,7 +7,7 @@ from typing import Any
 from llamafactory.data import loader
 
 from ...errors import DidsError
-from ...training.plan import Spent
+from ...training.clock import Clock
 from ..host.randomness import undisturbed
 from ..settings import Settings
 from .loading import aligned_examples, tagged
@@ -17,7 +17,7 @@ from .tags import TAGS
 class DataSource:
     """The host's data pipeline with a run's settings and arguments, to be asked for the training set or for a task.
 
-    `aligned` has the training examples by source, before they are tokenised; `spent` counts what is made from them.
+    `aligned` has the training examples by source, before they are tokenised; `clock` counts what making domains takes.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class DataSource:
         self.stage = stage
         self.tokenizer = tokenizer
         self.processor = processor
-        self.spent = Spent()
+        self.clock = Clock()
         self._aligned: dict[str, Any] = {}
 
     @property

@@ -5,7 +5,6 @@ it: it survives dropped rows, `max_samples`, reordering and another tokenizer, s
 proxy model's tokenizer fits the training data, and goes on fitting when the data is shuffled or cut.
 """
 
-import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...artifacts.domain_map import DomainMap
+from ...artifacts.files import digest
 from ...errors import DidsError
 from ...training.collator import KEY_COLUMN, SOURCE_COLUMN
 
@@ -26,21 +26,16 @@ def example_key(example: dict[str, Any]) -> str:
     """32 hex digits of the aligned example's content."""
     content = {name: example[name] for name in ALIGNED if example.get(name)}
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=_digest)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return digest([text.encode()], size=16)
 
 
 def content_order(keys: list[str], seed: int) -> list[int]:
     """The samples in a random order that follows from their content and the seed, not from where they stand."""
-
-    def rank(key: str) -> bytes:
-        return hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest()
-
-    return sorted(range(len(keys)), key=lambda i: rank(keys[i]))
+    return sorted(range(len(keys)), key=lambda i: digest([f"{seed}:{keys[i]}".encode()]))
 
 
 def _digest(value: Any) -> str:
-    data = value if isinstance(value, bytes) else repr(value).encode()
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
+    return digest([value if isinstance(value, bytes) else repr(value).encode()], size=16)
 
 
 @dataclass(frozen=True)

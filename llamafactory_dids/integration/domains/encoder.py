@@ -1,7 +1,6 @@
 """The sentence encoder (`dids_semantic_model`): what identifies it, and how it is loaded."""
 
 import copy
-import hashlib
 import importlib.util
 import os
 from pathlib import Path
@@ -9,11 +8,12 @@ from typing import Any
 
 from llamafactory.extras.misc import try_download_model_from_other_hub
 
+from ...artifacts.files import digest
 from ...errors import DidsError, refuse
 from ..errors import one_line
 from ..host.sharding import whole_models
 from ..settings import Settings
-from .proxy import add_file
+from .proxy import marks_of
 
 CONTENT = ("*.json", "*.txt", "*.model", "*.safetensors", "*.bin")  # of a model's folder, subfolders included
 MARKS = ("modules.json", "config.json")  # of a sentence-transformers model; of any other, whose tokens are averaged
@@ -40,11 +40,9 @@ def identity(settings: Settings, model_args: Any) -> dict[str, Any]:
         return {"name": name, "commit": _commit(name, model_args)}
     if not any((folder / mark).is_file() for mark in MARKS):
         raise refuse("dids_semantic_model", name, f"a model's folder, which has {' or '.join(MARKS)}, or a hub name")
-    digest = hashlib.blake2b(digest_size=8)
-    for path in sorted({path for pattern in CONTENT for path in folder.rglob(pattern)}):
-        digest.update(str(path.relative_to(folder)).encode())
-        add_file(digest, path)
-    return {"name": folder.resolve().name, "digest": digest.hexdigest()}
+    files = sorted({path for pattern in CONTENT for path in folder.rglob(pattern)})
+    content = digest(part for path in files for part in (str(path.relative_to(folder)).encode(), *marks_of(path)))
+    return {"name": folder.resolve().name, "digest": content}
 
 
 @whole_models()

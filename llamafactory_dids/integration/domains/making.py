@@ -13,7 +13,8 @@ from ...artifacts.gradient_store import GradientStore
 from ...config import MixingConfig
 from ...errors import DidsError
 from ...stages import ranks
-from ...stages.cluster import StoredFeatures, central_samples, cluster_domains, domain_shares
+from ...stages.cluster import StoredFeatures, cluster_domains, domain_shares
+from ...stages.means import central_samples
 from ...stages.swapping import swapped_map
 from ..data.source import DataSource
 from ..host.randomness import undisturbed
@@ -96,7 +97,7 @@ def clustered_map(source: DataSource, samples: TokenisedSamples) -> DomainMap:
         logger.info("domains: using %s (%d domains)", folder, len(domain_map.names))
         return domain_map
     shares = _shares(config, samples)
-    with source.spent.on("domain_seconds"):
+    with source.clock.on("domain_seconds"):
         store = feature_store(cache_folder(config), features, made_from, len(samples.keys))
         failure: DidsError | None = None
         if ranks.world()[0] == 0:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from ...artifacts.domain_map import DomainMap
 from ...errors import DidsError
-from ...stages.cluster import StoredFeatures, nearest_domains
+from ...stages.cluster import StoredFeatures
+from ...stages.means import nearest_domains
 from ..data.source import DataSource
 from ..data.tags import UNKNOWN, MapLookup
 from ..host.randomness import undisturbed

@@ -1,7 +1,7 @@
 """The proxy model: which one it is, what identifies it, and how it is loaded (by the host's own loader)."""
 
 import copy
-import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from llamafactory.data import get_template_and_fix_tokenizer
 from llamafactory.model import load_config, load_model, load_tokenizer
 from llamafactory.model.model_utils.liger_kernel import apply_liger_kernel
 
+from ...artifacts.files import digest
 from ..host.objectives import stage_of
 from ..host.sharding import whole_models
 from ..settings import Settings
@@ -72,22 +73,24 @@ def identity(settings: Settings, model_args: Any) -> dict[str, Any]:
     if not folder.is_dir():
         commit = getattr(load_config(arguments), "_commit_hash", None)
         return {"name": arguments.model_name_or_path, "commit": commit}
-    digest = hashlib.blake2b(digest_size=8)
-    for path in sorted([folder / "config.json", *(p for kind in WEIGHT_FILES for p in folder.glob(kind))]):
-        add_file(digest, path)
+    files = sorted([folder / "config.json", *(p for kind in WEIGHT_FILES for p in folder.glob(kind))])
+    content = digest(part for path in files for part in marks_of(path))
     adapters = arguments.adapter_name_or_path or []
     scratch = {"seed": settings.seed} if arguments.train_from_scratch else {}
-    return {"name": folder.name, "digest": digest.hexdigest(), "adapters": list(adapters), **scratch}
+    return {"name": folder.name, "digest": content, "adapters": list(adapters), **scratch}
 
 
-def add_file(digest: Any, path: Path, edge: int = 1 << 20) -> None:
-    """A file's name, size, first and last MiB: weights are too large to be read twice for a name."""
+def marks_of(path: Path, edge: int = 1 << 20) -> Iterator[bytes]:
+    """What tells a file from another: its name and size, first and last MiB; nothing where there is none.
+
+    Weights are too large to be read twice for a name.
+    """
     if not path.is_file():
         return
     size = path.stat().st_size
-    digest.update(f"{path.name}:{size}".encode())
+    yield f"{path.name}:{size}".encode()
     with open(path, "rb") as stream:
-        digest.update(stream.read(edge))
+        yield stream.read(edge)
         if size > 2 * edge:
             stream.seek(-edge, 2)
-            digest.update(stream.read(edge))
+            yield stream.read(edge)

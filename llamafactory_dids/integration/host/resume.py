@@ -10,7 +10,8 @@ from ...artifacts.run_state import load_values, whole_checkpoints
 from ...errors import DidsError, refuse
 from ...training.checkpoint import check_identity, identity
 from ...training.plan import MixingPlan
-from ..settings import Settings, samples_per_step
+from ...training.schedule import samples_per_step
+from ..settings import Settings
 
 logger = logging.getLogger(__name__)
 

@@ -80,7 +80,7 @@ def make_plan(source: DataSource) -> dict[str, Any]:
         streamed=source.streams,
         shuffled=not settings.finetuning_args.disable_shuffling,
         make_objective=objectives.of_trainer,
-        spent=source.spent,
+        clock=source.clock,
         reference=history.reference,
     )
     check_set_up(plan, source.training_args)
@@ -116,7 +116,7 @@ def _mixer(
     settings = source.settings
     given: dict[str, Any] = {"sizes_D": sizes_D, "proxy_runs": history.records}
     if settings.needs.task_samples:
-        with source.spent.on("importance_seconds"):
+        with source.clock.on("importance_seconds"):
             given["task_samples_TD"] = nearest_task_samples(source, domain_map, _chooser(settings))
     if settings.config.dids_probs is not None:
         names = source.data_args.dataset

@@ -8,7 +8,6 @@ again. What it leaves is its log, and its token losses if the strategy wants the
 
 import dataclasses
 import gc
-import hashlib
 import inspect
 import json
 import logging
@@ -21,17 +20,18 @@ from typing import Any
 import torch
 
 from ...artifacts.domain_map import DomainMap, save_map
-from ...artifacts.files import check_same, fingerprint, read_json, write_json
+from ...artifacts.files import check_same, digest, fingerprint, read_json, write_json
 from ...artifacts.mixture_log import MixtureLog
 from ...artifacts.run_state import whole_checkpoints
 from ...errors import DidsError
 from ...mixers.base import Mixer, ProxyRun, RunRecord
 from ...stages import ranks
 from ...stages.batching import is_tokens
+from ...training.schedule import samples_per_step
 from ..data.source import DataSource
 from ..domains import proxy
 from ..host.randomness import undisturbed
-from ..settings import ProxyHistory, Settings, cache_folder, samples_per_step
+from ..settings import ProxyHistory, Settings, cache_folder
 
 logger = logging.getLogger(__name__)
 
@@ -208,4 +208,4 @@ def _inputs(
 
 
 def _digest(value: Any) -> str:
-    return hashlib.blake2b(json.dumps(value, default=list).encode(), digest_size=8).hexdigest()
+    return digest([json.dumps(value, default=list).encode()])

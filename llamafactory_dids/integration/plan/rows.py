@@ -1,6 +1,5 @@
 """The training set with a domain for each row: each row finds its domain by its tags, or is packed within one."""
 
-import dataclasses
 import logging
 from typing import Any
 
@@ -70,14 +69,4 @@ def _drop_empty(domain_map: DomainMap, domains_N: NDArray[np.int64]) -> tuple[Do
         return domain_map, domains_N
     gone = [name for i, name in enumerate(domain_map.names) if i not in set(present.tolist())]
     logger.warning("%d domains have no training rows and are left out, the first: %s", len(gone), gone[0])
-    new_index = np.full(len(domain_map.names), UNKNOWN)
-    new_index[present] = np.arange(len(present))
-    rows = np.flatnonzero(new_index[domain_map.domains_N] != UNKNOWN)
-    kept = dataclasses.replace(
-        domain_map,
-        names=tuple(domain_map.names[i] for i in present),
-        keys_N=[domain_map.keys_N[i] for i in rows],
-        sources_N=[domain_map.sources_N[i] for i in rows],
-        domains_N=new_index[domain_map.domains_N[rows]],
-    )
-    return kept, new_index[domains_N]
+    return domain_map.of_domains(present.tolist()), np.searchsorted(present, domains_N)

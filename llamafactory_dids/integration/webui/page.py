@@ -11,7 +11,7 @@ from llamafactory.extras.constants import TRAINER_LOG
 
 from ...config import FIELDS
 from ...errors import DidsError
-from ...stages.progress import last_progress
+from ...stages.bar import last_progress
 from ..errors import one_line
 from . import fields, texts
 

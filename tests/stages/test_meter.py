@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from llamafactory_dids.stages.loss_meter import LossMeter, TokenLosses
+from llamafactory_dids.stages.meter import Meter, TokenLosses
 from tests.helpers import NEXT_TOKENS, collate, num_labelled, samples, tiny_model, unlabelled
 from tests.reference.gradients import mean_loss, token_losses
 
@@ -24,7 +24,7 @@ def other():
 
 @pytest.mark.parametrize("options", [{}, {"batch_size": 1}, {"max_tokens": 20}])
 def test_each_labelled_token_has_its_loss_in_its_samples_row(model, options):
-    found = LossMeter(model, NEXT_TOKENS, collate, **options).token_losses(ROWS)
+    found = Meter(model, NEXT_TOKENS, collate, **options).token_losses(ROWS)
     assert found.counts_N.tolist() == num_labelled(ROWS).tolist()
     for row, losses_S, count in zip(ROWS, found.losses_NS, found.counts_N, strict=True):
         expected = torch.tensor([float(loss) for loss in token_losses(model, row)], dtype=torch.float64)
@@ -34,12 +34,12 @@ def test_each_labelled_token_has_its_loss_in_its_samples_row(model, options):
 
 def test_the_mean_is_over_the_samples_that_have_labels(model):
     expected = sum(float(mean_loss(model, row)) for row in ROWS[:-1]) / (len(ROWS) - 1)
-    assert LossMeter(model, NEXT_TOKENS, collate).token_losses(ROWS).mean() == pytest.approx(expected, rel=1e-5)
+    assert Meter(model, NEXT_TOKENS, collate).token_losses(ROWS).mean() == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_excess_is_clipped_at_each_token_and_averaged_over_tokens(model, other):
-    found = LossMeter(model, NEXT_TOKENS, collate).token_losses(ROWS)
-    reference = LossMeter(other, NEXT_TOKENS, collate).token_losses(ROWS)
+    found = Meter(model, NEXT_TOKENS, collate).token_losses(ROWS)
+    reference = Meter(other, NEXT_TOKENS, collate).token_losses(ROWS)
     over = []
     for row in ROWS:
         pairs = zip(token_losses(model, row), token_losses(other, row), strict=True)
@@ -55,7 +55,7 @@ def test_nothing_labelled_has_neither_a_mean_nor_an_excess():
 
 def test_a_training_model_is_given_back_in_training_mode(model):
     model.train()
-    LossMeter(model, NEXT_TOKENS, collate).token_losses(ROWS)
+    Meter(model, NEXT_TOKENS, collate).token_losses(ROWS)
     assert model.training
     model.eval()
 

@@ -21,7 +21,7 @@ SECONDS_BETWEEN_LINES = 5.0
 _LINE = re.compile(r">> (.+?): (\d+) of (\d+) samples, (\S+) < ([^\s,]+)")
 
 
-class Progress(NamedTuple):
+class BarLine(NamedTuple):
     """What a line says: samples done and in all, time spent and left as h:mm:ss."""
 
     name: str
@@ -34,13 +34,13 @@ class Progress(NamedTuple):
         return f"{self.name}: {self.done} of {self.total} samples, {self.elapsed} < {self.remaining}"
 
 
-def last_progress(log: str) -> Progress | None:
+def last_progress(log: str) -> BarLine | None:
     """The newest line of progress in a log whose lines end in `>> message`; None where there is none."""
     found = _LINE.findall(log)
     if not found:
         return None
     name, done, total, elapsed, remaining = found[-1]
-    return Progress(name, int(done), int(total), elapsed, remaining)
+    return BarLine(name, int(done), int(total), elapsed, remaining)
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def progress(name: str, total: int, unit: str) -> Iterator[Callable[[int, int], 
             if not on_terminal and (done == total or elapsed - said >= SECONDS_BETWEEN_LINES):
                 said = elapsed
                 left = elapsed / done * (total - done)
-                logger.info("%s, %s", Progress(name, done, total, _clock(elapsed), _clock(left)), speed)
+                logger.info("%s, %s", BarLine(name, done, total, _clock(elapsed), _clock(left)), speed)
 
         yield advance
 

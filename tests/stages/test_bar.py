@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from llamafactory_dids.stages import progress as module
-from llamafactory_dids.stages.progress import Progress, last_progress, progress
+from llamafactory_dids.stages import bar as module
+from llamafactory_dids.stages.bar import BarLine, last_progress, progress
 
 HOST_FORMAT = "[%(levelname)s|%(asctime)s] %(filename)s:%(lineno)s >> %(message)s"
 
@@ -24,7 +24,7 @@ def test_last_line_can_be_read_back(lines):
         advance(10, 5)
         assert last_progress(lines()).done == 10
         advance(20, 5)
-    assert last_progress(lines()) == Progress("gradients", 30, 30, "0:00:00", "0:00:00")
+    assert last_progress(lines()) == BarLine("gradients", 30, 30, "0:00:00", "0:00:00")
 
 
 def test_lines_are_few_however_often_it_is_told(lines, monkeypatch):
@@ -41,7 +41,7 @@ def test_time_left_is_in_proportion_to_what_is_left(lines, monkeypatch):
     monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
     with progress("embeddings", 300, "tokens") as advance:
         advance(100, 6000)
-    assert last_progress(lines()) == Progress("embeddings", 100, 300, "0:01:00", "0:02:00")
+    assert last_progress(lines()) == BarLine("embeddings", 100, 300, "0:01:00", "0:02:00")
     assert "100 tokens/s" in lines()
 
 

@@ -8,8 +8,8 @@ from llamafactory_dids.core.fisher import impact, marginal_impact
 from llamafactory_dids.mixers.base import MARGINAL, Impact, Needs
 from llamafactory_dids.stages.entries import TrackedEntries
 from llamafactory_dids.stages.layers import track_layers
+from llamafactory_dids.stages.meter import GradientMeter, TaskMeasurement, impact_matrix
 from llamafactory_dids.stages.per_sample import GradientEngine
-from llamafactory_dids.stages.signals import Meter, TaskMeasurement, impact_matrix
 from tests.helpers import NEXT_TOKENS, collate, num_labelled, samples, tiny_model, unlabelled
 from tests.reference.gradients import mean_loss, on_block, token_losses, weight_gradients
 
@@ -21,9 +21,9 @@ def model():
     return tiny_model(num_blocks=3)
 
 
-def make_meter(model, budget=900, **options) -> Meter:
+def make_meter(model, budget=900, **options) -> GradientMeter:
     tracked = track_layers(model, 0.3)
-    return Meter(
+    return GradientMeter(
         GradientEngine(model, tracked, NEXT_TOKENS), TrackedEntries(tracked, budget, seed=5), collate, **options
     )
 
