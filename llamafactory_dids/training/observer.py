@@ -26,7 +26,7 @@ from .collator import untagged
 from .domain_losses import DomainLosses
 from .plan import MixingPlan
 from .reference import Reference, keep_losses
-from .rows import MeasuredRows
+from .measured_rows import MeasuredRows
 from .running import RunningGradients
 
 logger = logging.getLogger(__name__)
