@@ -10,8 +10,8 @@ crowd out a domain that helps one.
     floor     p_j ← the mixture nearest to p_j, in KL divergence, that is at least f / D everywhere
     mean      p = sum_j w_j p_j,   w_j = 1 / T             every task counts alike
 
-A task is usable if all its impacts are finite and one is not zero. A task that is not usable keeps its mixture and has
-the weight zero. Where no task is usable, p stays as it is.
+A task is usable if all its impacts are finite and one is not zero. A task that is not usable keeps its mixture and its
+weight: one measurement that fails does not take what the task needs out of p. Where no task is usable, p stays as it is.
 
 This is `dids_preset: default`. It departs from the paper where the paper's formulas contradict each other or lost in
 experiments; `dids_readings.py` has the other readings of the paper, and the options that switch between them.
@@ -34,14 +34,13 @@ from .base import Array, Bools, Impact, Needs, Signals, read_impact, read_losses
 
 
 class DidsState(NamedTuple):
-    """The mixture and each task's own. The rest is for the log: the terms of the last update, zero where there are
-    none."""
+    """The mixture, each task's own, and the terms of the last update, zero where there are none."""
 
     probabilities_D: Array
     probabilities_TD: Array
     utility_D: Array  # U_i = sum_j I_ij w_j (equation 13)
     task_potential_T: Array  # how much each loss may still fall (equation 15)
-    task_weight_T: Array
+    task_weight_T: Array  # w_j; at the start 1 / T
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,15 +64,17 @@ class Dids:
     def init(self) -> DidsState:
         p_D = self.above_floor(self.start_D.copy())
         p_TD = np.stack([self.above_floor(start_D) for start_D in self.start_TD])
-        return DidsState(p_D, p_TD, np.zeros(self.num_domains), np.zeros(self.num_tasks), np.zeros(self.num_tasks))
+        weight_T = np.full(self.num_tasks, 1 / self.num_tasks)
+        return DidsState(p_D, p_TD, np.zeros(self.num_domains), np.zeros(self.num_tasks), weight_T)
 
     def update(self, state: DidsState, signals: Signals) -> tuple[Array, DidsState]:
         """One update of each usable task's mixture, and their mean."""
         impact_DT, usable_T = self.read(signals)
         weight_T, potential_T = self.weigh_tasks(signals, usable_T)
+        weight_T = np.where(usable_T, weight_T, state.task_weight_T)
         tasks = zip(state.probabilities_TD, impact_DT.T, usable_T, strict=True)
         p_TD = np.stack([self.step(p_D, impact_D) if usable else p_D for p_D, impact_D, usable in tasks])
-        p_D = mean_of_tasks(p_TD, weight_T) if weight_T.any() else state.probabilities_D
+        p_D = mean_of_tasks(p_TD, weight_T) if usable_T.any() and weight_T.any() else state.probabilities_D
         return p_D, DidsState(p_D, p_TD, utilities(impact_DT, weight_T), potential_T, weight_T)
 
     def read(self, signals: Signals) -> tuple[Array, Bools]:
@@ -82,10 +83,11 @@ class Dids:
 
     def weigh_tasks(self, signals: Signals, usable_T: Bools) -> tuple[Array, Array]:
         """`(weight_T, potential_T)`. The potential is for the log, and zero where no losses were measured."""
+        weight_T = np.full(self.num_tasks, 1 / self.num_tasks)
         if signals.task_losses_UT is None:
-            return alike(usable_T), np.zeros(self.num_tasks)
+            return weight_T, np.zeros(self.num_tasks)
         losses_UT = read_losses(signals, self.num_tasks)
-        return alike(usable_T), np.array([potential(losses_U) for losses_U in losses_UT.T])
+        return weight_T, np.array([potential(losses_U) for losses_U in losses_UT.T])
 
     def step(self, p_D: Array, impact_D: Array) -> Array:
         """The next p of one task."""
@@ -106,11 +108,6 @@ class Dids:
         again each time: after 16 updates, 44% would be left of what a floor of 0.05 was mixed into.
         """
         return simplex.raise_to_floor(p_D, self.floor)
-
-
-def alike(usable_T: Bools) -> Array:
-    """The same weight for each usable task, zero for the others."""
-    return usable_T.astype(np.float64) / max(1, int(usable_T.sum()))
 
 
 def utilities(impact_DT: Array, weight_T: Array) -> Array:

@@ -12,7 +12,7 @@ and 5); `dids_options.py` has the presets, and which values go together.
                    mixed      half 1 / T, half in proportion to max(0, l_c + l_p) / L
                    printed, authors   l_c + l_p as printed, and as released
     update         exponentiated   p_hat ∝ p exp(eta U)
-                   standardized    p_hat = softmax((U - mean) / deviation / temperature)
+                   standardized    p_hat = softmax((U - mean) / deviation / temperature); p where U is zero
                    softmax         p_hat = softmax(U)
                    linear          p_hat = U / sum U, with 1e-7 for a negative one
     divide_by_p    U is divided by the old p first (equation 16)
@@ -33,7 +33,7 @@ from numpy.typing import ArrayLike
 from ..core import simplex
 from .base import Array, Bools, Impact, Needs, Signals, read_losses
 from .checks import histograms, require_tasks, shares_of_sizes
-from .dids import Dids, DidsState, alike, utilities
+from .dids import Dids, DidsState, utilities
 from .dids_options import PRESET_WARNINGS, is_the_method, resolve
 from .joint import joint_mixture
 
@@ -68,14 +68,20 @@ class Reading(Dids):
 
     def weigh_tasks(self, signals: Signals, usable_T: Bools) -> tuple[Array, Array]:
         """`(weight_T, potential_T)` by l_c + l_p (equation 13; method.md, section 4)."""
-        weight_T, potential_T = super().weigh_tasks(signals, usable_T)
+        _, potential_T = super().weigh_tasks(signals, usable_T)
         kind = self.options["task_weights"]
         if kind == "alike":
-            return weight_T, potential_T
+            return _alike(usable_T), potential_T
         losses_UT = read_losses(signals, self.num_tasks)
         if kind == "authors":
             potential_T[np.isfinite(losses_UT).sum(axis=0) < _AUTHORS_MIN_POINTS] = 1.0
         return _weights(kind, _last_drop(losses_UT) + potential_T, losses_UT[-1], usable_T), potential_T
+
+    def step(self, p_D: Array, impact_D: Array) -> Array:
+        """The next p; of a standardized utility that is zero everywhere, as it is: nothing tells the domains apart."""
+        if self.options.get("update") == "standardized" and not impact_D.any():
+            return p_D
+        return super().step(p_D, impact_D)
 
     def propose(self, p_D: Array, impact_D: Array) -> Array:
         """p_hat; `impact_D` is U with `mixture: separate`."""
@@ -105,8 +111,13 @@ def _weights(kind: str, progress_T: Array, loss_T: Array, usable_T: Bools) -> Ar
         return progress_T
     rate_T = np.where(usable_T, progress_T / np.fmax(loss_T, 1e-3), 0.0)
     if not rate_T.any():
-        return alike(usable_T)
-    return 0.5 * alike(usable_T) + 0.5 * simplex.normalize(rate_T)
+        return _alike(usable_T)
+    return 0.5 * _alike(usable_T) + 0.5 * simplex.normalize(rate_T)
+
+
+def _alike(usable_T: Bools) -> Array:
+    """The same weight for each usable task, zero for the others."""
+    return usable_T.astype(np.float64) / max(1, int(usable_T.sum()))
 
 
 def _last_drop(losses_UT: Array) -> Array:

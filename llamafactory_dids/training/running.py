@@ -3,7 +3,9 @@
 Hooks on the tracked layers see each micro-batch's activations and output gradients. What they yield is the
 gradient of the loss that is being trained, so the scale that gradient accumulation, mixed precision or the
 number of ranks put on it is divided out again: the mean over a window is weighted by terms, as training is.
-A domain without a sample in the window keeps its last estimate.
+
+A domain without a labelled sample in the window keeps its last estimate: that enters the sums of the next window with a
+weight that is too small to show beside any sample, and is all there is where no sample came.
 """
 
 from dataclasses import dataclass
@@ -19,17 +21,24 @@ from ..stages.entries import TrackedEntries
 from ..stages.layers import TrackedLayers
 from ..stages.per_sample import by_sample
 
+LAST_ESTIMATE = 2.0**-40  # its weight; a power of two, so that an estimate on its own comes back to the last digit
+
 
 @dataclass
 class _MicroBatch:
     domains_N: Tensor
+    weights_N: Tensor  # of the samples among those of the window
     num_rows: int
     step_weight: int
     scale: Tensor | None = None  # of the backward pass below the loss, known once it starts
+    weighed: bool = False  # whether the weights are in the sums, as they are once a gradient is
 
 
 class RunningGradients:
-    """Sums of D domains' gradients over the P tracked entries; fp32, on the device that the training computes on."""
+    """Sums of D domains' gradients over the P tracked entries; fp32, on the device that the training computes on.
+
+    Between two windows `sums_DP` holds the estimates, and `weights_D` 1 for each domain that has one, else 0.
+    """
 
     def __init__(
         self,
@@ -41,8 +50,8 @@ class RunningGradients:
         self.entries = entries
         self.sums_DP = torch.zeros(num_domains, entries.size, device=device)
         self.weights_D = torch.zeros(num_domains, device=device)
-        self.touched_D = np.zeros(num_domains, dtype=np.bool_)  # drawn in this window
-        self.known_D = np.zeros(num_domains, dtype=np.bool_)  # has an estimate, of this window or an earlier one
+        self._window_is_open = False
+        self._num_watched = self._num_reached = 0  # micro-batches since `none_reached` was asked
         self._micro_batch: _MicroBatch | None = None
         self._handles = [layer.register_forward_hook(self._hook(i)) for i, layer in enumerate(tracked.layers)]
 
@@ -59,15 +68,11 @@ class RunningGradients:
         Each of a sample's terms (`counts_N`) weighs `term_weight` in the loss, all those of a step, over the ranks,
         `step_weight`. It is divided out, so that a window can go on with other ranks than it began with.
         """
-        for domain in set(domains):
-            if not self.touched_D[domain]:
-                self.sums_DP[domain] = 0
-                self.weights_D[domain] = 0
-                self.touched_D[domain] = True
+        self._open_window()
         domains_N = torch.tensor(domains, device=self.sums_DP.device)
         weights_N = (counts_N * term_weight / step_weight).to(self.weights_D)
-        self.weights_D.index_add_(0, domains_N, weights_N)
-        self._micro_batch = _MicroBatch(domains_N, num_rows or len(domains), step_weight)
+        self._micro_batch = _MicroBatch(domains_N, weights_N, num_rows or len(domains), step_weight)
+        self._num_watched += 1
 
     def watch_loss(self, loss: Tensor) -> None:
         """Learn from the loss's own gradient how the backward pass is scaled."""
@@ -79,6 +84,12 @@ class RunningGradients:
     def rest(self) -> None:
         """What runs from now on is not training."""
         self._micro_batch = None
+
+    def none_reached(self) -> bool:
+        """Whether batches were watched since this was asked last, and the backward pass of none came by the hooks."""
+        unseen = self._num_watched > 0 and self._num_reached == 0
+        self._num_watched = self._num_reached = 0
+        return unseen
 
     def close(self) -> None:
         """Remove the hooks."""
@@ -102,76 +113,65 @@ class RunningGradients:
         if micro_batch.scale is not None:
             gradients_NB = gradients_NB / micro_batch.scale
         # an overflow of a scaled fp16 loss, which the optimizer skips, must not spoil the window; it shows in the sum
-        gradients_NB = torch.where(gradients_NB.sum(dim=1, keepdim=True).isfinite(), gradients_NB, 0)
+        finite_N = gradients_NB.sum(dim=1).isfinite()
+        gradients_NB = torch.where(finite_N[:, None], gradients_NB, 0)
         self.sums_DP[:, self.entries.slices[layer]].index_add_(0, micro_batch.domains_N, gradients_NB)
+        if not micro_batch.weighed:
+            self.weights_D.index_add_(0, micro_batch.domains_N, micro_batch.weights_N * finite_N)
+            micro_batch.weighed = True
+            self._num_reached += 1
+
+    def _open_window(self) -> None:
+        """From estimates to sums: the first rank carries the last estimates into them."""
+        if not self._window_is_open:
+            weight = LAST_ESTIMATE if ranks.world()[0] == 0 else 0.0
+            self.sums_DP *= weight
+            self.weights_D *= weight
+            self._window_is_open = True
 
     def close_window(self) -> tuple[Tensor, NDArray[np.bool_]]:
         """Mean gradients (D, P) over all ranks and which domains have one (D); a new window begins.
 
-        The tensor is the accumulator itself: read it before the next training batch.
+        An estimate that is not finite is dropped. The tensor is the accumulator itself: read it before the next training
+        batch.
         """
         self.rest()
-        anywhere, keep = self._agree()
-        self.sums_DP *= keep[:, None]
-        self.weights_D *= keep
+        self._open_window()
         ranks.sum_over_ranks(self.sums_DP, self.weights_D)
         self.sums_DP /= self.weights_D.clamp(min=1e-30)[:, None]
-        self.weights_D.fill_(1)
-        self.known_D |= anywhere.cpu().numpy()
-        self.touched_D[:] = False
-        return self.sums_DP, self.known_D.copy()
-
-    def _agree(self) -> tuple[Tensor, Tensor]:
-        """Which domains were drawn on any rank (D), and what this rank adds to the sum over ranks of each (D).
-
-        Of a domain drawn somewhere, its share; of one drawn nowhere, the first rank's estimate, which all have.
-        """
-        touched = torch.tensor(self.touched_D, device=self.sums_DP.device, dtype=torch.float32)
-        anywhere = touched.clone()
-        ranks.sum_over_ranks(anywhere)
-        return anywhere > 0, torch.where(anywhere > 0, touched, 1.0 if ranks.world()[0] == 0 else 0.0)
+        known_D = (self.weights_D > 0) & self.sums_DP.sum(dim=1).isfinite()
+        self.sums_DP[~known_D] = 0
+        self.weights_D = known_D.to(self.weights_D)
+        self._window_is_open = False
+        return self.sums_DP, known_D.cpu().numpy()
 
     def set_estimate(self, domain: int, gradient_P: Tensor) -> None:
-        """Replace a domain's estimate, between two windows."""
-        self.sums_DP[domain] = gradient_P
-        self.weights_D[domain] = 1
-        self.known_D[domain] = True
+        """Replace a domain's estimate, between two windows; by none where it is not finite."""
+        assert not self._window_is_open, "an estimate is set between two windows"
+        known = bool(gradient_P.isfinite().all())
+        self.sums_DP[domain] = gradient_P if known else 0
+        self.weights_D[domain] = float(known)
 
     def common(self) -> dict[str, Tensor]:
-        """The estimates of earlier windows that count as long as no rank draws their domain."""
-        rows = torch.tensor(np.flatnonzero(self.known_D & ~self.touched_D))
-        return {
-            "running_known": torch.tensor(self.known_D),
-            "running_rows": rows,
-            "running_estimates": self.sums_DP[rows.to(self.sums_DP.device)],
-        }
+        """What all ranks have: nothing, since the last estimates are in the first rank's share."""
+        return {}
 
     def share(self) -> dict[str, Tensor]:
-        """What this rank has added up in the window so far."""
-        rows = torch.tensor(np.flatnonzero(self.touched_D))
-        on_device = rows.to(self.sums_DP.device)
+        """What this rank has added up in the window so far, of the domains of which it has anything."""
+        self._open_window()
+        rows = torch.nonzero(self.weights_D)[:, 0]
         return {
-            "running_rows": rows,
-            "running_sums": self.sums_DP[on_device],
-            "running_weights": self.weights_D[on_device],
+            "running_rows": rows.cpu(),
+            "running_sums": self.sums_DP[rows],
+            "running_weights": self.weights_D[rows],
         }
 
     def restore(self, common: dict[str, Tensor], shares: list[dict[str, Tensor]]) -> None:
-        """Go on from what all ranks have in common, and from the shares that this rank takes over."""
-        self.known_D = common["running_known"].numpy().copy()
-        self.touched_D[:] = False
+        """Go on from the shares that this rank takes over."""
         self.sums_DP.zero_()
         self.weights_D.zero_()
-        self._put(common["running_rows"], common["running_estimates"], torch.ones(len(common["running_rows"])))
+        self._window_is_open = True
         for share in shares:
-            rows = share["running_rows"]
-            fresh = rows[~torch.tensor(self.touched_D)[rows]].to(self.sums_DP.device)
-            self.sums_DP[fresh] = 0
-            self.weights_D[fresh] = 0
-            self.touched_D[rows.numpy()] = True
-            self._put(rows, share["running_sums"], share["running_weights"])
-
-    def _put(self, rows: Tensor, sums_NP: Tensor, weights_N: Tensor) -> None:
-        rows = rows.to(self.sums_DP.device)
-        self.sums_DP.index_add_(0, rows, sums_NP.to(self.sums_DP))
-        self.weights_D.index_add_(0, rows, weights_N.to(self.weights_D))
+            rows = share["running_rows"].to(self.sums_DP.device)
+            self.sums_DP.index_add_(0, rows, share["running_sums"].to(self.sums_DP))
+            self.weights_D.index_add_(0, rows, share["running_weights"].to(self.weights_D))

@@ -218,19 +218,28 @@ def impacts() -> np.ndarray:
     return np.array([[0.1, 0.2, 0.7], [0.3, -0.1, 0.1], [0.1, 0.4, 0.2]])
 
 
-def without_third_task(variant: str) -> np.ndarray:
+def assert_third_task_is_left_out(variant, losses_UT, impact_DT):
+    """As if it were not there; where tasks have mixtures of their own, its own stays, and keeps its weight in the mean."""
     alone = {"eta": 4 / 3} if VARIANTS[variant][0] in ("dga", "doge") else {}  # 4 / T unless given
-    mixer = make(variant, np.array([3, 1, 2]), 2, **alone)
-    return mixer.update(mixer.init(), signals_of(losses()[:, :2], impacts()[:, :2]))[0]
+    two, three = make(variant, np.array([3, 1, 2]), 2, **alone), make(variant, np.array([3, 1, 2]), 3)
+    expected_D, expected = two.update(two.init(), signals_of(losses()[:, :2], impacts()[:, :2]))
+    p_D, state = three.update(three.init(), signals_of(losses_UT, impact_DT))
+    if getattr(three, "options", {}).get("mixture") != "by_task":
+        np.testing.assert_allclose(p_D, expected_D, rtol=1e-12)
+        return
+    start = three.init()
+    np.testing.assert_allclose(state.probabilities_TD[:2], expected.probabilities_TD, rtol=1e-12)
+    np.testing.assert_array_equal(state.probabilities_TD[2], start.probabilities_TD[2])
+    assert state.task_weight_T[2] == start.task_weight_T[2] == 1 / 3
+    shares_T = state.task_weight_T / state.task_weight_T.sum()
+    np.testing.assert_allclose(p_D, shares_T @ state.probabilities_TD, rtol=1e-12)
 
 
 @every_variant
 def test_a_task_with_a_broken_impact_counts_as_if_it_were_not_there(variant):
     impact_DT = impacts()
     impact_DT[1, 2] = math.nan
-    mixer = make(variant, np.array([3, 1, 2]), 3)
-    p_D, _ = mixer.update(mixer.init(), signals_of(losses(), impact_DT))
-    np.testing.assert_allclose(p_D, without_third_task(variant), rtol=1e-12)
+    assert_third_task_is_left_out(variant, losses(), impact_DT)
 
 
 @pytest.mark.parametrize(
@@ -240,9 +249,7 @@ def test_a_task_with_a_broken_impact_counts_as_if_it_were_not_there(variant):
 def test_a_task_without_a_loss_counts_as_if_it_were_not_there(variant):
     losses_UT = losses()
     losses_UT[1, 2] = math.nan
-    mixer = make(variant, np.array([3, 1, 2]), 3)
-    p_D, _ = mixer.update(mixer.init(), signals_of(losses_UT, impacts()))
-    np.testing.assert_allclose(p_D, without_third_task(variant), rtol=1e-12)
+    assert_third_task_is_left_out(variant, losses_UT, impacts())
 
 
 @every_variant

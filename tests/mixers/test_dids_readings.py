@@ -221,3 +221,14 @@ def test_an_unknown_part_is_refused_under_its_yaml_name():
 def update_once(signals: Signals, **options):
     mixer = create("dids", 2, 2, **options)
     return mixer.update(mixer.init(), signals)
+
+
+def test_paper_stays_where_it_is_in_a_window_in_which_no_loss_falls():
+    mixer = create("dids", 3, 2, preset="paper")
+    impact_DT = np.array([[0.9, 0.8], [0.1, 0.2], [-0.5, -0.4]])
+    falling_UT = np.array([[2.0, 2.0], [1.5, 1.6]])
+    moved_D, state = mixer.update(mixer.init(), Signals(falling_UT, impact_DT))
+    assert moved_D[0] > 0.5
+    rising_UT = np.array([[2.0, 2.0], [2.1, 2.2], [2.3, 2.4]])
+    stayed_D, _ = mixer.update(state, Signals(rising_UT, impact_DT))
+    np.testing.assert_array_equal(stayed_D, moved_D)

@@ -210,3 +210,54 @@ def test_closing_removes_the_hooks():
     trained = Trained()
     trained.running.close()
     assert not any(layer._forward_hooks for layer in trained.tracked.layers)
+
+
+def test_a_domain_of_unlabelled_samples_alone_keeps_its_last_estimate():
+    trained = Trained()
+    trained.step()
+    before_DP = trained.running.close_window()[0].clone()
+    trained.step(batches=[[4, 8], [2, 8]])  # of domain 1, whose sample here has no labels, and domain 0
+    after_DP, known_D = trained.running.close_window()
+    assert known_D.tolist() == [True, True, True, False]
+    assert DOMAINS[8] == 1 and num_labelled([ROWS[8]]).item() == 0
+    assert_same(after_DP, trained.expected([[4], [2]]) + torch.eye(NUM_DOMAINS)[2][:, None] * before_DP[2])
+    trained.step(batches=[[2, 8]])
+    last_DP, _ = trained.running.close_window()
+    assert torch.equal(last_DP[1], after_DP[1]) and after_DP[1].norm() > 0
+
+
+def test_a_domain_that_was_only_seen_without_labels_is_not_known():
+    trained = Trained()
+    trained.step(batches=[[0, 8]])
+    assert trained.running.close_window()[1].tolist() == [True, False, False, False]
+
+
+def test_an_estimate_that_is_not_finite_does_not_stay():
+    trained = Trained()
+    trained.step()
+    trained.running.close_window()
+    trained.running.set_estimate(1, torch.full((trained.entries.size,), float("nan")))
+    trained.step(batches=[[3]])
+    found_DP, known_D = trained.running.close_window()
+    assert found_DP.isfinite().all() and known_D.tolist() == [True, False, True, False]
+    trained.step()
+    assert_same(trained.running.close_window()[0], trained.expected())
+
+
+@pytest.mark.parametrize("bad", [float("inf"), float("nan")])
+def test_a_window_that_overflowed_as_a_whole_changes_nothing(bad):
+    trained = Trained()
+    trained.step()
+    before_DP = trained.running.close_window()[0].clone()
+    trained.step(bad)
+    after_DP, known_D = trained.running.close_window()
+    assert torch.equal(after_DP, before_DP) and known_D.tolist() == [True, True, True, False]
+
+
+def test_it_is_seen_that_no_backward_pass_came_by():
+    trained = Trained()
+    assert not trained.running.none_reached()  # nothing was watched
+    trained.step(batches=MICRO_BATCHES[:1])
+    assert not trained.running.none_reached()
+    trained.running.watch([0, 1], torch.ones(2), 0.5)
+    assert trained.running.none_reached()
