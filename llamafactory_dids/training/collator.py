@@ -24,7 +24,7 @@ class DomainCollator:
 
     def __call__(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
         domains = [sample[DOMAIN_COLUMN] for sample in samples if DOMAIN_COLUMN in sample]
-        batch = untagged(self.inner)(samples)
+        batch: dict[str, Any] = untagged(self.inner)(samples)
         if domains:
             batch[DOMAIN_COLUMN] = domains
         return batch
