@@ -14,7 +14,7 @@ from ..errors import DidsError
 from .files import read_json, write_json
 from .tensors import Tensors, write_tensors
 
-SCHEMA = 2
+SCHEMA = 3
 MARKER = "dids_state.json"
 
 

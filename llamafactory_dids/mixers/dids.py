@@ -10,8 +10,8 @@ crowd out a domain that helps one.
     floor     p_j ← the mixture nearest to p_j, in KL divergence, that is at least f / D everywhere
     mean      p = sum_j w_j p_j,   w_j = 1 / T             every task counts alike
 
-A task is usable if all its impacts are finite and one is not zero. A task that is not usable keeps its mixture and its
-weight: one measurement that fails does not take what the task needs out of p. Where no task is usable, p stays as it is.
+A task is usable if all its impacts are finite and one is not zero. One that is not keeps its mixture and its weight, so
+a measurement that fails does not take what the task needs out of p. Without a usable task p stays as it is.
 
 This is `dids_preset: default`. It departs from the paper where the paper's formulas contradict each other or lost in
 experiments; `dids_readings.py` has the other readings of the paper, and the options that switch between them.

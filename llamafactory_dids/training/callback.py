@@ -19,7 +19,7 @@ class MixingCallback(TrainerCallback):  # type: ignore[misc]
         self.trainer = trainer
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._log(self.controller.start(state.global_step, state.max_steps))
+        self._log(self.controller.start(state.global_step, state.max_steps, self.trainer.model_wrapped))
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._log(self.controller.after_step(state.global_step))

@@ -54,7 +54,8 @@ class MixtureController:
         self.log = MixtureLog(plan.folder / "mixture.jsonl")
         self.state: Any = plan.mixer.init()
         self.num_updates = 0
-        self.max_updates = 0
+        self.max_updates = self.max_steps = 0
+        self.is_closed = False  # whether the last line of the log is the closing one
         self.sampler = self._make_sampler(max_steps)
         self.observer = Observer(plan, model, collate, train_rows, objective, **how)
         if self.measures:
@@ -81,32 +82,62 @@ class MixtureController:
 
     # --- the run -----------------------------------------------------------------------------------------
 
-    def start(self, step: int, max_steps: int) -> dict[str, float]:
-        """Before the first step: say what is planned, measure the tasks, write line one. A resumed run just says.
+    def start(self, step: int, max_steps: int, model: nn.Module) -> dict[str, float]:
+        """Before the first step of `model`, as the trainer runs it: say what is planned, measure the tasks, write line
+        one. A resumed run just says, but where it goes on from what was the last step: there an update is due.
 
         Returns series for the trackers; none where there is nothing new.
         """
         self.clock.start()
+        self.model, self.max_steps = model, max_steps
         self.max_updates = announce(self.plan, self.samples_per_step, max_steps)
+        self.observer.begin(model)
         if ranks.world()[0] == 0:
             save_map(self.plan.domain_map, self.plan.folder)
             if step == 0:
                 self.log.path.unlink(missing_ok=True)
         if step > 0:
-            return {}
+            return self._reopen(step) if self.is_closed and step < max_steps else {}
         with self.clock.on("update_seconds"):
-            self.observer.begin()
+            self.observer.look()
             self._write_line(step=0, applies_from=0, impact_DT=None)
         self.clock.write(self.plan.folder)
         return tracker_series(self._progress(self.state.probabilities_D, None))
 
     def after_step(self, step: int) -> dict[str, float]:
         """Update the mixture if this step completed a window; series for the trackers, none without an update."""
+        self.observer.check(self.model)
+        if step == self.max_steps:
+            return self._close(step)
         due = updates_due(self.config, step, self.samples_per_step)
         if self.measures and due > self.num_updates:
             self.num_updates = due
             return self._update(step)
         return {}
+
+    def _close(self, step: int) -> dict[str, float]:
+        """After the last step: the losses of the tasks, and no update, since nothing would be drawn by it."""
+        with self.clock.on("update_seconds"):
+            looked = self.observer.look()
+            applies_from = self.sampler.history[-1][0]
+            self._write_line(step=step, applies_from=applies_from, impact_DT=None, is_closing=True)
+        self.is_closed = True
+        self.clock.write(self.plan.folder)
+        return tracker_series(self._progress(self.state.probabilities_D, None)) if looked else {}
+
+    def _reopen(self, step: int) -> dict[str, float]:
+        """A run that ended here goes on: take the closing line back, and make the update that is due, if one is."""
+        self.is_closed = False
+        if self.plan.mixer.needs.tasks and self.plan.tasks:
+            self.observer.losses.pop()
+        if ranks.world()[0] == 0:
+            self.log.replace(self.log.read()[:-1])
+        self.sampler.seek(step * self.samples_per_step)
+        due = updates_due(self.config, step, self.samples_per_step)
+        if not self.measures or due == self.num_updates:
+            return {}
+        self.num_updates = due
+        return self._update(step)
 
     def _update(self, step: int) -> dict[str, float]:
         began = time.monotonic()
@@ -148,7 +179,9 @@ class MixtureController:
 
     # --- log and checkpoints ------------------------------------------------------------------------------
 
-    def _write_line(self, step: int, applies_from: int, impact_DT: NDArray[np.float64] | None) -> None:
+    def _write_line(
+        self, step: int, applies_from: int, impact_DT: NDArray[np.float64] | None, is_closing: bool = False
+    ) -> None:
         if ranks.world()[0] != 0:
             return
         names, tasks, losses = self.plan.domain_names, list(self.plan.tasks), self.observer.losses
@@ -168,6 +201,7 @@ class MixtureController:
                 if impact_DT is None or potential_T is None
                 else dict(zip(tasks, potential_T.tolist(), strict=True)),
                 "samples_drawn": dict(zip(names, self.sampler.drawn().tolist(), strict=True)),
+                **({"closing": True} if is_closing else {}),
             }
         )
 
@@ -179,6 +213,7 @@ class MixtureController:
             "identity": self.identity,
             "step": step,
             "num_updates": self.num_updates,
+            "is_closed": self.is_closed,
             **self.clock.values(),
             "history_starts": [start for start, _ in self.sampler.history],
             "log": self.log.read() if ranks.world()[0] == 0 else [],
@@ -190,7 +225,7 @@ class MixtureController:
         loaded = checkpoint.load(folder, self.identity)
         values, tensors = loaded.values, loaded.common
         self.state = type(self.state)(**{name: tensors[f"mixer_{name}"].numpy() for name in self.state._fields})
-        self.num_updates = int(values["num_updates"])
+        self.num_updates, self.is_closed = int(values["num_updates"]), bool(values["is_closed"])
         self.clock.restore(values)
         self.sampler.history = list(zip(values["history_starts"], tensors["history"].numpy(), strict=True))
         self.sampler.resume_in(int(values["step"]) * self.samples_per_step // self.sampler.epoch_size)

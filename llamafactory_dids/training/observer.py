@@ -24,9 +24,10 @@ from ..stages.meter import GradientMeter, Meter, TaskMeasurement, impact_matrix
 from ..stages.per_sample import GradientEngine
 from .collator import untagged
 from .domain_losses import DomainLosses
+from .guards import check_aligned, check_impact, check_modules, no_gradient_came
+from .measured_rows import MeasuredRows
 from .plan import MixingPlan
 from .reference import Reference, keep_losses
-from .measured_rows import MeasuredRows
 from .running import RunningGradients
 
 logger = logging.getLogger(__name__)
@@ -54,10 +55,11 @@ class Observer:
         self.meter: GradientMeter | None = None
         self.running: RunningGradients | None = None
         self.domain_losses: DomainLosses | None = None
+        check_aligned(plan.tasks)
         self._rows = MeasuredRows(plan, train_rows)
         self._loss_meter = Meter(model, objective, untagged(collate), **how)
         if self.needs.impact is not None:
-            tracked = track_layers(model, plan.config.dids_gradient_layers, trainable_only=True)
+            self._tracked = tracked = track_layers(model, plan.config.dids_gradient_layers, trainable_only=True)
             entries = TrackedEntries(tracked, plan.config.dids_tracked_entries, plan.seed)
             self.meter = GradientMeter(GradientEngine(model, tracked, objective), entries, untagged(collate), **how)
             if plan.config.dids_domain_gradients == "running":
@@ -96,12 +98,24 @@ class Observer:
             )
         self.domain_losses.add(domains, losses_N, self.objective.counts(batch))
 
+    def check(self, model: nn.Module) -> None:
+        """After a step of `model`, as the trainer runs it: raise DidsError if the hooks see nothing of it."""
+        if self.running is not None and self.running.none_reached():
+            check_modules(model, self._tracked)
+            raise no_gradient_came(self.plan.strategy, model)
+
     # --- at an update --------------------------------------------------------------------------------------
 
-    def begin(self) -> None:
-        """Before training: the first measurement of the tasks, where they count."""
-        if self.needs.tasks and self.plan.tasks:
+    def begin(self, model: nn.Module) -> None:
+        """Before `model` trains, as the trainer runs it: raise DidsError if other layers than the tracked ones do."""
+        if self.meter is not None:
+            check_modules(model, self._tracked)
+
+    def look(self) -> bool:
+        """Measure the losses of the tasks, where they count, and nothing else; whether that was so."""
+        if looks := bool(self.needs.tasks and self.plan.tasks):
             self.losses.append(self._task_losses())
+        return looks
 
     def measure(self, num_updates: int, samples_seen: int, probabilities_D: Floats) -> Signals:
         """What the mixer needs, now, as signals; `num_updates` counts from 1, `probabilities_D` are those of now."""
@@ -118,9 +132,9 @@ class Observer:
             if self.needs.domain_cosines:
                 assert self.needs.impact is not None
                 cosines_TDD = domain_cosines(domains_DP, tasks.fisher_TP, self.needs.impact.kind)
-            self._report_unusable(tasks)
-        elif self.needs.tasks:
-            self.losses.append(self._task_losses())
+            check_impact(impact_DT, self._usable(tasks), list(self.plan.tasks))
+        else:
+            self.look()
         return Signals(
             task_losses_UT=np.stack(self.losses) if self.losses else None,
             impact_DT=impact_DT,
@@ -151,11 +165,14 @@ class Observer:
     def _num_terms(self, rows: list[Any]) -> float:
         return float(self.objective.counts(self._loss_meter.collate(rows)).sum())
 
-    def _report_unusable(self, tasks: TaskMeasurement) -> None:
-        norms_T = tasks.gradients_TP.norm(dim=1).cpu()
-        for name, loss, norm in zip(self.plan.tasks, tasks.losses_T, norms_T.tolist(), strict=True):
-            if not (np.isfinite(loss) and np.isfinite(norm) and norm > 0):
+    def _usable(self, tasks: TaskMeasurement) -> NDArray[np.bool_]:
+        """Which tasks could be measured (T); a line in the log for each that could not."""
+        norms_T = tasks.gradients_TP.norm(dim=1).cpu().numpy()
+        usable_T: NDArray[np.bool_] = np.isfinite(tasks.losses_T) & np.isfinite(norms_T) & (norms_T > 0)
+        for name, loss, norm, usable in zip(self.plan.tasks, tasks.losses_T, norms_T, usable_T, strict=True):
+            if not usable:
                 logger.warning("task %s is left out of this update: loss %s, gradient norm %s", name, loss, norm)
+        return usable_T
 
     def _excess(self, kind: str) -> Floats | None:
         if self._reference is None or self.needs.excess_losses != kind:

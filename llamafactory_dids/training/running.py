@@ -132,8 +132,8 @@ class RunningGradients:
     def close_window(self) -> tuple[Tensor, NDArray[np.bool_]]:
         """Mean gradients (D, P) over all ranks and which domains have one (D); a new window begins.
 
-        An estimate that is not finite is dropped. The tensor is the accumulator itself: read it before the next training
-        batch.
+        An estimate that is not finite is dropped. The tensor is the accumulator itself: read it before the next
+        training batch.
         """
         self.rest()
         self._open_window()

@@ -34,13 +34,18 @@ def updates_due(config: MixingConfig, step: int, per_step: int) -> int:
     return step * per_step // config.dids_update_samples
 
 
+def updates_planned(config: MixingConfig, max_steps: int, per_step: int) -> int:
+    """How many updates a run of so many steps makes: none after the last step, since nothing would be drawn by it."""
+    return updates_due(config, max(0, max_steps - 1), per_step)
+
+
 def announce(plan: MixingPlan, per_step: int, max_steps: int) -> int:
     """Say in the log what is planned, with a warning where updates are few; how many there will be, 0 if none ever."""
     total = max_steps * per_step
     if not plan.mixer.needs.measures:
         logger.info("%s: a fixed mixture over %d domains", plan.strategy, len(plan.domain_names))
         return 0
-    num_updates = updates_due(plan.config, max_steps, per_step)
+    num_updates = updates_planned(plan.config, max_steps, per_step)
     logger.info(
         "%s: %d domains, %d tasks, %d updates: one every %d of %d training samples",
         plan.strategy,

@@ -219,7 +219,7 @@ def impacts() -> np.ndarray:
 
 
 def assert_third_task_is_left_out(variant, losses_UT, impact_DT):
-    """As if it were not there; where tasks have mixtures of their own, its own stays, and keeps its weight in the mean."""
+    """As if it were not there; where each task has a mixture, its own stays, and keeps its weight in the mean."""
     alone = {"eta": 4 / 3} if VARIANTS[variant][0] in ("dga", "doge") else {}  # 4 / T unless given
     two, three = make(variant, np.array([3, 1, 2]), 2, **alone), make(variant, np.array([3, 1, 2]), 3)
     expected_D, expected = two.update(two.init(), signals_of(losses()[:, :2], impacts()[:, :2]))

@@ -55,21 +55,23 @@ class Run:
             device=torch.device("cpu"),
         )
         self.drawn: list[int] = []
-        self.step = 0
+        self.step = self.num_skipped = 0
         self.stream = itertools.chain.from_iterable(iter(self.controller.sampler) for _ in itertools.count())
 
     def resume(self, checkpoint, step: int) -> "Run":
-        """As the host does it: load, then skip what this epoch had already seen."""
+        """As the host does it: load, and skip what this epoch had already seen once the training begins."""
         self.controller.load(checkpoint)
         self.step = step
         self.model.lm_head.weight.data.copy_(self.head * (1 - self.drift * step))
-        for _ in range(step * PER_STEP % len(self.controller.sampler)):
-            next(self.stream)
+        self.num_skipped = step * PER_STEP % len(self.controller.sampler)
         return self
 
-    def go(self, until: int) -> "Run":
-        """Train up to a step."""
-        self.controller.start(self.step, max_steps=until)
+    def go(self, until: int, max_steps: int = 1000) -> "Run":
+        """Train up to a step, of a run that may have more."""
+        self.controller.start(self.step, max_steps, self.model)
+        for _ in range(self.num_skipped):
+            next(self.stream)
+        self.num_skipped = 0
         while self.step < until:
             self.step += 1
             chosen = list(itertools.islice(self.stream, PER_STEP))
@@ -222,21 +224,22 @@ def test_a_window_that_is_no_multiple_of_a_step_ends_with_the_step_that_complete
 
 def test_a_domain_that_was_never_drawn_is_measured_freshly(tmp_path):
     run = Run(tmp_path)
-    run.controller.start(0, max_steps=2)
+    run.controller.start(0, 3, run.model)
     run.train_on([ROWS[0], ROWS[4]])  # math alone
     run.controller.after_step(2)
     running = run.controller.observer.running
     for domain in (1, 2):
         rows = [ROWS[i] for i in np.flatnonzero(domain == DOMAINS_N)]
         assert torch.allclose(running.sums_DP[domain], run.controller.observer.meter.domain(rows), atol=1e-6)
-    assert running.known_D.all() and running.sums_DP.norm(dim=1).min() > 0
+    assert (running.weights_D == 1).all() and running.sums_DP.norm(dim=1).min() > 0
 
 
-@pytest.mark.parametrize(("max_steps", "warned"), [(11, True), (12, False)])
+@pytest.mark.parametrize(("max_steps", "warned"), [(12, True), (13, False)])
 def test_few_updates_are_announced_with_a_warning(tmp_path, caplog, max_steps, warned):
     with caplog.at_level(logging.INFO, logger=schedule.logger.name):
-        Run(tmp_path).controller.start(0, max_steps)
-    assert f"{max_steps * PER_STEP // WINDOW} updates: one every 8" in caplog.text
+        run = Run(tmp_path)
+        run.controller.start(0, max_steps, run.model)
+    assert f"{(max_steps - 1) * PER_STEP // WINDOW} updates: one every 8" in caplog.text
     assert ("lower dids_update_samples (now 8)" in caplog.text) == warned
 
 
@@ -264,3 +267,35 @@ def test_each_line_of_the_log_is_json_on_its_own(tmp_path):
     Run(tmp_path).go(until=4)
     for line in (tmp_path / "dids" / "mixture.jsonl").read_text().splitlines():
         assert {"step", "seconds", "probabilities", "task_potential"} <= json.loads(line).keys()
+
+
+@pytest.mark.parametrize("strategy", ["dids", "proportional"])
+def test_after_the_last_step_losses_are_measured_and_nothing_is_updated(tmp_path, strategy):
+    run = Run(tmp_path, strategy=strategy, drift=0.1).go(until=6, max_steps=6)
+    lines = run.lines()
+    assert [line["step"] for line in lines] == ([0, 2, 4, 6] if strategy == "dids" else [0, 6])
+    last = lines[-1]
+    assert last["closing"] and last["impact"] == {} and last["probabilities"] == lines[-2]["probabilities"]
+    assert sum(last["samples_drawn"].values()) == 24
+    assert not any("closing" in line for line in lines[:-1])
+    if strategy == "dids":
+        assert last["task_loss"] != lines[-2]["task_loss"] and np.isfinite(list(last["task_loss"].values())).all()
+
+
+@pytest.mark.parametrize("last", [4, 5])
+@pytest.mark.parametrize("strategy", ["dids", "proportional"])
+def test_a_run_that_ended_and_goes_on_is_as_one_that_had_more_steps(tmp_path, strategy, last):
+    whole = Run(tmp_path / "whole", strategy=strategy, drift=0.1).go(until=9, max_steps=9)
+    ended = Run(tmp_path / "ended", strategy=strategy, drift=0.1).go(until=last, max_steps=last)
+    ended.controller.save(tmp_path / "checkpoint", last)
+    longer = Run(tmp_path / "longer", strategy=strategy, drift=0.1).resume(tmp_path / "checkpoint", last)
+    longer.go(until=9, max_steps=9)
+    assert longer.lines() == whole.lines()
+    assert ended.drawn + longer.drawn == whole.drawn
+
+
+def test_a_step_whose_gradients_do_not_come_by_the_hooks_ends_the_run(tmp_path):
+    run = Run(tmp_path)
+    run.controller.observer.running.close()  # as a compiler does, which runs the layers without their hooks
+    with pytest.raises(DidsError, match="dids takes gradients from the training batches, and a step gave none"):
+        run.go(until=1)

@@ -15,7 +15,7 @@ from llamafactory.model import load_config
 from ...artifacts.domain_map import load_map
 from ...errors import DidsError, refuse
 from ...stages.layers import track_layers
-from ...training.schedule import samples_per_step
+from ...training.schedule import samples_per_step, updates_planned
 from ..domains.proxy import proxy_arguments
 from ..settings import Settings, cache_folder, settings_of
 
@@ -103,7 +103,7 @@ def explain(processes: int | None = None) -> Explanation:
         steps=steps,
         training_samples=steps * per_step,
         update_samples=settings.config.dids_update_samples,
-        num_updates=steps * per_step // settings.config.dids_update_samples if needs.measures else 0,
+        num_updates=updates_planned(settings.config, steps, per_step) if needs.measures else 0,
         cache=str(cache_folder(settings.config)),
         output=str(Path(training_args.output_dir) / "dids"),
         packing=bool(data_args.packing),
