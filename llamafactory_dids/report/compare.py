@@ -131,7 +131,7 @@ def _summary(run: Run, label: str) -> Summary:
         label=label,
         strategy=run.strategy,
         num_domains=len(run.record.domain_names),
-        num_updates=len(run.lines) - 1,
+        num_updates=run.num_updates,
         samples=int(run.record.samples_U[-1]),
         seconds=run.seconds if run.cost or not run.is_fixed else None,
         update_seconds=run.cost.get("update_seconds"),

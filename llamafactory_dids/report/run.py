@@ -36,9 +36,14 @@ class Run:
         return (folder.parent if folder.name == FOLDER else folder).name
 
     @property
+    def num_updates(self) -> int:
+        """How often the mixture was updated: a line each, beside the first and the closing one."""
+        return sum(not line.get("closing", False) for line in self.lines[1:])
+
+    @property
     def is_fixed(self) -> bool:
         """Whether the mixture was never updated: of a strategy that does not, or in a run that ended before."""
-        return len(self.lines) == 1
+        return self.num_updates == 0
 
     @cached_property
     def cost(self) -> dict[str, float]:

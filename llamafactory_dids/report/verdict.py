@@ -95,14 +95,13 @@ def effective_number(shares_D: Floats) -> float:
 
 
 def _headline(run: Run, start_D: Floats, end_D: Floats) -> str:
-    num_updates = len(run.lines) - 1
     what = f"{run.strategy} over {_count(len(end_D), 'domain')}"
-    if num_updates == 0:
+    if run.is_fixed:
         return f"{what}: the mixture was fixed, so every domain kept the share that it started with."
     moved = float(np.abs(end_D - start_D).sum()) / 2
     samples = int(run.record.samples_U[-1])
     return (
-        f"{what}: in {_count(num_updates, 'update')} over {samples:,} training samples, {percent(moved)} of the "
+        f"{what}: in {_count(run.num_updates, 'update')} over {samples:,} training samples, {percent(moved)} of the "
         f"mixture moved from some domains to others. It ends as spread out as {effective_number(end_D):.3g} domains "
         f"with equal shares would be (at the start: {effective_number(start_D):.3g})."
     )
@@ -186,9 +185,9 @@ def trend(losses_U: Floats) -> str:
 
 def _cautions(run: Run) -> list[str]:
     cautions = []
-    if 0 < len(run.lines) - 1 < FEW_UPDATES:
+    if 0 < run.num_updates < FEW_UPDATES:
         cautions.append(
-            f"{_count(len(run.lines) - 1, 'update')}: at least {FEW_UPDATES} are needed for most of the gain "
+            f"{_count(run.num_updates, 'update')}: at least {FEW_UPDATES} are needed for most of the gain "
             "(lower dids_update_samples, or train longer)."
         )
     for name, losses_U in zip(run.record.task_names, run.record.task_losses_UT.T, strict=True):

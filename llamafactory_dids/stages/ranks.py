@@ -34,6 +34,15 @@ def sum_over_ranks(*tensors: Tensor) -> None:
             dist.all_reduce(tensor)
 
 
+def decided_by_first(value: T) -> T:
+    """The first rank's value, on every rank: what must not differ by a last bit, or by what a rank saw when."""
+    if world()[1] == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]
+
+
 def wait_for_all() -> None:
     """Return when every rank has come here."""
     if world()[1] > 1:

@@ -144,7 +144,8 @@ class MixtureController:
         before_D = self.state.probabilities_D
         with self.clock.on("update_seconds"):
             signals = self.observer.measure(self.num_updates, step * self.samples_per_step, before_D)
-            probabilities_D, self.state = self.plan.mixer.update(self.state, signals)
+            # unlike machines may round a last bit otherwise, and samplers must not differ by it
+            probabilities_D, self.state = ranks.decided_by_first(self.plan.mixer.update(self.state, signals))
             # from a whole step on, so that it does not depend on how ranks and accumulation share out a step
             applies_from = self.sampler.set_probabilities(probabilities_D, self.samples_per_step)
             self._write_line(step=step, applies_from=applies_from, impact_DT=signals.impact_DT)

@@ -96,8 +96,8 @@ def test_each_line_names_every_domain_and_every_task(run):
     for line in run[0].lines:
         assert set(line["probabilities"]) == set(line["samples_drawn"]) == domains
         assert set(line["task_loss"]) == set(TASKS)
-    assert set(run[0].lines[-1]["impact"]) == domains
-    assert all(set(by_task) == set(TASKS) for by_task in run[0].lines[-1]["impact"].values())
+    assert set(run[0].lines[-2]["impact"]) == domains
+    assert all(set(by_task) == set(TASKS) for by_task in run[0].lines[-2]["impact"].values())
 
 
 def test_samples_drawn_add_up_to_the_draw_from_which_the_mixture_applies(run):
