@@ -1,4 +1,7 @@
-"""`mixture.jsonl`: a line an update, the first one before any training."""
+"""`mixture.jsonl`: a line an update, the first one before any training.
+
+The last one of a run that ended has `closing`: the tasks' losses and what was drawn, and no update.
+"""
 
 import json
 import math

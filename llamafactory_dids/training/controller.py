@@ -119,8 +119,7 @@ class MixtureController:
         """After the last step: the losses of the tasks, and no update, since nothing would be drawn by it."""
         with self.clock.on("update_seconds"):
             looked = self.observer.look()
-            applies_from = self.sampler.history[-1][0]
-            self._write_line(step=step, applies_from=applies_from, impact_DT=None, is_closing=True)
+            self._write_line(step=step, applies_from=self.sampler.position, impact_DT=None, is_closing=True)
         self.is_closed = True
         self.clock.write(self.plan.folder)
         return tracker_series(self._progress(self.state.probabilities_D, None)) if looked else {}
