@@ -31,7 +31,7 @@ Cell = tuple[str, ...]
 
 HEAD = """# Ways to train
 
-Each cell is a run of `mix_strategy: dids` through LLaMA-Factory's own entry: a tiny Llama, four steps, two updates of
+Each cell is a run of `mix_strategy: dids` through LLaMA-Factory's own entry: a tiny Llama, five steps, two updates of
 the mixture. It counts as tested if both updates moved the mixture, and all processes have the same one. DDP, ZeRO and
 FSDP2 are two processes, Ray is one worker. Without a GPU, accelerate and LLaMA-Factory have to be told that processes
 on the CPU will do for FSDP2 and Ray: `tests/integration/ways_driver.py` does, and changes nothing else. What was run on

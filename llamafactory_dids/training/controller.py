@@ -117,12 +117,17 @@ class MixtureController:
 
     def _close(self, step: int) -> dict[str, float]:
         """After the last step: the losses of the tasks, and no update, since nothing would be drawn by it."""
+        p_D = self.state.probabilities_D
         with self.clock.on("update_seconds"):
             looked = self.observer.look()
             self._write_line(step=step, applies_from=self.sampler.position, impact_DT=None, is_closing=True)
         self.is_closed = True
         self.clock.write(self.plan.folder)
-        return tracker_series(self._progress(self.state.probabilities_D, None)) if looked else {}
+        if not looked:
+            return {}
+        progress = self._progress(p_D, None)
+        logger.info("%s: after the last step, and no update\n%s", self.plan.strategy, update_table(progress))
+        return tracker_series(progress)
 
     def _reopen(self, step: int) -> dict[str, float]:
         """A run that ended here goes on: take the closing line back, and make the update that is due, if one is."""

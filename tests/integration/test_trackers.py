@@ -56,14 +56,15 @@ def test_plot_loss_and_a_tracker_work_beside_it_and_the_terminal_has_the_table_a
     printed = "".join(capsys.readouterr())
     assert "'dids/" not in printed and "'loss'" in printed
     tables = [message for message in messages if message.startswith("dids: update ")]
-    assert [table.split(" after ")[0] for table in tables] == ["dids: update 1 of 2", "dids: update 2 of 2"]
-    last = ran.lines[-1]
-    assert all(f"{loss:.4f}" in tables[-1] for loss in last["task_loss"].values())
+    assert [table.split(" after ")[0] for table in tables] == ["dids: update 1 of 1"]
+    (closing,) = [message for message in messages if message.startswith("dids: after the last step")]
+    for table, line in ((tables[0], ran.lines[1]), (closing, ran.lines[2])):
+        assert all(f"{loss:.4f}" in table for loss in line["task_loss"].values())
 
 
 @pytest.mark.parametrize("level", ["INFO", "WARN"])
 def test_the_table_is_quiet_when_the_host_is_told_to_be(world, finished, tmp_path, level):
-    values = arguments(world, tmp_path, max_steps=4, **same_domains(finished))
+    values = arguments(world, tmp_path, max_steps=5, **same_domains(finished))
     path = write_yaml(tmp_path / "run.yaml", values)
     code, stdout, stderr = finish(start(["llamafactory-cli", "train", str(path)], LLAMAFACTORY_VERBOSITY=level))
     assert code == 0, stderr[-2000:]
