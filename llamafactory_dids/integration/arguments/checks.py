@@ -24,6 +24,7 @@ from ..plan.probabilities import check_probabilities
 from ..settings import Settings
 from ..strategy import mixer_on_two_domains, option_keys, takes
 from .host_options import check_host_options
+from .media import check_media
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,9 @@ def check(settings: Settings, model_args: Any, data_args: Any, training_args: An
     check_note(data_args, [*data_args.dataset, *settings.config.mix_in()], finetuning_args.stage)
     _check_proxy_runs(settings, training_args)
     check_window(settings.config, samples_per_step(training_args))
-    _check_features(settings, model_args)
+    makes_gradients = _check_features(settings, model_args)
+    makes_gradients |= settings.needs.proxy_run is not None
+    check_media(settings, model_args, data_args, finetuning_args, makes_gradients)
 
 
 def check_entries(settings: Settings, data_args: Any) -> None:
@@ -159,17 +162,20 @@ def _check_domains(settings: Settings, data_args: Any) -> None:
         check_probabilities(config.dids_probs)
 
 
-def _check_features(settings: Settings, model_args: Any) -> None:
+def _check_features(settings: Settings, model_args: Any) -> bool:
+    """Whether features are to be made of gradients."""
     makes_features = settings.config.dids_domains == "cluster" or settings.needs.task_samples
     if makes_features and settings.config.dids_cluster_features == "semantic":
         check_encoder(settings, model_args)
-    elif makes_features:
+        return False
+    if makes_features:
         _check_has_blocks(settings, model_args)
+    return bool(makes_features)
 
 
 def _check_has_blocks(settings: Settings, model_args: Any) -> None:
     """Look for decoder blocks in a model without weights, so that nothing is loaded in vain."""
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
     arguments, _ = proxy_arguments(settings, model_args)
     try:
@@ -177,7 +183,8 @@ def _check_has_blocks(settings: Settings, model_args: Any) -> None:
     except (OSError, ValueError) as error:
         key = "dids_proxy_model" if settings.config.dids_proxy_model else "model_name_or_path"
         raise refuse(key, arguments.model_name_or_path, f"a model's folder or hub name ({error})") from None
-    if type(config) not in AutoModelForCausalLM._model_mapping:
+    kinds = [k for k in (AutoModelForImageTextToText, AutoModelForCausalLM) if type(config) in k._model_mapping]
+    if not kinds:
         return  # looked at again when it is loaded
     with whole_models(), torch.device("meta"):
-        decoder_blocks(AutoModelForCausalLM.from_config(config, trust_remote_code=arguments.trust_remote_code))
+        decoder_blocks(kinds[0].from_config(config, trust_remote_code=arguments.trust_remote_code))

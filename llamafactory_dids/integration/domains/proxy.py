@@ -81,7 +81,7 @@ def identity(settings: Settings, model_args: Any) -> dict[str, Any]:
 
 
 def marks_of(path: Path, edge: int = 1 << 20) -> Iterator[bytes]:
-    """What tells a file from another: its name and size, first and last MiB; nothing where there is none.
+    """What tells a file from another: its name and size, first and last MiB (`edge` bytes); nothing where there is none.
 
     Weights are too large to be read twice for a name.
     """
@@ -91,6 +91,5 @@ def marks_of(path: Path, edge: int = 1 << 20) -> Iterator[bytes]:
     yield f"{path.name}:{size}".encode()
     with open(path, "rb") as stream:
         yield stream.read(edge)
-        if size > 2 * edge:
-            stream.seek(-edge, 2)
-            yield stream.read(edge)
+        stream.seek(max(edge, size - edge))
+        yield stream.read(edge)

@@ -14,7 +14,11 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from llamafactory.data import KTODataCollatorWithPadding, PairwiseDataCollatorWithPadding
+from llamafactory.data import (
+    KTODataCollatorWithPadding,
+    PairwiseDataCollatorWithPadding,
+    SFTDataCollatorWith4DAttentionMask,
+)
 from llamafactory.train.dpo.trainer import CustomDPOTrainer
 from llamafactory.train.kto.trainer import CustomKTOTrainer
 from llamafactory.train.rm.trainer import PairwiseTrainer
@@ -22,6 +26,7 @@ from torch import Tensor, nn
 
 from ...stages.batching import Collate, pad_collate
 from ...stages.losses import LanguageModelling, Objective
+from ...training.collator import untagged
 
 Batch = Mapping[str, Any]
 
@@ -179,7 +184,7 @@ def _every(losses_N: Tensor) -> Tensor:
 
 
 class Stage(NamedTuple):
-    """What a stage minimises (None: next tokens), its collator, and the keys of its loss.
+    """What a stage minimises (None: next tokens), the host's collator for it, and the keys of its loss.
 
     `refused` are keys that must be zero: they make a sample's loss depend on the batch that it came in.
     """
@@ -193,7 +198,7 @@ class Stage(NamedTuple):
 
 STAGES = {
     "pt": Stage(),
-    "sft": Stage(),
+    "sft": Stage(collator=SFTDataCollatorWith4DAttentionMask),
     "dpo": Stage(
         Preference,
         PairwiseDataCollatorWithPadding,
@@ -226,12 +231,19 @@ def of_trainer(trainer: Any) -> Objective:
     return objective(trainer.finetuning_args, trainer.accelerator.device, trainer)
 
 
-def collate(finetuning_args: Any, template: Any, tokenizer: Any, processor: Any) -> Collate:
-    """A batch of tokenised samples, for a model that is not in a trainer's hands."""
-    collator = stage_of(finetuning_args).collator
-    if collator is None:
+def collate(finetuning_args: Any, template: Any, model: nn.Module, tokenizer: Any, processor: Any) -> Collate:
+    """A batch of tokenised samples, for a model that is not in a trainer's hands.
+
+    A model with a processor gets its batches from the host's own collator, which reads pictures, videos and sounds, and
+    asks the model where its tokens stand among them. `stage: pt` trains on texts alone, whatever the model.
+    """
+    stage = stage_of(finetuning_args)
+    if stage.collator is None or (stage.objective is None and processor is None):
         return pad_collate(tokenizer.pad_token_id)
-    return collator(template=template, model=None, tokenizer=tokenizer, processor=processor)  # type: ignore[no-any-return]
+    precision = {"compute_dtype": model.dtype} if stage.objective is None else {}
+    return untagged(
+        stage.collator(template=template, model=model, tokenizer=tokenizer, processor=processor, **precision)
+    )
 
 
 def identity(finetuning_args: Any) -> dict[str, Any]:
