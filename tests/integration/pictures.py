@@ -33,7 +33,7 @@ FEEDBACK = {"columns": SHAREGPT["columns"] | {"kto_tag": "wanted"}}
 
 
 def build_model(folder: Path, *, layers: int = 2) -> Path:
-    """Model, tokenizer and processor; the language model has `layers` blocks, the vision tower has one."""
+    """Model, tokenizer and processor; the language model has `layers` blocks, the vision tower three."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -62,7 +62,7 @@ def build_model(folder: Path, *, layers: int = 2) -> Path:
         "eos_token_id": 2,
         "pad_token_id": 0,
     }
-    vision = {"depth": 1, "embed_dim": 32, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2}
+    vision = {"depth": 3, "embed_dim": 32, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2}
     torch.manual_seed(0)
     config = Qwen2VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=False, **ids)
     Qwen2VLForConditionalGeneration(config).save_pretrained(folder)
@@ -91,11 +91,11 @@ def rows(count: int, first: int = 0) -> list[dict[str, Any]]:
 
 
 def text_rows(count: int) -> list[dict[str, Any]]:
-    """Chats of the same form without a picture."""
+    """Chats of the same form without a picture, about something else."""
     chats = []
     for number in range(count):
-        question, answer = TEXTS[number % 2]
-        messages = [{"role": "user", "content": f"{number} {question}"}, {"role": "assistant", "content": answer}]
+        question, answer = f"add {number} and 3", str(number + 3)
+        messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
         chats.append({"messages": messages, "images": []})
     return chats
 
@@ -144,3 +144,18 @@ def _enter(data: Path, name: str, file: str, info: dict[str, Any]) -> None:
     path = data / "dataset_info.json"
     known = json.loads(path.read_text()) if path.exists() else {}
     path.write_text(json.dumps(known | {name: {"file_name": file, **SHAREGPT, **info}}))
+
+
+def write_videos(data: Path, name: str, count: int) -> None:
+    """A data set of videos, each the paths of two pictures."""
+    (data / name).mkdir(parents=True)
+    chats = []
+    for number in range(count):
+        frames = [f"{name}/{number}_{frame}.png" for frame in range(2)]
+        for frame, path in enumerate(frames):
+            picture(1000 + 2 * number + frame, bright=is_bright(number)).save(data / path)
+        question, answer = TEXTS[0]
+        messages = [{"role": "user", "content": f"<video>{question}"}, {"role": "assistant", "content": answer}]
+        chats.append({"messages": messages, "videos": [frames]})
+    (data / f"{name}.json").write_text(json.dumps(chats))
+    _enter(data, name, f"{name}.json", {"columns": {"messages": "messages", "videos": "videos"}})

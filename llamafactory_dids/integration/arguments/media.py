@@ -12,7 +12,9 @@ from ..domains.proxy import is_trained_model, proxy_arguments
 from ..settings import Settings
 
 
-def check_media(settings: Settings, model_args: Any, data_args: Any, finetuning_args: Any, makes_gradients: bool) -> None:
+def check_media(
+    settings: Settings, model_args: Any, data_args: Any, finetuning_args: Any, makes_gradients: bool
+) -> None:
     """Raise DidsError where the template is one for media and the stage or the proxy cannot read them.
 
     A template for texts alone is the host's to refuse where rows have more.
@@ -36,8 +38,8 @@ def _check_kto(model_args: Any) -> None:
     kind = load_config(copy.copy(model_args)).model_type
     if kind in MROPE_MODELS:
         raise DidsError(
-            f"stage: got 'kto', allowed with a {kind} model and pictures: sft, dpo, rm (LLaMA-Factory's kto does not hand "
-            "it the places of its tokens)"
+            f"stage: got 'kto', allowed with a {kind} model and pictures: sft, dpo, rm (LLaMA-Factory's kto does not "
+            "hand it the places of its tokens)"
         )
 
 

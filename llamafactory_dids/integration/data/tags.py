@@ -66,8 +66,8 @@ class Tagger:
             keys = [example_key(row) for row in rows]
         except TypeError as error:
             raise DidsError(
-                f"dataset: {self.source!r} has {error}, allowed: texts, and pictures, videos and sounds as paths, bytes, "
-                "PIL images or arrays of numbers"
+                f"dataset: {self.source!r} has {error}, allowed: texts, and pictures, videos and sounds as paths, "
+                "bytes, PIL images or arrays of numbers"
             ) from None
         return {KEY_COLUMN: keys, SOURCE_COLUMN: [self.source] * count}
 

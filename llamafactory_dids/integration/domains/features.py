@@ -22,7 +22,7 @@ from ...stages.filling import Features, fill_store
 from ...stages.gradients import GradientFeatures, SampleProjector, Samples
 from ...stages.layers import track_layers
 from ..data.source import DataSource
-from ..host import objectives
+from ..host import collators, objectives
 from . import encoder, proxy
 from .samples import SampleTexts, TokenisedSamples, proxy_tokens
 
@@ -121,7 +121,7 @@ class Gradients:
         objective = objectives.objective(finetuning_args, device())
         projector = SampleProjector(model, tracked, objective, config.dids_topk_ratio, config.dids_projection_dim, seed)
         template, module = proxy_tokens(self.source)
-        collate = objectives.collate(finetuning_args, template, model, **module)
+        collate = collators.collate(self.source.stage, template, model, **module)
         return GradientFeatures(Samples(samples.dataset, samples.lengths(), collate), projector)
 
 

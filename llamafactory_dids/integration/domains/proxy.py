@@ -81,7 +81,7 @@ def identity(settings: Settings, model_args: Any) -> dict[str, Any]:
 
 
 def marks_of(path: Path, edge: int = 1 << 20) -> Iterator[bytes]:
-    """What tells a file from another: its name and size, first and last MiB (`edge` bytes); nothing where there is none.
+    """What tells a file from another: name, size, first and last MiB (`edge` bytes); nothing where there is none.
 
     Weights are too large to be read twice for a name.
     """
