@@ -1,14 +1,17 @@
 """Pictures and videos: what makes the domains sees what training sees, and samples are named by what they hold."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from transformers import Qwen2VLForConditionalGeneration
 
 from llamafactory_dids.artifacts.domain_map import load_map
 from llamafactory_dids.errors import DidsError
+from llamafactory_dids.integration.commands import cli
 from llamafactory_dids.integration.data.tags import Tagger
 from llamafactory_dids.integration.host.collators import collate
 from llamafactory_dids.stages import gradients
@@ -16,7 +19,7 @@ from llamafactory_dids.stages.layers import track_layers
 from llamafactory_dids.training.collator import KEY_COLUMN, untagged
 from tests.integration import pictures
 from tests.integration.pictures import TEXTS, is_bright, judged, pairs, rows, text_rows, write_parquet, write_paths
-from tests.integration.support import World, arguments, module_of, our_log, refusal, same_domains, train
+from tests.integration.support import World, arguments, module_of, our_log, refusal, same_domains, train, write_yaml
 
 pytestmark = pytest.mark.integration
 
@@ -144,6 +147,13 @@ def test_a_run_begins_alike_with_pictures_as_paths_or_in_the_data_and_finds_its_
     assert not any("parts to compute" in message for message in messages)
 
 
+def test_a_run_with_pictures_that_the_data_holds_goes_on_from_its_checkpoint(album, tmp_path):
+    held = {"dataset": "held,text", "overwrite_cache": True, "save_strategy": "steps", "save_steps": 2}
+    train(values(album, tmp_path, max_steps=2, **held))
+    resumed = {"resume_from_checkpoint": str(tmp_path / "out" / "checkpoint-2"), "overwrite_output_dir": False}
+    assert [line["step"] for line in train(values(album, tmp_path, **held | resumed)).lines] == [0, 2, 4, 6]
+
+
 def test_a_changed_file_at_a_path_or_another_size_of_pictures_makes_features_anew(album, tmp_path):
     world = World(tmp_path)
     pictures.build_model(world.model)
@@ -190,6 +200,19 @@ def test_stages_of_pairs_make_domains_of_pictures_and_track_the_language_model(s
     assert ran.probabilities[-1] != ran.probabilities[0]
     language_model = getattr(ran.trainer.model, "pretrained_model", ran.trainer.model).get_decoder()
     assert set(track_layers(ran.trainer.model, 1.0).layers) <= set(language_model.modules())
+
+
+def test_pt_trains_such_a_model_on_texts_alone(album, tmp_path):
+    ran = train(values(album, tmp_path, stage="pt", cutoff_len=32, dids_num_domains=2))
+    assert ran.probabilities[-1] != ran.probabilities[0]
+
+
+def test_explain_knows_the_size_of_a_model_that_reads_pictures(album, tmp_path, capsys):
+    path = write_yaml(tmp_path / "run.yaml", values(album, tmp_path))
+    cli.main(["explain", str(path), "--json"])
+    found = json.loads(capsys.readouterr().out)
+    model = Qwen2VLForConditionalGeneration.from_pretrained(album.model)
+    assert found["parameters"] == sum(weight.numel() for weight in model.parameters())
 
 
 @pytest.mark.parametrize("frozen", [True, False])

@@ -5,10 +5,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import torch
 from llamafactory.data.parser import get_dataset_list
 from llamafactory.extras.misc import has_tokenized_data
-from llamafactory.model import load_config
 
 from ... import mixers
 from ...config import MixingConfig
@@ -18,8 +16,8 @@ from ...stages.layers import decoder_blocks
 from ...training.schedule import check_window, samples_per_step
 from ..data.saved import check_note
 from ..domains.encoder import check_encoder
-from ..domains.proxy import proxy_arguments
-from ..host.sharding import fsdp_version, uses_deepspeed, whole_models
+from ..domains.proxy import proxy_arguments, without_weights
+from ..host.sharding import fsdp_version, uses_deepspeed
 from ..plan.probabilities import check_probabilities
 from ..settings import Settings
 from ..strategy import mixer_on_two_domains, option_keys, takes
@@ -175,16 +173,11 @@ def _check_features(settings: Settings, model_args: Any) -> bool:
 
 def _check_has_blocks(settings: Settings, model_args: Any) -> None:
     """Look for decoder blocks in a model without weights, so that nothing is loaded in vain."""
-    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
-
     arguments, _ = proxy_arguments(settings, model_args)
     try:
-        config = load_config(arguments)
+        model = without_weights(arguments)
     except (OSError, ValueError) as error:
         key = "dids_proxy_model" if settings.config.dids_proxy_model else "model_name_or_path"
         raise refuse(key, arguments.model_name_or_path, f"a model's folder or hub name ({error})") from None
-    kinds = [k for k in (AutoModelForImageTextToText, AutoModelForCausalLM) if type(config) in k._model_mapping]
-    if not kinds:
-        return  # looked at again when it is loaded
-    with whole_models(), torch.device("meta"):
-        decoder_blocks(kinds[0].from_config(config, trust_remote_code=arguments.trust_remote_code))
+    if model is not None:  # else it is looked at when it is loaded
+        decoder_blocks(model)

@@ -149,6 +149,8 @@ class Embeddings:
             return found  # type: ignore[no-any-return]
 
         def features() -> EmbeddingFeatures:
+            if self.samples.media_digest() is not None:
+                logger.warning("dids_cluster_features: semantic reads texts alone, no picture, video or sound beside them")
             return EmbeddingFeatures(SampleTexts(self.source.aligned, self.samples), encode, model.max_seq_length)
 
         return encode(["a"]).shape[1], features  # asked of the model: nothing it says holds for all kinds of modules

@@ -9,6 +9,7 @@ import torch
 from llamafactory.data import get_template_and_fix_tokenizer
 from llamafactory.model import load_config, load_model, load_tokenizer
 from llamafactory.model.model_utils.liger_kernel import apply_liger_kernel
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from ...artifacts.files import digest
 from ..host.objectives import stage_of
@@ -64,6 +65,18 @@ def load_proxy(settings: Settings, model_args: Any, tokenizer: Any, device: torc
     with whole_models():
         model = load_model(tokenizer, arguments, finetuning_args, is_trainable=False, add_valuehead=value_head)
     return model if getattr(model, "is_quantized", False) else model.to(device)
+
+
+def without_weights(arguments: Any) -> torch.nn.Module | None:
+    """The model of the host's model arguments as its configuration has it, on no device; None of a kind that
+    transformers does not know. Raises OSError or ValueError where there is no configuration.
+    """
+    config = load_config(arguments)
+    for kind in (AutoModelForImageTextToText, AutoModelForCausalLM):  # as the host looks
+        if type(config) in kind._model_mapping:
+            with whole_models(), torch.device("meta"):
+                return kind.from_config(config, trust_remote_code=arguments.trust_remote_code)  # type: ignore[no-any-return]
+    return None
 
 
 def identity(settings: Settings, model_args: Any) -> dict[str, Any]:
