@@ -52,5 +52,13 @@ def pad_collate(pad_id: int) -> Collate:
 
 
 def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    """The batch with its tensors on `device`."""
-    return {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
+    """The batch with its tensors on `device`, those of a batch within it too."""
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return to_device(value, device)
+        if isinstance(value, list | tuple):
+            return type(value)(map(moved, value))
+        return value.to(device) if isinstance(value, Tensor) else value
+
+    return {key: moved(value) for key, value in batch.items()}

@@ -1,8 +1,9 @@
 """Which layers are tracked: the linear layers of the last decoder blocks (method section 1.1, paper section 5.4).
 
-Blocks are found by structure, not by name: the longest list of modules that hold linear layers. Embeddings,
-norms and the head are out; with short answers the head would cluster samples by answer token. So are experts, lists of
-layers inside a block or weights of three dimensions: they get tokens without a word of whose they are.
+Blocks are found by structure, not by name: the longest list of modules that hold linear layers, in the part of the
+model that reads tokens. Embeddings, norms, the head and towers for pictures or sounds are out; with short answers the
+head would cluster samples by answer token. So are experts, lists of layers inside a block or weights of three
+dimensions: they get tokens without a word of whose they are.
 """
 
 import logging
@@ -48,14 +49,56 @@ def linear_shape(layer: nn.Module) -> tuple[int, int]:
 def decoder_blocks(model: nn.Module) -> list[nn.Module]:
     """The model's decoder blocks, first to last.
 
-    Raises DidsError if the model has none.
+    Raises DidsError if the model has none, or several lists that may be them.
     """
-    decoder = getattr(model, "get_decoder", lambda: None)() or model
-    lists = _block_lists(decoder) or _block_lists(model)
+    named = _in_language_model(model)
+    lists = named or _block_lists(model)
+    config = getattr(model, "config", None)
+    name = getattr(config, "_name_or_path", "") or type(model).__name__
     if not lists:
-        name = getattr(getattr(model, "config", None), "_name_or_path", "") or type(model).__name__
         raise refuse("dids_proxy_model", name, "a model with decoder blocks (a list of blocks with linear layers)")
-    return list(max(lists, key=len))
+    depth = getattr(config, "num_hidden_layers", None)
+    likely = [found for found in lists if len(found) == depth] or lists
+    longest = [found for found in likely if len(found) == max(map(len, likely))]
+    if len(longest) > 1 and not named:
+        raise refuse(
+            "dids_proxy_model",
+            name,
+            f"a model that tells which of its {len(longest)} lists of {len(longest[0])} blocks reads tokens (by "
+            "get_decoder or get_input_embeddings)",
+        )
+    return list(longest[0])
+
+
+def _in_language_model(model: nn.Module) -> list[nn.ModuleList]:
+    """The lists of blocks of what the model, or the first part of it that can be asked, calls its decoder.
+
+    Without one, of the smallest part that holds blocks and the embeddings of tokens.
+    """
+    for module in model.modules():
+        decoder = _asked(module, "get_decoder")
+        if decoder is not None and decoder is not module:
+            lists = _block_lists(decoder)
+        else:
+            lists = _beside(module, _asked(module, "get_input_embeddings"))
+        if lists:
+            return lists
+    return []
+
+
+def _beside(model: nn.Module, embeddings: nn.Module | None) -> list[nn.ModuleList]:
+    if not isinstance(embeddings, nn.Embedding):  # a tower calls what embeds its patches so
+        return []
+    holders = [part for part in model.modules() if embeddings in set(part.modules())]
+    return next(filter(None, map(_block_lists, reversed(holders))), [])  # the outermost is the first
+
+
+def _asked(module: nn.Module, method: str) -> nn.Module | None:
+    """What a module answers; that of transformers, for a model without an answer, is an error."""
+    try:
+        return getattr(module, method, lambda: None)()  # type: ignore[no-any-return]
+    except (NotImplementedError, AttributeError):
+        return None
 
 
 def _block_lists(model: nn.Module) -> list[nn.ModuleList]:

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 from torch import nn
 
@@ -100,6 +102,51 @@ def test_a_list_inside_a_block_is_part_of_the_block():
     blocks = [nn.ModuleDict({"experts": nn.ModuleList([nn.Linear(2, 2) for _ in range(8)])}) for _ in range(2)]
     model = nn.ModuleDict({"blocks": nn.ModuleList(blocks)})
     assert decoder_blocks(model) == blocks
+
+
+class TwoTowers(nn.Module):
+    """A model as remote code has them: a tower for pictures before the language model, as deep or deeper."""
+
+    def __init__(self, tower_depth=3):
+        super().__init__()
+        self.tower = nn.ModuleList([nn.Sequential(nn.Linear(2, 2)) for _ in range(tower_depth)])
+        self.llm = nn.ModuleDict(
+            {"words": nn.Embedding(5, 2), "blocks": nn.ModuleList([nn.Sequential(nn.Linear(2, 2)) for _ in range(3)])}
+        )
+
+
+@pytest.mark.parametrize("tower_depth", [3, 7])
+@pytest.mark.parametrize("method", ["get_decoder", "get_input_embeddings"])
+def test_blocks_are_those_of_the_part_that_reads_tokens_whatever_else_is_as_deep(method, tower_depth):
+    model = TwoTowers(tower_depth)
+    answer = model.llm if method == "get_decoder" else model.llm["words"]
+    model.get_decoder = lambda: model  # as transformers answers for a model that it does not know
+    setattr(model, method, lambda: answer)
+    assert decoder_blocks(model) == list(model.llm["blocks"])
+
+
+def test_a_part_that_can_be_asked_answers_for_a_model_that_cannot():
+    model = TwoTowers(tower_depth=7)
+    model.tower[0].get_input_embeddings = lambda: model.tower[0][0]  # of patches
+    model.llm.get_input_embeddings = lambda: model.llm["words"]
+
+    def no_answer():
+        raise NotImplementedError
+
+    model.get_input_embeddings = no_answer
+    assert decoder_blocks(model) == list(model.llm["blocks"])
+    assert decoder_blocks(nn.ModuleDict({"wrapped": model})) == list(model.llm["blocks"])
+
+
+def test_a_model_whose_configuration_says_how_deep_it_is_is_believed():
+    model = TwoTowers(tower_depth=7)
+    model.config = SimpleNamespace(num_hidden_layers=3)
+    assert decoder_blocks(model) == list(model.llm["blocks"])
+
+
+def test_a_model_with_several_lists_that_may_be_its_decoder_is_refused():
+    with pytest.raises(DidsError, match=r"dids_proxy_model: got 'TwoTowers', .* which of its 2 lists of 3 blocks"):
+        decoder_blocks(TwoTowers())
 
 
 def test_a_model_without_blocks_is_refused_by_name():

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from llamafactory.model import load_config
 
 from ...artifacts.domain_map import load_map
 from ...errors import DidsError, refuse
 from ...stages.layers import track_layers
 from ...training.schedule import samples_per_step, updates_planned
-from ..domains.proxy import proxy_arguments
+from ..domains.proxy import proxy_arguments, without_weights
 from ..settings import Settings, cache_folder, settings_of
 
 FORWARD, BACKWARD = 1.0, 2.0
@@ -28,7 +27,7 @@ BYTES_PER_KEY = 40  # of a sample in domains.parquet, about
 class Explanation:
     """Counts of samples unless a name says otherwise; `*_passes` are forward passes of the trained model.
 
-    `parameters` is None where the configuration is not of a causal language model.
+    `parameters` is None where transformers does not know a model of that configuration.
     """
 
     strategy: str
@@ -187,11 +186,6 @@ def _costs(
 
 def _size(arguments: Any, share: float) -> tuple[int | None, int | None]:
     """Parameters of a model, and tracked gradient entries, from its configuration alone."""
-    from transformers import AutoModelForCausalLM
-
-    config = load_config(arguments)
-    if type(config) not in AutoModelForCausalLM._model_mapping:
+    if (model := without_weights(arguments)) is None:
         return None, None
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=arguments.trust_remote_code)
     return sum(weight.numel() for weight in model.parameters()), track_layers(model, share).num_entries()

@@ -3,6 +3,10 @@
 Its source is the name of its data set. Its content key is a hash of the aligned example, before any tokenizer has seen
 it: it survives dropped rows, `max_samples`, reordering and another tokenizer, so that a domain map made with a
 proxy model's tokenizer fits the training data, and goes on fitting when the data is shuffled or cut.
+
+Of a picture, video or sound the key has what the data set holds: its path, or, embedded, its pixels, numbers or bytes.
+What is in the file at a path is no part of the name, so that a million files are not read to find their samples again;
+what was made from the file asks for that (`domains/samples.py`).
 """
 
 import json
@@ -10,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ...artifacts.domain_map import DomainMap
 from ...artifacts.files import digest
@@ -23,7 +28,10 @@ ALIGNED = ("_prompt", "_response", "_system", "_tools", "_images", "_videos", "_
 
 
 def example_key(example: dict[str, Any]) -> str:
-    """32 hex digits of the aligned example's content."""
+    """32 hex digits of the aligned example's content.
+
+    Raises TypeError for a value that has none that lasts, such as a decoder.
+    """
     content = {name: example[name] for name in ALIGNED if example.get(name)}
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=_digest)
     return digest([text.encode()], size=16)
@@ -35,7 +43,14 @@ def content_order(keys: list[str], seed: int) -> list[int]:
 
 
 def _digest(value: Any) -> str:
-    return digest([value if isinstance(value, bytes) else repr(value).encode()], size=16)
+    """Of what JSON does not hold. A picture's is of its pixels as the host gives them to a processor."""
+    if isinstance(value, Image.Image):
+        return digest([f"{value.size}".encode(), value.convert("RGB").tobytes()], size=16)
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        return digest([f"{value.dtype}{value.shape}".encode(), value.tobytes()], size=16)
+    if isinstance(value, bytes):
+        return digest([value], size=16)
+    raise TypeError(f"a value of type {type(value).__name__}")
 
 
 @dataclass(frozen=True)
@@ -47,7 +62,14 @@ class Tagger:
     def __call__(self, examples: dict[str, list[Any]]) -> dict[str, list[Any]]:
         count = len(examples["_prompt"])
         rows = [{name: examples[name][i] for name in ALIGNED if name in examples} for i in range(count)]
-        return {KEY_COLUMN: [example_key(row) for row in rows], SOURCE_COLUMN: [self.source] * count}
+        try:
+            keys = [example_key(row) for row in rows]
+        except TypeError as error:
+            raise DidsError(
+                f"dataset: {self.source!r} has {error}, allowed: texts, and pictures, videos and sounds as paths, "
+                "bytes, PIL images or arrays of numbers"
+            ) from None
+        return {KEY_COLUMN: keys, SOURCE_COLUMN: [self.source] * count}
 
 
 def lacking(what: str, source: str, key: str) -> DidsError:

@@ -4,6 +4,7 @@ A source of features says what they are made from, which decides whether what th
 what fills a store; only that loads a model.
 """
 
+import dataclasses
 import gc
 import logging
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from llamafactory.hparams.model_args import ProcessorArguments
 
 from ...artifacts.files import fingerprint
 from ...artifacts.gradient_store import GradientStore, open_store
@@ -20,7 +22,7 @@ from ...stages.filling import Features, fill_store
 from ...stages.gradients import GradientFeatures, SampleProjector, Samples
 from ...stages.layers import track_layers
 from ..data.source import DataSource
-from ..host import objectives
+from ..host import collators, objectives
 from . import encoder, proxy
 from .samples import SampleTexts, TokenisedSamples, proxy_tokens
 
@@ -97,7 +99,16 @@ class Gradients:
             "dids_topk_ratio": config.dids_topk_ratio,
             "dids_projection_dim": config.dids_projection_dim,
             "dids_seed": self.settings.seed,
+            **self._media(),
         }
+
+    def _media(self) -> dict[str, Any]:
+        """What decides the features of pictures, videos and sounds; nothing where the samples are texts."""
+        content = self.samples.media_digest()
+        if content is None:
+            return {}
+        keys = [field.name for field in dataclasses.fields(ProcessorArguments)]
+        return {"media": content, **{key: getattr(self.source.model_args, key) for key in keys}}
 
     def prepare(self) -> tuple[int, Callable[[], Features]]:
         return self.settings.config.dids_projection_dim, self._features
@@ -110,7 +121,7 @@ class Gradients:
         objective = objectives.objective(finetuning_args, device())
         projector = SampleProjector(model, tracked, objective, config.dids_topk_ratio, config.dids_projection_dim, seed)
         template, module = proxy_tokens(self.source)
-        collate = objectives.collate(finetuning_args, template, **module)
+        collate = collators.collate(self.source.stage, template, model, **module)
         return GradientFeatures(Samples(samples.dataset, samples.lengths(), collate), projector)
 
 
@@ -138,6 +149,8 @@ class Embeddings:
             return found  # type: ignore[no-any-return]
 
         def features() -> EmbeddingFeatures:
+            if self.samples.media_digest() is not None:
+                logger.warning("dids_cluster_features: semantic reads texts alone, no picture, video or sound beside them")
             return EmbeddingFeatures(SampleTexts(self.source.aligned, self.samples), encode, model.max_seq_length)
 
         return encode(["a"]).shape[1], features  # asked of the model: nothing it says holds for all kinds of modules

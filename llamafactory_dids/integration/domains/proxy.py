@@ -9,6 +9,7 @@ import torch
 from llamafactory.data import get_template_and_fix_tokenizer
 from llamafactory.model import load_config, load_model, load_tokenizer
 from llamafactory.model.model_utils.liger_kernel import apply_liger_kernel
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from ...artifacts.files import digest
 from ..host.objectives import stage_of
@@ -66,6 +67,18 @@ def load_proxy(settings: Settings, model_args: Any, tokenizer: Any, device: torc
     return model if getattr(model, "is_quantized", False) else model.to(device)
 
 
+def without_weights(arguments: Any) -> torch.nn.Module | None:
+    """The model of the host's model arguments as its configuration has it, on no device; None of a kind that
+    transformers does not know. Raises OSError or ValueError where there is no configuration.
+    """
+    config = load_config(arguments)
+    for kind in (AutoModelForImageTextToText, AutoModelForCausalLM):  # as the host looks
+        if type(config) in kind._model_mapping:
+            with whole_models(), torch.device("meta"):
+                return kind.from_config(config, trust_remote_code=arguments.trust_remote_code)  # type: ignore[no-any-return]
+    return None
+
+
 def identity(settings: Settings, model_args: Any) -> dict[str, Any]:
     """What tells one proxy from another: a hub name and commit, or a digest of a folder's configuration and weights."""
     arguments, _ = proxy_arguments(settings, model_args)
@@ -81,7 +94,7 @@ def identity(settings: Settings, model_args: Any) -> dict[str, Any]:
 
 
 def marks_of(path: Path, edge: int = 1 << 20) -> Iterator[bytes]:
-    """What tells a file from another: its name and size, first and last MiB; nothing where there is none.
+    """What tells a file from another: name, size, first and last MiB (`edge` bytes); nothing where there is none.
 
     Weights are too large to be read twice for a name.
     """
@@ -91,6 +104,5 @@ def marks_of(path: Path, edge: int = 1 << 20) -> Iterator[bytes]:
     yield f"{path.name}:{size}".encode()
     with open(path, "rb") as stream:
         yield stream.read(edge)
-        if size > 2 * edge:
-            stream.seek(-edge, 2)
-            yield stream.read(edge)
+        stream.seek(max(edge, size - edge))
+        yield stream.read(edge)

@@ -1,11 +1,13 @@
 """The training samples as what makes the domains sees them: their tokens, or their text."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
-from ...artifacts.files import samples_digest
+from ...artifacts.files import digest, samples_digest
 from ...stages.batching import is_tokens
 from ...text import beginning, one_line
 from ...training.collator import KEY_COLUMN, SOURCE_COLUMN
@@ -13,6 +15,8 @@ from ..data.source import DataSource
 from . import proxy
 
 MAX_TEXT = 400  # characters of a typical sample's text
+MEDIA = ("images", "videos", "audios")  # the columns of the host's rows
+EDGE = 1 << 16  # bytes at either end of a file that are read for its digest: most pictures whole
 
 
 class TokenisedSamples:
@@ -43,6 +47,31 @@ class TokenisedSamples:
     def digest(self) -> str:
         """Changes with any sample, or their order."""
         return samples_digest(self.sources, self.keys)
+
+    def media_digest(self) -> str | None:
+        """Changes with the files of pictures, videos and sounds, which keys name alone; None where rows have none."""
+        columns = [column for column in MEDIA if column in self.dataset.column_names]
+        batches = self.dataset.with_format("arrow").select_columns(columns).iter(batch_size=1_000)
+        found, paths = False, set()
+        for values in (_values(batch[column]) for batch in batches for column in columns):
+            found |= len(values) > values.null_count
+            paths.update(_paths(values))
+        marks = (mark for path in sorted(paths) for mark in proxy.marks_of(Path(path), EDGE))
+        return digest(marks) if found else None
+
+
+def _values(column: Any) -> Any:
+    """What the lists of a column hold, and the lists in them: the pictures of a video."""
+    while pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        column = pc.list_flatten(column)
+    return column
+
+
+def _paths(values: Any) -> list[str]:
+    """Each path once, without those of what the data set itself holds."""
+    if pa.types.is_struct(values.type):
+        values = pc.if_else(pc.is_valid(pc.struct_field(values, "bytes")), None, pc.struct_field(values, "path"))
+    return values.unique().drop_null().to_pylist() if pa.types.is_string(values.type) else []
 
 
 class SampleTexts:

@@ -14,13 +14,11 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from llamafactory.data import KTODataCollatorWithPadding, PairwiseDataCollatorWithPadding
 from llamafactory.train.dpo.trainer import CustomDPOTrainer
 from llamafactory.train.kto.trainer import CustomKTOTrainer
 from llamafactory.train.rm.trainer import PairwiseTrainer
 from torch import Tensor, nn
 
-from ...stages.batching import Collate, pad_collate
 from ...stages.losses import LanguageModelling, Objective
 
 Batch = Mapping[str, Any]
@@ -179,13 +177,12 @@ def _every(losses_N: Tensor) -> Tensor:
 
 
 class Stage(NamedTuple):
-    """What a stage minimises (None: next tokens), its collator, and the keys of its loss.
+    """What a stage minimises (None: next tokens), and the keys of its loss.
 
     `refused` are keys that must be zero: they make a sample's loss depend on the batch that it came in.
     """
 
     objective: Callable[..., Objective] | None = None
-    collator: Any = None
     keys: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
     value_head: bool = False
@@ -196,17 +193,15 @@ STAGES = {
     "sft": Stage(),
     "dpo": Stage(
         Preference,
-        PairwiseDataCollatorWithPadding,
         ("pref_loss", "pref_beta", "pref_ftx", "dpo_label_smoothing", "simpo_gamma", "ld_alpha"),
         refused=("pref_bco_weight",),
     ),
     "kto": Stage(
         Feedback,
-        KTODataCollatorWithPadding,
         ("pref_beta", "kto_chosen_weight", "kto_rejected_weight"),
         refused=("pref_ftx",),
     ),
-    "rm": Stage(Reward, PairwiseDataCollatorWithPadding, value_head=True),
+    "rm": Stage(Reward, value_head=True),
 }
 
 
@@ -224,14 +219,6 @@ def objective(finetuning_args: Any, device: torch.device, trainer: Any = None) -
 def of_trainer(trainer: Any) -> Objective:
     """What a trainer of the host minimises."""
     return objective(trainer.finetuning_args, trainer.accelerator.device, trainer)
-
-
-def collate(finetuning_args: Any, template: Any, tokenizer: Any, processor: Any) -> Collate:
-    """A batch of tokenised samples, for a model that is not in a trainer's hands."""
-    collator = stage_of(finetuning_args).collator
-    if collator is None:
-        return pad_collate(tokenizer.pad_token_id)
-    return collator(template=template, model=None, tokenizer=tokenizer, processor=processor)  # type: ignore[no-any-return]
 
 
 def identity(finetuning_args: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from llamafactory.data import loader
 
 from ...artifacts.domain_map import BY_SOURCE, DomainMap
-from ...errors import refuse
+from ...errors import DidsError, refuse
 from ...training.collator import KEY_COLUMN
 from ...training.streams import DomainStream, StreamedRows
 from ..data.source import DataSource
@@ -117,5 +117,16 @@ class _Reader:
         assert self.index is not None and self.tokenise is not None
         domain = self.index.get((source, key))
         if domain is None and self.tokenise(example) is not None:
-            raise lacking("a training sample", source, key)
+            raise _changed(source) if _holds_pictures(example) else lacking("a training sample", source, key)
         return domain == self.domain
+
+
+def _holds_pictures(example: Example) -> bool:
+    return any(not isinstance(picture, str) for picture in example.get("_images") or [])
+
+
+def _changed(source: str) -> DidsError:
+    return DidsError(
+        f"dids_domains: the map lacks a picture of {source!r}, allowed with streaming: a map made from this data, with "
+        "pictures as paths or PNG (LLaMA-Factory writes others anew where it does not stream)"
+    )

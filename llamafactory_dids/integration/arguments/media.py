@@ -1,0 +1,54 @@
+"""Pictures, videos and sounds: what a run with a template for them needs, told before any data or model is loaded."""
+
+import copy
+from typing import Any
+
+from llamafactory.data.template import TEMPLATES
+from llamafactory.extras.constants import MROPE_MODELS
+from llamafactory.model import load_config, load_tokenizer
+
+from ...errors import DidsError, refuse
+from ..domains.proxy import is_trained_model, proxy_arguments
+from ..settings import Settings
+
+
+def check_media(
+    settings: Settings, model_args: Any, data_args: Any, finetuning_args: Any, makes_gradients: bool
+) -> None:
+    """Raise DidsError where the template is one for media and the stage or the proxy cannot read them.
+
+    A template for texts alone is the host's to refuse where rows have more.
+    """
+    if not _reads_media(data_args.template):
+        return
+    if finetuning_args.stage == "kto":
+        _check_kto(model_args)
+    if makes_gradients and not is_trained_model(settings, model_args):
+        _check_proxy(settings, model_args, data_args)
+
+
+def _reads_media(template: str | None) -> bool:
+    if template not in TEMPLATES:  # the host takes what the tokenizer says, which is of texts
+        return False
+    plugin = TEMPLATES[template].mm_plugin
+    return any((plugin.image_token, plugin.video_token, plugin.audio_token))
+
+
+def _check_kto(model_args: Any) -> None:
+    kind = load_config(copy.copy(model_args)).model_type
+    if kind in MROPE_MODELS:
+        raise DidsError(
+            f"stage: got 'kto', allowed with a {kind} model and pictures: sft, dpo, rm (LLaMA-Factory's kto does not "
+            "hand it the places of its tokens)"
+        )
+
+
+def _check_proxy(settings: Settings, model_args: Any, data_args: Any) -> None:
+    """The host reads every row by the template, so a proxy without a processor fails even at rows of text."""
+    arguments, _ = proxy_arguments(settings, model_args)
+    if load_tokenizer(arguments)["processor"] is None:
+        raise refuse(
+            "dids_proxy_model",
+            settings.config.dids_proxy_model,
+            f"a model with a processor, since template {data_args.template} is one for pictures, videos or sounds",
+        )
