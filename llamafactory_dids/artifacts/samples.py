@@ -5,7 +5,7 @@ once. Shapes: `N` samples, `M` others that are looked up.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .files import digest
 
-Texts = pa.LargeStringArray
+Texts: TypeAlias = Any  # a pa.LargeStringArray
 UNKNOWN = -1  # the place of a sample that is not found
 
 

@@ -5,8 +5,8 @@ import pytest
 
 from llamafactory_dids.artifacts.domain_map import DomainMap, save_map
 from llamafactory_dids.artifacts.files import fingerprint
-from llamafactory_dids.artifacts.samples import samples_digest
 from llamafactory_dids.artifacts.gradient_store import open_store
+from llamafactory_dids.artifacts.samples import samples_digest
 from llamafactory_dids.report.features import MAX_POINTS, principal_axes, project_features
 from llamafactory_dids.report.pictures import FIGURES
 from llamafactory_dids.report.run import load_run

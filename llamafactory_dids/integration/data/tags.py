@@ -1,23 +1,19 @@
-"""A sample's tags, and the domain that they lead to.
+"""A sample's tags: its source, the name of its data set, and its content key.
 
-Its source is the name of its data set. Its content key is a hash of the aligned example, before any tokenizer has seen
-it: it survives dropped rows, `max_samples`, reordering and another tokenizer, so that a domain map made with a
-proxy model's tokenizer fits the training data, and goes on fitting when the data is shuffled or cut.
+The key is a hash of the aligned example, before any tokenizer has seen it: it survives dropped rows, `max_samples`,
+reordering and another tokenizer, so that a domain map made with a proxy model's tokenizer fits the training data, and
+goes on fitting when the data is shuffled or cut.
 """
 
 import json
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from ...artifacts.domain_map import DomainMap
 from ...artifacts.files import digest
 from ...errors import DidsError
 from ...training.collator import KEY_COLUMN, SOURCE_COLUMN
 
 TAGS = (KEY_COLUMN, SOURCE_COLUMN)
-UNKNOWN = -1  # the domain of an example that the host drops when it tokenises, so that no map has it
 
 ALIGNED = ("_prompt", "_response", "_system", "_tools", "_images", "_videos", "_audios")
 
@@ -55,34 +51,3 @@ def lacking(what: str, source: str, key: str) -> DidsError:
     return DidsError(
         f"dids_domains: the map lacks {what} (the first: {key} of {source!r}); allowed: a map made from this data"
     )
-
-
-class MapLookup:
-    """A domain map, asked by source and content key."""
-
-    def __init__(self, domain_map: DomainMap) -> None:
-        self._index = domain_map.lookup()
-
-    def domains(self, sources: list[str], keys: list[str]) -> list[int]:
-        """The domain of each sample, UNKNOWN for one that the map does not have."""
-        return [self._index.get(pair, UNKNOWN) for pair in zip(sources, keys, strict=True)]
-
-    def ordered(self, dataset: Any) -> Any:
-        """The dataset with the samples of a domain together, so that few packed rows are cut short."""
-        domains = self.domains(list(dataset[SOURCE_COLUMN]), list(dataset[KEY_COLUMN]))
-        return dataset.select(np.argsort(domains, kind="stable"))
-
-
-class SourceLookup:
-    """Each dataset is a domain."""
-
-    def __init__(self, sources: tuple[str, ...]) -> None:
-        self.sources = sources
-
-    def domains(self, sources: list[str], keys: list[str]) -> list[int]:
-        """The domain of each sample."""
-        return [self.sources.index(source) for source in sources]
-
-    def ordered(self, dataset: Any) -> Any:
-        """The dataset as it is: it holds one domain."""
-        return dataset
