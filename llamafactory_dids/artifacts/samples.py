@@ -40,7 +40,7 @@ def pairs(sources_N: Texts, keys_N: Texts) -> Texts:
 def places(wanted_M: Texts, among_N: Texts) -> NDArray[np.int64]:
     """Where each string stands among the others, at its last place where it stands there twice; else UNKNOWN."""
     found_M = pc.index_in(wanted_M, value_set=among_N[::-1])
-    from_end_M = pc.fill_null(found_M, len(among_N)).to_numpy(zero_copy_only=False).astype(np.int64)
+    from_end_M: NDArray[np.int64] = pc.fill_null(found_M, len(among_N)).to_numpy(zero_copy_only=False).astype(np.int64)
     return len(among_N) - 1 - from_end_M  # UNKNOWN for what is not found
 
 

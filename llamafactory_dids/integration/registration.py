@@ -98,6 +98,7 @@ SEAMS = (
     Seam("model", "load_tokenizer", ("model_args",)),
     Seam("model", "load_config", ("model_args",)),
     Seam("hparams", "read_args", ("args",)),
+    Seam("hparams.model_args", "QuantizationArguments"),
 )
 
 PAGE_SEAMS = (

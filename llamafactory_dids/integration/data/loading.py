@@ -86,14 +86,20 @@ def _joined(key: str, parts: dict[str, Any]) -> Any:
 
 
 def tagged(dataset: Any, source: str, data_args: Any, training_args: Any) -> Any:
-    """An aligned dataset with the columns for key and source."""
-    return dataset.map(
+    """An aligned dataset with the columns for key and source.
+
+    They are put beside the others, which `map` would write anew: a JPEG that was decoded loses something each time.
+    """
+    tags = dataset.map(
         Tagger(source),
         batched=True,
+        batch_size=data_args.preprocessing_batch_size,
+        remove_columns=dataset.column_names,
         num_proc=data_args.preprocessing_num_workers,
         load_from_cache_file=(not data_args.overwrite_cache) or (training_args.local_process_index != 0),
         desc=f"Keys of {source}",
     )
+    return concatenate_datasets([dataset, tags], axis=1)
 
 
 def tokenising(host: Callable[..., Any]) -> Callable[..., Any]:

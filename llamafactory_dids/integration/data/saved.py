@@ -23,7 +23,6 @@ from ...stages import ranks
 from .tags import TAGS
 
 NOTE, TAGS_FILE, EXAMPLES = "dids_data.json", "dids_tags.parquet", "dids_examples"
-WHOLE = f"a new folder, or one with {NOTE} and {TAGS_FILE}: data that a run of this plugin saved whole"
 KEYS = (
     *("template", "cutoff_len", "packing", "neat_packing"),
     *("train_on_prompt", "mask_history", "val_size", "max_samples"),
@@ -37,19 +36,26 @@ def check_note(data_args: Any, datasets: list[str], stage: str) -> None:
     if path is None or not has_tokenized_data(path):
         return
     if not all((Path(path) / name).exists() for name in (NOTE, TAGS_FILE)):
-        raise refuse("tokenized_path", path, WHOLE)
+        raise refuse(
+            "tokenized_path",
+            path,
+            f"a new folder, or one with {NOTE} and {TAGS_FILE}: data that a run of this plugin saved whole",
+        )
     _compare(path, {"dataset": datasets, "stage": stage, **_arguments(data_args)})
 
 
-def beside(path: str | None, tags: pa.Table | None, writes: bool) -> pa.Table:
+def beside(path: str | None, tags: pa.Table | None, num_rows: int, writes: bool) -> pa.Table:
     """The tags of the training rows. Those of rows that were made now are kept beside the saved ones, by the ranks that
-    write; where the host loaded rows (`tags` is None) they are read there."""
+    write; where the host loaded rows (`tags` is None) they are read there. Raises DidsError where these are others'."""
     if path is not None:
         if tags is not None and writes:
             write_atomically(Path(path) / TAGS_FILE, lambda stream: pq.write_table(tags, stream))
         ranks.wait_for_all()
         if tags is None:
-            return pq.read_table(Path(path) / TAGS_FILE)
+            tags = pq.read_table(Path(path) / TAGS_FILE)
+    if tags is None or len(tags) != num_rows:
+        got = f"{0 if tags is None else len(tags)} tags for {num_rows} rows in {path}"
+        raise refuse("tokenized_path", got, f"a folder with as many tags as rows, {NOTE} and {TAGS_FILE}")
     return tags
 
 

@@ -114,7 +114,8 @@ class DataSource:
             module = self.host(*arguments, tokenizer, processor)
         finally:
             at_hand.reset(token)
-        return Loaded(module, saved.beside(data_args.tokenized_path, loading.tags, self.training_args.should_save))
+        path, num_rows = data_args.tokenized_path, len(module["train_dataset"])
+        return Loaded(module, saved.beside(path, loading.tags, num_rows, self.training_args.should_save))
 
     def settle_saved(self, domain_map: DomainMap) -> None:
         """Compare what `tokenized_path` holds with what this run makes, or note what it was made from."""

@@ -21,8 +21,7 @@ ALIGNED = ("_prompt", "_response", "_system", "_tools", "_images", "_videos", "_
 def example_key(example: dict[str, Any]) -> str:
     """32 hex digits of the aligned example's content."""
     content = {name: example[name] for name in ALIGNED if example.get(name)}
-    text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=_digest)
-    return digest([text.encode()], size=16)
+    return digest([_JSON.encode(content).encode()], size=16)
 
 
 def content_order(keys: list[str], seed: int) -> list[int]:
@@ -34,6 +33,9 @@ def _digest(value: Any) -> str:
     return digest([value if isinstance(value, bytes) else repr(value).encode()], size=16)
 
 
+_JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=_digest)
+
+
 @dataclass(frozen=True)
 class Tagger:
     """For `Dataset.map(batched=True)`: adds each example's content key and its source's name."""
@@ -41,9 +43,9 @@ class Tagger:
     source: str
 
     def __call__(self, examples: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        count = len(examples["_prompt"])
-        rows = [{name: examples[name][i] for name in ALIGNED if name in examples} for i in range(count)]
-        return {KEY_COLUMN: [example_key(row) for row in rows], SOURCE_COLUMN: [self.source] * count}
+        columns = {name: examples[name] for name in ALIGNED if name in examples}
+        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        return {KEY_COLUMN: [example_key(row) for row in rows], SOURCE_COLUMN: [self.source] * len(rows)}
 
 
 def lacking(what: str, source: str, key: str) -> DidsError:
