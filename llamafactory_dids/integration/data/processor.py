@@ -48,7 +48,9 @@ class TagKeepingProcessor:
         keys = examples[KEY_COLUMN]
         marked = [_Marked(images, row) for row, images in enumerate(examples["_images"])]
         rows = dict(self.inner.preprocess_dataset(_untagged(examples) | {"_images": marked}))
-        kept = [images.row for images in rows["images"]] if "images" in rows else list(range(len(keys)))
+        kept = [images.row for images in rows.get("images", [])]
+        if "images" not in rows and _num_rows(rows):  # of a stage that drops none
+            kept = list(range(len(keys)))
         if len(kept) != _num_rows(rows):
             raise DidsError(
                 "this version of LLaMA-Factory drops examples without telling which; allowed: llamafactory 0.9.5, or "
@@ -56,10 +58,10 @@ class TagKeepingProcessor:
             )
         if "images" in rows:
             rows["images"] = [examples["_images"][row] for row in kept]
-        return rows | {tag: [examples[tag][row] for row in kept] for tag in TAGS} if kept else {}
+        return rows | {tag: [examples[tag][row] for row in kept] for tag in TAGS}
 
     def _packed(self, examples: Mapping[str, list[Any]]) -> Batch:
-        rows: Batch = {}
+        rows: Batch = {DOMAIN_COLUMN: []}  # a batch of no columns at all `datasets` cannot write
         for domain, group in itertools.groupby(enumerate(examples[DOMAIN_COLUMN]), key=lambda pair: pair[1]):
             places = [place for place, _ in group]
             part = self._of_one_domain({k: [v[i] for i in places] for k, v in _untagged(examples).items()})
