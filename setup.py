@@ -50,6 +50,7 @@ INSTALL_REQUIRES = [
     "scipy",
     "tqdm",
     "transformers",
+    "xxhash",
 ]
 
 # For `dids_cluster_features: semantic`.

@@ -4,7 +4,7 @@ A folder of `domains.parquet` (`sample_key`, `source`, `domain`; one row a train
 `domains.json` (the inputs that made it; name, size, sources and typical texts of each domain).
 """
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..errors import DidsError
 from .files import digest, read_json, write_atomically, write_json
+from .samples import UNKNOWN, Texts, codes, lines, pairs, places, texts
 
 SCHEMA = 1
 COLUMNS = ("sample_key", "source", "domain")
@@ -24,14 +25,21 @@ BY_SOURCE = {"domains": "source"}  # the inputs of a map whose domains are the d
 
 @dataclass(frozen=True)
 class DomainMap:
-    """`names` of the D domains; for each of N samples its content key, its source and its domain's index."""
+    """`names` of the D domains; for each of N samples its content key, its source and its domain's index.
+
+    Keys and sources may be given as any sequence of strings; they are kept as arrow arrays.
+    """
 
     names: tuple[str, ...]
-    keys_N: list[str]
-    sources_N: list[str]
+    keys_N: Texts
+    sources_N: Texts
     domains_N: NDArray[np.int64]
     typical_texts: dict[str, list[str]] = field(default_factory=dict)
     inputs: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keys_N", texts(self.keys_N))
+        object.__setattr__(self, "sources_N", texts(self.sources_N))
 
     def sizes(self) -> NDArray[np.int64]:
         """Samples of each domain, shape D."""
@@ -39,46 +47,61 @@ class DomainMap:
 
     def digest(self) -> str:
         """16 hex digits that change with any sample's place, any domain's name, or their order."""
-        texts = ("\n".join([str(len(part)), *part]) for part in (self.names, self.sources_N, self.keys_N))
-        return digest([*(text.encode() for text in texts), self.domains_N.astype(np.int64).tobytes()])
+        parts: list[bytes | memoryview] = ["\n".join([str(len(self.names)), *self.names]).encode()]
+        for column_N in (self.sources_N, self.keys_N):
+            parts += [str(len(column_N)).encode(), lines(column_N)]
+        return digest([*parts, self.domains_N.astype(np.int64).tobytes()])
 
     def lookup(self) -> dict[tuple[str, str], int]:
-        """(source, content key) to the domain's index."""
-        pairs = zip(self.sources_N, self.keys_N, strict=True)
-        return dict(zip(pairs, self.domains_N.tolist(), strict=True))
+        """(source, content key) to the domain's index, for samples that are asked for one at a time."""
+        tags = zip(self.sources_N.to_pylist(), self.keys_N.to_pylist(), strict=True)
+        return dict(zip(tags, self.domains_N.tolist(), strict=True))
 
-    def only(self, pairs: Container[tuple[str, str]]) -> "DomainMap":
-        """The rows of these (source, content key); a domain may be left without any."""
-        tags = zip(self.sources_N, self.keys_N, strict=True)
-        return self._subset([i for i, pair in enumerate(tags) if pair in pairs], range(len(self.names)))
+    def domains_of(self, sources_M: Texts, keys_M: Texts) -> NDArray[np.int64]:
+        """The domain of each of these samples, UNKNOWN for one that the map does not have."""
+        places_M = places(pairs(sources_M, keys_M), pairs(self.sources_N, self.keys_N))
+        return np.append(self.domains_N, UNKNOWN)[places_M]
 
-    def of_sources(self, sources: Container[str]) -> "DomainMap":
+    def only(self, sources_M: Texts, keys_M: Texts) -> "DomainMap":
+        """The rows of these samples; a domain may be left without any."""
+        mine_N = places(pairs(self.sources_N, self.keys_N), pairs(texts(sources_M), texts(keys_M))) != UNKNOWN
+        return self._subset(np.flatnonzero(mine_N), range(len(self.names)))
+
+    def of_sources(self, sources: Iterable[str]) -> "DomainMap":
         """The rows of these sources, and the domains that they leave."""
-        rows = [i for i, source in enumerate(self.sources_N) if source in sources]
-        return self._subset(rows, np.unique(self.domains_N[rows]).tolist())
+        rows_M = np.flatnonzero(codes(self.sources_N, list(sources)) != UNKNOWN)
+        return self._subset(rows_M, np.unique(self.domains_N[rows_M]).tolist())
 
     def of_domains(self, domains: Sequence[int]) -> "DomainMap":
         """These domains, in this order, and their rows."""
-        return self._subset(np.flatnonzero(np.isin(self.domains_N, domains)).tolist(), domains)
+        return self._subset(np.flatnonzero(np.isin(self.domains_N, domains)), domains)
 
-    def _subset(self, rows: Sequence[int], domains: Sequence[int]) -> "DomainMap":
+    def _subset(self, rows_M: NDArray[np.int64], domains: Sequence[int]) -> "DomainMap":
         """Some rows, and the domains that they may be of: these are numbered anew, in the order given."""
-        new_index = {old: new for new, old in enumerate(domains)}
+        new_D = np.full(len(self.names), UNKNOWN)
+        new_D[list(domains)] = np.arange(len(domains))
+        taken = pa.array(rows_M)
         return replace(
             self,
             names=tuple(self.names[i] for i in domains),
-            keys_N=[self.keys_N[i] for i in rows],
-            sources_N=[self.sources_N[i] for i in rows],
-            domains_N=np.array([new_index[old] for old in self.domains_N[rows].tolist()], dtype=np.int64),
+            keys_N=self.keys_N.take(taken),
+            sources_N=self.sources_N.take(taken),
+            domains_N=new_D[self.domains_N[rows_M]],
         )
 
     def describe(self) -> list[dict[str, Any]]:
-        """A dictionary a domain: name, size, samples of each source, typical texts."""
-        sources: list[dict[str, int]] = [{} for _ in self.names]
-        for source, domain in zip(self.sources_N, self.domains_N.tolist(), strict=True):
-            sources[domain][source] = sources[domain].get(source, 0) + 1
+        """A dictionary a domain: name, size, samples of each source (the first to come first), typical texts."""
+        encoded = self.sources_N.dictionary_encode()
+        sources, codes_N = encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
+        found, first, counts = np.unique(
+            self.domains_N * len(sources) + codes_N, return_index=True, return_counts=True
+        )
+        shares: list[dict[str, int]] = [{} for _ in self.names]
+        for i in np.argsort(first).tolist():
+            domain, source = divmod(int(found[i]), len(sources))
+            shares[domain][sources[source]] = int(counts[i])
         return [
-            {"name": name, "size": size, "sources": sources[i], "typical_texts": self.typical_texts.get(name, [])}
+            {"name": name, "size": size, "sources": shares[i], "typical_texts": self.typical_texts.get(name, [])}
             for i, (name, size) in enumerate(zip(self.names, self.sizes().tolist(), strict=True))
         ]
 
@@ -110,15 +133,17 @@ def load_map(path: Path) -> DomainMap:
     if not isinstance(content, dict) or content.get("schema") != SCHEMA or not _names_all(content.get("domains")):
         raise DidsError(f"{folder / 'domains.json'}: not a domain map of schema {SCHEMA}")
     names = tuple(domain["name"] for domain in content["domains"])
-    index = {name: i for i, name in enumerate(names)}
-    labels = table["domain"].to_pylist()
-    if unknown := set(labels) - index.keys():
-        raise DidsError(f"{folder}: domains.parquet names {sorted(unknown)[0]!r}, which domains.json does not")
+    labels_N = texts(table["domain"])
+    domains_N = codes(labels_N, names)
+    if len(unknown := np.flatnonzero(domains_N == UNKNOWN)):
+        raise DidsError(
+            f"{folder}: domains.parquet names {labels_N[int(unknown[0])].as_py()!r}, which domains.json does not"
+        )
     return DomainMap(
         names=names,
-        keys_N=table["sample_key"].to_pylist(),
-        sources_N=table["source"].to_pylist(),
-        domains_N=np.array([index[label] for label in labels], dtype=np.int64),
+        keys_N=table["sample_key"],
+        sources_N=table["source"],
+        domains_N=domains_N,
         typical_texts={domain["name"]: domain.get("typical_texts", []) for domain in content["domains"]},
         inputs=content.get("inputs", {}),
     )

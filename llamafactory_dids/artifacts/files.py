@@ -76,7 +76,7 @@ def read_array(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray[Any
     return array  # type: ignore[no-any-return]
 
 
-def digest(parts: Iterable[bytes], size: int = 8) -> str:
+def digest(parts: Iterable[bytes | memoryview], size: int = 8) -> str:
     """Two hex digits for each of `size` bytes: the blake2b hash of the parts, one after the other.
 
     It does not tell where a part ends, so a caller whose parts could be cut otherwise puts a mark or a length between.
@@ -90,11 +90,6 @@ def digest(parts: Iterable[bytes], size: int = 8) -> str:
 def fingerprint(inputs: dict[str, Any]) -> str:
     """16 hex digits that change with any value of `inputs` (JSON types only)."""
     return digest([json.dumps(inputs, sort_keys=True).encode()])
-
-
-def samples_digest(sources_N: Iterable[str], keys_N: Iterable[str]) -> str:
-    """16 hex digits that change with any sample's source or content key, or with their order."""
-    return digest(f"{source}\0{key}\n".encode() for source, key in zip(sources_N, keys_N, strict=True))
 
 
 def check_same(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:

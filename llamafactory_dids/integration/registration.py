@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from ..errors import DidsError
 from . import errors
 from .arguments import keys
-from .data import loading
+from .data import loading, processor
 from .host.objectives import STAGES
 from .plan import planning, trainers
 from .webui import page
@@ -48,7 +48,13 @@ SEAMS = (
         "data.loader",
         "_get_dataset_processor",
         ("data_args", "stage", "template", "tokenizer"),
-        loading.keeping_tags,
+        processor.keeping_tags,
+    ),
+    Seam(
+        "data.loader",
+        "_get_preprocessed_dataset",
+        ("dataset", "data_args", "training_args", "stage", "template", "tokenizer", "processor", "is_eval"),
+        loading.tokenising,
     ),
     *(
         Seam(
@@ -77,11 +83,6 @@ SEAMS = (
     Seam("train.kto.trainer", "CustomKTOTrainer.compute_reference_log_probs", ("model", "batch")),
     Seam("train.kto.trainer", "CustomKTOTrainer.kto_loss"),
     Seam("train.rm.trainer", "PairwiseTrainer.compute_loss", ("model", "inputs", "return_outputs")),
-    Seam(
-        "data.loader",
-        "_get_preprocessed_dataset",
-        ("dataset", "data_args", "training_args", "stage", "template", "tokenizer", "processor", "is_eval"),
-    ),
     *(
         Seam(
             "train.tuner",
@@ -97,6 +98,7 @@ SEAMS = (
     Seam("model", "load_tokenizer", ("model_args",)),
     Seam("model", "load_config", ("model_args",)),
     Seam("hparams", "read_args", ("args",)),
+    Seam("hparams.model_args", "QuantizationArguments"),
 )
 
 PAGE_SEAMS = (

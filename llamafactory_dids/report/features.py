@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from ..artifacts.domain_map import DomainMap, load_map
-from ..artifacts.files import fingerprint, read_json, samples_digest
+from ..artifacts.files import fingerprint, read_json
 from ..artifacts.gradient_store import GradientStore, open_store
+from ..artifacts.samples import samples_digest
 from ..errors import DidsError
 from .run import Floats, Run
 
@@ -41,7 +43,7 @@ def project_features(run: Run) -> Projected | None:
     if len(kept_N) < 3:
         return None
     points_N2, explained_2 = principal_axes(rows_NK)
-    sources = [domain_map.sources_N[i] for i in kept_N]
+    sources = domain_map.sources_N.take(pa.array(kept_N)).to_pylist()
     return Projected(points_N2, explained_2, sources, domain_map.domains_N[kept_N], store.num_rows)
 
 

@@ -73,7 +73,7 @@ def relabelled_map(domain_map: DomainMap, relabel: Relabel, inputs: dict[str, An
     pairs = sorted(old)
     new_N = relabel([source for source, _ in pairs], np.array([old[pair] for pair in pairs], dtype=np.int64))
     new = dict(zip(pairs, new_N.tolist(), strict=True))
-    rows = zip(domain_map.sources_N, domain_map.keys_N, strict=True)
+    rows = zip(domain_map.sources_N.to_pylist(), domain_map.keys_N.to_pylist(), strict=True)
     return dataclasses.replace(
         domain_map,
         domains_N=np.array([new[pair] for pair in rows], dtype=np.int64),

@@ -23,6 +23,7 @@ measure() { # name, python, script, options
 }
 
 measure sampler python sampler.py
+measure plan python plan.py
 measure curves python curves.py
 measure shares python shares.py
 measure gradients python gradients.py --rounds 5 --samples 16

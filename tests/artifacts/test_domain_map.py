@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from llamafactory_dids.artifacts.domain_map import DomainMap, load_map, save_map
+from llamafactory_dids.artifacts.samples import UNKNOWN, samples_digest, texts
 from llamafactory_dids.errors import DidsError
 
 MAP = DomainMap(
@@ -118,7 +119,7 @@ def test_a_map_killed_while_it_was_written_is_no_map(tmp_path, monkeypatch):
 
 def test_only_the_rows_that_are_asked_for_are_left_and_all_domains():
     whole = DomainMap(("x", "y"), ["a", "b", "a"], ["s", "s", "t"], np.array([0, 1, 1]), {"x": ["text"]}, {"k": 1})
-    part = whole.only({("s", "a"), ("t", "a"), ("t", "lost")})
+    part = whole.only(["s", "t", "t"], ["a", "a", "lost"])
     assert part.lookup() == {("s", "a"): 0, ("t", "a"): 1}
     assert (part.names, part.typical_texts, part.inputs) == (whole.names, whole.typical_texts, whole.inputs)
 
@@ -129,3 +130,19 @@ def test_domains_that_are_left_keep_their_names_and_are_counted_anew():
     assert (part.names, part.inputs) == (("x", "z"), whole.inputs)
     assert part.lookup() == {("s", "a"): 1, ("t", "c"): 0}
     assert whole.of_sources({"t"}).names == ("x",) and whole.of_sources({"t"}).lookup() == {("t", "c"): 0}
+
+
+def test_a_sample_is_found_by_source_and_key_and_one_that_the_map_lacks_is_told():
+    found_M = MAP.domains_of(texts(["散文", "math", "math", "lost"]), texts(["k0", "k0", "k9", "k0"]))
+    assert found_M.tolist() == [2, 1, UNKNOWN, UNKNOWN]
+
+
+def test_of_equal_samples_the_last_one_counts_as_in_the_lookup():
+    twice = DomainMap(("x", "y"), ["a", "a"], ["s", "s"], np.array([0, 1]))
+    assert twice.domains_of(texts(["s"]), texts(["a"])).tolist() == list(twice.lookup().values()) == [1]
+
+
+def test_digests_are_those_that_were_always_written():
+    """Checkpoints hold them: a run of an older version goes on only where they stay."""
+    assert MAP.digest() == "26000662b7e171ba"
+    assert samples_digest(MAP.sources_N, MAP.keys_N) == "0c19bb2f7d814aaa"

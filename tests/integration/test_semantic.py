@@ -90,7 +90,7 @@ def test_each_row_is_the_encoders_embedding_of_prompt_and_response(made, world, 
         for row in json.loads((world.data / f"{source}.json").read_text()):
             prompt = f"{row['instruction']}\n{row['input']}" if row["input"] else row["instruction"]
             texts.append(f"{prompt}\n{row['output']}")
-    assert plan.domain_map.sources_N == ["sums"] * 120 + ["pairs"] * 90 + ["noise"] * 60
+    assert plan.domain_map.sources_N.to_pylist() == ["sums"] * 120 + ["pairs"] * 90 + ["noise"] * 60
     expected_NK = SentenceTransformer(str(encoder), device="cpu").encode(texts, show_progress_bar=False)
     np.testing.assert_allclose(features_NK, expected_NK, atol=2e-3)
 

@@ -106,7 +106,7 @@ def test_samples_drawn_add_up_to_the_draw_from_which_the_mixture_applies(run):
 
 def test_map_has_each_sample_once_and_each_source(run):
     domain_map = load_map(run[0].dids)
-    sizes = {name: domain_map.sources_N.count(name) for name in SOURCES}
+    sizes = {name: domain_map.sources_N.to_pylist().count(name) for name in SOURCES}
     assert sizes == SOURCES
     assert len(domain_map.lookup()) == sum(SOURCES.values())
     assert all(name.split("/")[0] in domain["sources"] for name, domain in _described(run[0]).items())

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from llamafactory_dids.artifacts.domain_map import DomainMap, save_map
-from llamafactory_dids.artifacts.files import fingerprint, samples_digest
+from llamafactory_dids.artifacts.files import fingerprint
 from llamafactory_dids.artifacts.gradient_store import open_store
+from llamafactory_dids.artifacts.samples import samples_digest
 from llamafactory_dids.report.features import MAX_POINTS, principal_axes, project_features
 from llamafactory_dids.report.pictures import FIGURES
 from llamafactory_dids.report.run import load_run
@@ -42,7 +43,7 @@ def test_each_samples_place_is_that_of_its_own_features(tmp_path, kind):
     found = project_features(load_run(run))
     assert found.num_samples == 2500 and len(found.points_N2) == 2499
     kept = [i for i in range(2500) if i != 1]
-    assert found.sources_N == [domain_map.sources_N[i] for i in kept]
+    assert found.sources_N == [domain_map.sources_N[i].as_py() for i in kept]
     assert found.domains_N.tolist() == domain_map.domains_N[kept].tolist()
     centres = np.stack([found.points_N2[found.domains_N == d].mean(axis=0) for d in range(3)])
     nearest = np.linalg.norm(found.points_N2[:, None] - centres, axis=2).argmin(axis=1)
@@ -69,7 +70,7 @@ def test_of_many_samples_a_seeded_choice_is_drawn(tmp_path):
 
 def test_where_the_features_are_not_at_hand_there_is_no_map(tmp_path):
     run, _, domain_map, store = write_store(tmp_path, 1500)
-    save_map(domain_map.only(set(zip(domain_map.sources_N[:-1], domain_map.keys_N[:-1], strict=True))), run)
+    save_map(domain_map.only(domain_map.sources_N[:-1], domain_map.keys_N[:-1]), run)
     assert project_features(load_run(run)) is None, "rows of a map that lost a sample are not the store's"
     save_map(replace(domain_map, inputs={"domains": "source"}), run)
     assert project_features(load_run(run)) is None

@@ -10,8 +10,9 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
+from llamafactory_dids.artifacts.domain_map import load_map
 from llamafactory_dids.stages.cluster import StoredFeatures
-from scripts.bench import curves, gradients, kmeans, overhead, overhead_child, sampler, shares, timing
+from scripts.bench import curves, gradients, kmeans, overhead, overhead_child, plan, sampler, shares, timing
 
 SMALL = LlamaConfig(
     vocab_size=50, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, head_dim=8
@@ -185,3 +186,18 @@ def test_ranks_share_the_samples_of_their_curve(monkeypatch):
     for ranks in (1, 2, 4):
         curves.gradient_stage(10, 8, slice(0, None, ranks))()
     assert sizes == [10, 5, 3]
+
+
+@pytest.mark.integration
+def test_the_plan_is_timed_on_the_rows_that_the_host_loads(tmp_path):
+    arguments = argparse.Namespace(rows=60, sources=3, tokens=4, rounds=1, clock="cpu", threads=1)
+    result = plan.measure(arguments, tmp_path)
+    assert set(result["loading, against the host"]) == set(plan.CANDIDATES)
+    assert result["by a map:"][""]["reading a map"] > 0 == result["host:"][""]["seconds added"]
+    assert "reading a map" not in result["by source:"][""] and result["by source:"][""]["keys of the examples"] > 0
+    assert len(load_map(tmp_path / "map").keys_N) == 60
+
+
+def test_what_is_done_with_a_map_is_timed_part_by_part():
+    parts = plan.parts_of_a_map(300, 7, 3, "cpu")
+    assert set(parts) >= {"digest", "written", "read", "a domain for each row", "MiB"}

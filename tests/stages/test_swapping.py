@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -75,8 +76,8 @@ def test_swap_does_not_depend_on_the_order_of_the_rows(domain_map):
     order = np.random.default_rng(2).permutation(60)
     shuffled = dataclasses.replace(
         domain_map,
-        keys_N=[domain_map.keys_N[i] for i in order],
-        sources_N=[domain_map.sources_N[i] for i in order],
+        keys_N=domain_map.keys_N.take(pa.array(order)),
+        sources_N=domain_map.sources_N.take(pa.array(order)),
         domains_N=domain_map.domains_N[order],
     )
     assert swapped_map(shuffled, 0.5, 7).lookup() == swapped_map(domain_map, 0.5, 7).lookup()

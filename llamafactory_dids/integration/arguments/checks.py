@@ -33,6 +33,7 @@ def check(settings: Settings, model_args: Any, data_args: Any, training_args: An
         return
     check_host_options(data_args, training_args, finetuning_args, model_args)
     check_entries(settings, data_args)
+    _check_ranking(settings, data_args, finetuning_args.stage)
     _check_streaming(settings, data_args, finetuning_args)
     check_note(data_args, [*data_args.dataset, *settings.config.mix_in()], finetuning_args.stage)
     _check_proxy_runs(settings, training_args)
@@ -56,7 +57,7 @@ def _check_datasets(settings: Settings, data_args: Any) -> None:
     for key, listed in (("dataset", names), ("dids_mix_in", mixed_in), ("dids_tasks", settings.tasks)):
         if twice := [name for name, count in Counter(listed).items() if count > 1]:
             raise refuse(key, twice[0], "each name once")
-        for name in listed:
+        for name in () if key == "dataset" and _is_tokenised(data_args) else listed:
             _check_dataset(key, name, data_args)
     if both := {*names, *mixed_in} & set(settings.tasks):
         logger.warning("%s is both trained on and observed as a task", sorted(both)[0])
@@ -72,6 +73,25 @@ def _check_mixed_in(config: MixingConfig, datasets: tuple[str, ...]) -> None:
     for name in names:
         if name in datasets:
             raise refuse("dids_mix_in", name, "names that are not in dataset")
+
+
+def _is_tokenised(data_args: Any) -> bool:
+    """Whether the training rows are at `tokenized_path`, so that their files need not be there any more."""
+    path = getattr(data_args, "tokenized_path", None)
+    return path is not None and has_tokenized_data(path)
+
+
+def _check_ranking(settings: Settings, data_args: Any, stage: str) -> None:
+    """Pairs for the stages that learn from pairs, and no pairs for the others."""
+    wanted = stage in ("dpo", "rm")
+    for key, names in (("dataset", data_args.dataset or ()), ("dids_tasks", settings.tasks)):
+        if key == "dataset" and _is_tokenised(data_args):
+            continue
+        for name in names:
+            (attributes,) = get_dataset_list([name], data_args.dataset_dir)
+            if attributes.ranking != wanted:
+                needed = f"ranking: {str(wanted).lower()}"
+                raise refuse(key, name, f"with stage {stage} a dataset that has {needed} in dataset_info.json")
 
 
 def _check_dataset(key: str, name: str, data_args: Any) -> None:

@@ -1,25 +1,46 @@
 """The data path: the host's own loading and tokenising, with each sample's source, key and domain kept.
 
-aligned example ──(tagging)──▶ + key, source ──(keeping_tags)──▶ tokenised sample + key, source
+aligned example ──(tagging)──▶ + key, source ──(tokenising)──▶ the host's row; beside it, its key and source or domain
                                               ──(mixing, plan/planning.py)──▶ + domain, and the plan for the trainer
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 from datasets import concatenate_datasets
+from numpy.typing import NDArray
 
+from ...artifacts.samples import Texts, column, texts
 from ...errors import DidsError
-from ...training.collator import DOMAIN_COLUMN, KEY_COLUMN, SOURCE_COLUMN
+from ...text import beginning, one_line
+from ...training.collator import COLUMNS, DOMAIN_COLUMN, KEY_COLUMN, SOURCE_COLUMN
 from ..settings import settings_of
 from . import mix_in
-from .tags import TAGS, UNKNOWN, Tagger, lacking
+from .reading import read
+from .tags import TAGS, Tagger
 
-# Where a `DataSource` (source.py) keeps the aligned examples while the host loads them. They cannot stand on
-# the data arguments, since `datasets` hashes these, and sends them to its workers, with the host's processors.
-aligned_examples: ContextVar[dict[str, Any] | None] = ContextVar("aligned_examples", default=None)
+
+@dataclass
+class Loading:
+    """What a `DataSource` (source.py) gives the host's loading of a training set, and takes from it.
+
+    `aligned` has the tagged examples by source: they are read once, since the host may draw others the next time.
+    `domains_of` says the domains of samples (by sources and keys), where rows are packed. `tags` are those of the rows
+    that the host made: key and source, or of packed rows the domain; None where it made none.
+    """
+
+    aligned: dict[str, Any]
+    domains_of: Callable[[Texts, Texts], NDArray[np.int64]] | None = None
+    tags: pa.Table | None = None
+
+
+# They cannot stand on the data arguments: `datasets` hashes these, and sends them to its workers, with processors.
+at_hand: ContextVar[Loading | None] = ContextVar("loading", default=None)
 
 
 def tagging(host: Callable[..., Any]) -> Callable[..., Any]:
@@ -37,34 +58,31 @@ def tagging(host: Callable[..., Any]) -> Callable[..., Any]:
         if settings_of(data_args) is None or dataset_names is None:
             return host(dataset_names, model_args, data_args, training_args, stage, return_dict)
         key = next((k for k in ("dataset", "eval_dataset") if dataset_names is getattr(data_args, k)), "dids_tasks")
-        read = functools.partial(_read, host, key, model_args, data_args, training_args, stage)
-        parts = {name: read(name) for name in dataset_names}
-        if key == "dataset":
-            parts = {name: tagged(part, name, data_args, training_args) for name, part in parts.items()}
-            parts = mix_in.cut(parts, data_args.mixing)
-            if (kept := aligned_examples.get()) is not None:
-                kept.update(parts)
-            if lookup := getattr(data_args, "domain_lookup", None):
-                parts = {name: lookup.ordered(part) for name, part in parts.items()}
-        return parts if return_dict else concatenate_datasets(list(parts.values()))
+        loading = at_hand.get() or Loading({})
+        if key == "dataset" and loading.aligned.keys() >= set(dataset_names):
+            parts = {name: loading.aligned[name] for name in dataset_names}
+        else:
+            arguments = (model_args, data_args, training_args, stage)
+            parts = {name: read(host, key, name, *arguments) for name in dataset_names}
+            if key == "dataset":
+                parts = {name: tagged(part, name, data_args, training_args) for name, part in parts.items()}
+                parts = mix_in.cut(parts, data_args.mixing)
+                loading.aligned.update(parts)
+        return parts if return_dict else _joined(key, parts)
 
     return merged
 
 
-def _read(
-    host: Callable[..., Any], key: str, model_args: Any, data_args: Any, training_args: Any, stage: str, name: str
-) -> Any:
-    """One dataset, loaded and aligned by the host. Raises DidsError where that fails, or nothing is in it."""
+def _joined(key: str, parts: dict[str, Any]) -> Any:
+    first, *others = parts
     try:
-        dataset = host([name], model_args, data_args, training_args, stage, True)[name]
-    except Exception as error:  # of the host or of `datasets`, for whatever is wrong with a file
+        return concatenate_datasets(list(parts.values()))
+    except (ValueError, TypeError, pa.ArrowException) as error:
+        unlike = next((name for name in others if parts[name].features != parts[first].features), others[-1])
         raise DidsError(
-            f"{key}: {name!r} cannot be read ({error}); allowed: a dataset with at least one example, in the format "
-            "that dataset_info.json gives"
+            f"{key}: {unlike!r} cannot be joined to {first!r} ({beginning(one_line(str(error)), 200)}); allowed: "
+            "datasets whose prompts and responses are texts"
         ) from error
-    if len(dataset) == 0:
-        raise DidsError(f"{key}: {name!r} has no examples, allowed: at least one")
-    return dataset
 
 
 def tagged(dataset: Any, source: str, data_args: Any, training_args: Any) -> Any:
@@ -84,75 +102,43 @@ def tagged(dataset: Any, source: str, data_args: Any, training_args: Any) -> Any
     return concatenate_datasets([dataset, tags], axis=1)
 
 
-def keeping_tags(host: Callable[..., Any]) -> Callable[..., Any]:
-    """The host's `_get_dataset_processor`; what it makes keeps the tags of the rows that survive."""
+def tokenising(host: Callable[..., Any]) -> Callable[..., Any]:
+    """The host's `_get_preprocessed_dataset`; a training set gives it the host's own rows, their tags go beside."""
 
     @functools.wraps(host)
-    def processor(data_args: Any, *args: Any, **kwargs: Any) -> Any:
-        inner = host(data_args, *args, **kwargs)
-        if settings_of(data_args) is None:
-            return inner
-        return TagKeepingProcessor(inner, getattr(data_args, "domain_lookup", None))
+    def preprocessed(dataset: Any, *args: Any, is_eval: bool = False, **kwargs: Any) -> Any:
+        loading = at_hand.get()
+        if loading is None or dataset is None or KEY_COLUMN not in dataset.column_names:
+            return host(dataset, *args, is_eval=is_eval, **kwargs)
+        if is_eval:  # what `val_size` holds out
+            return host(dataset.remove_columns(list(TAGS)), *args, is_eval=True, **kwargs)
+        if loading.domains_of is not None:
+            dataset = _by_domain(dataset, loading.domains_of)
+        rows = _rows(host, dataset, *args, **kwargs)
+        tags = [name for name in COLUMNS if name in rows.column_names]
+        loading.tags = rows.select_columns(tags).with_format("arrow")[:]
+        return rows.remove_columns(tags)
 
-    return processor
-
-
-class TagKeepingProcessor:
-    """A host processor that is fed so that each row it gives can be traced to its example.
-
-    Unpacked, an example makes one row or none, so that only where rows are missing it has to be asked which: the whole
-    batch goes in at once, since KTO takes an answer for its baseline from the example before. Packed (`lookup` is
-    given), it is one domain at a time, so that each packed row belongs to one domain.
-    """
-
-    def __init__(self, inner: Any, lookup: Any) -> None:
-        self.inner = inner
-        self.lookup = lookup
-
-    def preprocess_dataset(self, examples: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        """Batches of aligned examples in, tokenised rows with their tags out."""
-        if KEY_COLUMN not in examples:
-            return self.inner.preprocess_dataset(examples)  # type: ignore[no-any-return]
-        if self.lookup is None:
-            return self._traced(examples)
-        rows: dict[str, list[Any]] = {}
-        for indices, tags in self._groups(examples):
-            part = self._rows(examples, indices)
-            count = _num_rows(part)
-            if count and tags.get(DOMAIN_COLUMN) == UNKNOWN:
-                first = indices[0]
-                source, key = examples[SOURCE_COLUMN][first], examples[KEY_COLUMN][first]
-                raise lacking(f"{len(indices)} training samples", source, key)
-            for column, values in {**part, **{tag: [value] * count for tag, value in tags.items()}}.items():
-                rows.setdefault(column, []).extend(values)
-        return rows
-
-    def _rows(self, examples: dict[str, list[Any]], indices: Sequence[int]) -> Any:
-        """What the host's processor makes of some of the examples."""
-        return self.inner.preprocess_dataset({k: [v[i] for i in indices] for k, v in examples.items() if k not in TAGS})
-
-    def _traced(self, examples: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        everyone = range(len(examples[KEY_COLUMN]))
-        rows = dict(self._rows(examples, everyone))
-        kept: Sequence[int] = everyone
-        if _num_rows(rows) < len(everyone):
-            kept = [i for i in everyone if _num_rows(self._rows(examples, [i]))]
-        if rows:
-            rows |= {tag: [examples[tag][i] for i in kept] for tag in TAGS}
-        return rows
-
-    def _groups(self, examples: dict[str, list[Any]]) -> Any:
-        keys, sources = examples[KEY_COLUMN], examples[SOURCE_COLUMN]
-        groups: dict[int, list[int]] = {}
-        for i, domain in enumerate(self.lookup.domains(sources, keys)):
-            groups.setdefault(domain, []).append(i)
-        for domain in sorted(groups):
-            yield groups[domain], {DOMAIN_COLUMN: domain}
-
-    def print_data_example(self, example: dict[str, Any]) -> None:
-        """As the host shows the first example."""
-        self.inner.print_data_example(example)
+    return preprocessed
 
 
-def _num_rows(rows: Mapping[str, list[Any]]) -> int:
-    return len(next(iter(rows.values()), []))
+def _rows(host: Callable[..., Any], dataset: Any, data_args: Any, *args: Any, **kwargs: Any) -> Any:
+    """The host's rows. Raises DidsError where there are none, also on ranks that print no example, as the host does."""
+    try:
+        rows = host(dataset, data_args, *args, is_eval=False, **kwargs)
+    except RuntimeError as error:
+        if "Cannot find" not in str(error):
+            raise
+        rows = ()
+    if len(rows) == 0:
+        raise DidsError(
+            f"dataset: none of the {len(dataset)} examples of {', '.join(data_args.dataset)} makes a training row; "
+            "allowed: examples in the format of the stage, with more than one token"
+        )
+    return rows
+
+
+def _by_domain(dataset: Any, domains_of: Callable[[Texts, Texts], NDArray[np.int64]]) -> Any:
+    """The examples with their domain, those of a domain together."""
+    domains_N = domains_of(texts(column(dataset, SOURCE_COLUMN)), texts(column(dataset, KEY_COLUMN)))
+    return dataset.add_column(DOMAIN_COLUMN, domains_N).select(np.argsort(domains_N, kind="stable"))

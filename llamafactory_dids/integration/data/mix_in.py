@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ...artifacts.samples import column
 from ...config import MixingConfig
 from ...errors import refuse
 from ...training.collator import KEY_COLUMN
@@ -74,4 +75,4 @@ def _in_proportion(sizes: list[int], total: int) -> list[int]:
 
 
 def _chosen(dataset: Any, count: int, seed: int) -> Any:
-    return dataset.select(sorted(content_order(list(dataset[KEY_COLUMN]), seed)[:count]))
+    return dataset.select(sorted(content_order(column(dataset, KEY_COLUMN).to_pylist(), seed)[:count]))

@@ -1,24 +1,33 @@
-"""`tokenized_path`: the host keeps the tagged, tokenised data on disk; a note beside it says what it was made from.
+"""`tokenized_path`: the host keeps its tokenised rows on disk; beside them stand their tags, and what made them.
 
-The host loads such data whatever else the arguments say, so what differs is refused. Unpacked rows keep key and source
-and find their domain in any map; packed ones hold samples of one domain of the map that they were packed by.
+The rows are the host's own, so that a run without this plugin takes them too. The host loads them whatever else the
+arguments say, so what differs is refused: by keys that are known before anything is loaded, and by a few examples that
+are kept, whose tokens have to be the same again. Unpacked rows have key and source and find their domain in any map;
+packed ones hold samples of one domain of the map that they were packed by.
 """
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import concatenate_datasets, load_from_disk
 from llamafactory.extras.misc import has_tokenized_data
 
 from ...artifacts.domain_map import DomainMap
-from ...artifacts.files import fingerprint, read_json, write_json
+from ...artifacts.files import fingerprint, read_json, write_atomically, write_json
 from ...errors import DidsError, refuse
 from ...stages import ranks
+from .tags import TAGS
 
-NOTE = "dids_data.json"
+NOTE, TAGS_FILE, EXAMPLES = "dids_data.json", "dids_tags.parquet", "dids_examples"
 KEYS = (
     *("template", "cutoff_len", "packing", "neat_packing"),
     *("train_on_prompt", "mask_history", "val_size", "max_samples"),
 )
+NUM_EXAMPLES = 8  # of each data set
 
 
 def check_note(data_args: Any, datasets: list[str], stage: str) -> None:
@@ -26,17 +35,44 @@ def check_note(data_args: Any, datasets: list[str], stage: str) -> None:
     path = data_args.tokenized_path
     if path is None or not has_tokenized_data(path):
         return
-    if not (Path(path) / NOTE).exists():
+    if not all((Path(path) / name).exists() for name in (NOTE, TAGS_FILE)):
         raise refuse(
-            "tokenized_path", path, f"a new folder, or one with a {NOTE}: data that a run of this plugin saved whole"
+            "tokenized_path",
+            path,
+            f"a new folder, or one with {NOTE} and {TAGS_FILE}: data that a run of this plugin saved whole",
         )
     _compare(path, {"dataset": datasets, "stage": stage, **_arguments(data_args)})
 
 
-def settle_note(data_args: Any, stage: str, tokenizer: Any, domain_map: DomainMap) -> None:
-    """After the data was loaded: raise DidsError if it is of another tokenizer or map; write the note if it is new."""
-    path = data_args.tokenized_path
-    if path is None:
+def beside(path: str | None, tags: pa.Table | None, num_rows: int, writes: bool) -> pa.Table:
+    """The tags of the training rows. Those of rows that were made now are kept beside the saved ones, by the ranks that
+    write; where the host loaded rows (`tags` is None) they are read there. Raises DidsError where these are others'."""
+    if path is not None:
+        if tags is not None and writes:
+            write_atomically(Path(path) / TAGS_FILE, lambda stream: pq.write_table(tags, stream))
+        ranks.wait_for_all()
+        if tags is None:
+            tags = pq.read_table(Path(path) / TAGS_FILE)
+    if tags is None or len(tags) != num_rows:
+        got = f"{0 if tags is None else len(tags)} tags for {num_rows} rows in {path}"
+        raise refuse("tokenized_path", got, f"a folder with as many tags as rows, {NOTE} and {TAGS_FILE}")
+    return tags
+
+
+def settle_note(
+    data_args: Any,
+    stage: str,
+    tokenizer: Any,
+    aligned: Mapping[str, Any],
+    tokens_of: Callable[[Any], str],
+    domain_map: DomainMap,
+) -> None:
+    """After the data was loaded: raise DidsError if it is of another map, or of other tokens than this run makes.
+
+    Where the note is new it is written, with a few of the `aligned` examples; `tokens_of` says what the host makes of
+    them now.
+    """
+    if (path := data_args.tokenized_path) is None:
         return
     found = {"dataset": list(data_args.dataset), "stage": stage, **_arguments(data_args)}
     found["vocabulary"] = fingerprint(tokenizer.get_vocab())
@@ -44,8 +80,21 @@ def settle_note(data_args: Any, stage: str, tokenizer: Any, domain_map: DomainMa
         found["domain_map"] = domain_map.digest()
     if (Path(path) / NOTE).exists():
         _compare(path, found)
+        if tokens_of(load_from_disk(str(Path(path) / EXAMPLES))) != read_json(Path(path) / NOTE).get("tokens"):
+            raise DidsError(
+                f"tokenized_path: {path} holds other tokens than this run's tokenizer, template and data options make; "
+                "allowed: the options that it was saved with, or another tokenized_path"
+            )
     elif ranks.world()[0] == 0:
-        write_json(Path(path) / NOTE, found)
+        examples = concatenate_datasets([_few(part) for part in aligned.values()])
+        examples.save_to_disk(str(Path(path) / EXAMPLES))
+        write_json(Path(path) / NOTE, {**found, "tokens": tokens_of(examples)})
+
+
+def _few(dataset: Any) -> Any:
+    """Examples from all over a data set, without their tags."""
+    places = np.unique(np.linspace(0, len(dataset) - 1, NUM_EXAMPLES).astype(int))
+    return dataset.select(places).remove_columns(list(TAGS))
 
 
 def _arguments(data_args: Any) -> dict[str, Any]:

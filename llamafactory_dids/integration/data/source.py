@@ -2,16 +2,33 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+import pyarrow as pa
 from llamafactory.data import loader
+from numpy.typing import NDArray
 
+from ...artifacts.domain_map import DomainMap
+from ...artifacts.files import fingerprint
+from ...artifacts.samples import Texts
 from ...errors import DidsError
 from ...training.clock import Clock
 from ..host.randomness import undisturbed
 from ..settings import Settings
-from .loading import aligned_examples, tagged
+from . import saved
+from .loading import Loading, at_hand, tagged
 from .tags import TAGS
+
+MEDIA = ("images", "videos", "audios")  # columns of a tokenised row that hold no tokens
+
+
+class Loaded(NamedTuple):
+    """The host's dataset module, whose training rows are the host's own, and the tags of each of them: the columns of
+    key and source, or of packed rows the domain."""
+
+    module: dict[str, Any]
+    tags: pa.Table
 
 
 class DataSource:
@@ -43,6 +60,7 @@ class DataSource:
         self.processor = processor
         self.clock = Clock()
         self._aligned: dict[str, Any] = {}
+        self._observed: dict[str, Any] = {}
 
     @property
     def aligned(self) -> dict[str, Any]:
@@ -69,34 +87,48 @@ class DataSource:
         """Whether the training samples are read while it trains."""
         return bool(self.data_args.streaming)
 
-    def module(self, lookup: Any = None) -> dict[str, Any]:
-        """The host's dataset module; packed rows are made a domain at a time, by `lookup`."""
-        data_args = copy.copy(self.data_args)
-        data_args.domain_lookup = lookup
-        return self._load(self.template, data_args, self.tokenizer, self.processor)
+    def training_set(self, domains_of: Callable[[Texts, Texts], NDArray[np.int64]] | None = None) -> Loaded:
+        """What is trained on. Packed rows are made a domain at a time, of samples whose domains `domains_of` says."""
+        return self._load(self.template, self.data_args, self.tokenizer, self.processor, domains_of)
 
     def evaluation(self) -> dict[str, Any]:
         """The host's dataset module without a training set, its evaluation not streamed."""
         data_args = copy.copy(self.data_args)
         data_args.dataset, data_args.streaming = None, False
-        return self._load(self.template, data_args, self.tokenizer, self.processor)
+        arguments = (self.template, self.model_args, data_args, self.training_args, self.stage)
+        return self.host(*arguments, self.tokenizer, self.processor)  # type: ignore[no-any-return]
 
     @undisturbed
-    def unpacked(self, template: Any, tokenizer: Any, processor: Any) -> Any:
-        """The training samples one by one, as a proxy's tokenizer sees them, with key and source."""
+    def unpacked(self, template: Any, tokenizer: Any, processor: Any) -> Loaded:
+        """The training samples one by one, as a proxy's tokenizer sees them."""
         data_args = copy.copy(self.data_args)
         data_args.packing = data_args.neat_packing = False
         data_args.eval_dataset = data_args.tokenized_path = None
-        return self._load(template, data_args, tokenizer, processor)["train_dataset"]
+        return self._load(template, data_args, tokenizer, processor)
 
-    def _load(self, template: Any, data_args: Any, tokenizer: Any, processor: Any) -> dict[str, Any]:
-        token = aligned_examples.set(self._aligned)
+    def _load(self, template: Any, data_args: Any, tokenizer: Any, processor: Any, domains_of: Any = None) -> Loaded:
+        loading = Loading(self._aligned, domains_of)
+        token = at_hand.set(loading)
         try:
-            return self.host(  # type: ignore[no-any-return]
-                template, self.model_args, data_args, self.training_args, self.stage, tokenizer, processor
-            )
+            arguments = (template, self.model_args, data_args, self.training_args, self.stage)
+            module = self.host(*arguments, tokenizer, processor)
         finally:
-            aligned_examples.reset(token)
+            at_hand.reset(token)
+        path, num_rows = data_args.tokenized_path, len(module["train_dataset"])
+        return Loaded(module, saved.beside(path, loading.tags, num_rows, self.training_args.should_save))
+
+    def settle_saved(self, domain_map: DomainMap) -> None:
+        """Compare what `tokenized_path` holds with what this run makes, or note what it was made from."""
+        few = {name: self._aligned[name] for name in self.data_args.dataset if name in self._aligned}
+        saved.settle_note(self.data_args, self.stage, self.tokenizer, few, self._tokens_of, domain_map)
+
+    def _tokens_of(self, examples: Any) -> str:
+        """A digest of the tokens and labels that the host makes of aligned examples, one by one."""
+        data_args = copy.copy(self.data_args)
+        data_args.packing = data_args.neat_packing = False
+        made = loader._get_dataset_processor(data_args, self.stage, self.template, self.tokenizer, self.processor)
+        rows = made.preprocess_dataset(examples[:])
+        return fingerprint({name: rows[name] for name in sorted(rows) if name not in MEDIA})
 
     @undisturbed
     def task(
@@ -118,7 +150,9 @@ class DataSource:
         local = not data_args.data_shared_file_system
         try:
             with self.training_args.main_process_first(desc=f"load task {name}", local=local):
-                chosen = choose(self._tagged_task(name, data_args))
+                if name not in self._observed:
+                    self._observed[name] = choose(self._tagged_task(name, data_args))
+                chosen = self._observed[name]
                 if keep_tags:
                     self._aligned[name] = chosen
                 else:

@@ -1,8 +1,8 @@
-"""A sample's tags, and the domain that they lead to.
+"""A sample's tags: its source, the name of its data set, and its content key.
 
-Its source is the name of its data set. Its content key is a hash of the aligned example, before any tokenizer has seen
-it: it survives dropped rows, `max_samples`, reordering and another tokenizer, so that a domain map made with a
-proxy model's tokenizer fits the training data, and goes on fitting when the data is shuffled or cut.
+The key is a hash of the aligned example, before any tokenizer has seen it: it survives dropped rows, `max_samples`,
+reordering and another tokenizer, so that a domain map made with a proxy model's tokenizer fits the training data, and
+goes on fitting when the data is shuffled or cut.
 
 Of a picture, video or sound the key has what the data set holds: its path, or, embedded, its pixels, numbers or bytes.
 What is in the file at a path is no part of the name, so that a million files are not read to find their samples again;
@@ -16,13 +16,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ...artifacts.domain_map import DomainMap
 from ...artifacts.files import digest
 from ...errors import DidsError
 from ...training.collator import KEY_COLUMN, SOURCE_COLUMN
 
 TAGS = (KEY_COLUMN, SOURCE_COLUMN)
-UNKNOWN = -1  # the domain of an example that the host drops when it tokenises, so that no map has it
 
 ALIGNED = ("_prompt", "_response", "_system", "_tools", "_images", "_videos", "_audios")
 
@@ -33,8 +31,7 @@ def example_key(example: dict[str, Any]) -> str:
     Raises TypeError for a value that has none that lasts, such as a decoder.
     """
     content = {name: example[name] for name in ALIGNED if example.get(name)}
-    text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=_digest)
-    return digest([text.encode()], size=16)
+    return digest([_JSON.encode(content).encode()], size=16)
 
 
 def content_order(keys: list[str], seed: int) -> list[int]:
@@ -53,6 +50,9 @@ def _digest(value: Any) -> str:
     raise TypeError(f"a value of type {type(value).__name__}")
 
 
+_JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=_digest)
+
+
 @dataclass(frozen=True)
 class Tagger:
     """For `Dataset.map(batched=True)`: adds each example's content key and its source's name."""
@@ -60,8 +60,8 @@ class Tagger:
     source: str
 
     def __call__(self, examples: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        count = len(examples["_prompt"])
-        rows = [{name: examples[name][i] for name in ALIGNED if name in examples} for i in range(count)]
+        columns = {name: examples[name] for name in ALIGNED if name in examples}
+        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         try:
             keys = [example_key(row) for row in rows]
         except TypeError as error:
@@ -69,7 +69,7 @@ class Tagger:
                 f"dataset: {self.source!r} has {error}, allowed: texts, and pictures, videos and sounds as paths, "
                 "bytes, PIL images or arrays of numbers"
             ) from None
-        return {KEY_COLUMN: keys, SOURCE_COLUMN: [self.source] * count}
+        return {KEY_COLUMN: keys, SOURCE_COLUMN: [self.source] * len(rows)}
 
 
 def lacking(what: str, source: str, key: str) -> DidsError:
@@ -77,34 +77,3 @@ def lacking(what: str, source: str, key: str) -> DidsError:
     return DidsError(
         f"dids_domains: the map lacks {what} (the first: {key} of {source!r}); allowed: a map made from this data"
     )
-
-
-class MapLookup:
-    """A domain map, asked by source and content key."""
-
-    def __init__(self, domain_map: DomainMap) -> None:
-        self._index = domain_map.lookup()
-
-    def domains(self, sources: list[str], keys: list[str]) -> list[int]:
-        """The domain of each sample, UNKNOWN for one that the map does not have."""
-        return [self._index.get(pair, UNKNOWN) for pair in zip(sources, keys, strict=True)]
-
-    def ordered(self, dataset: Any) -> Any:
-        """The dataset with the samples of a domain together, so that few packed rows are cut short."""
-        domains = self.domains(list(dataset[SOURCE_COLUMN]), list(dataset[KEY_COLUMN]))
-        return dataset.select(np.argsort(domains, kind="stable"))
-
-
-class SourceLookup:
-    """Each dataset is a domain."""
-
-    def __init__(self, sources: tuple[str, ...]) -> None:
-        self.sources = sources
-
-    def domains(self, sources: list[str], keys: list[str]) -> list[int]:
-        """The domain of each sample."""
-        return [self.sources.index(source) for source in sources]
-
-    def ordered(self, dataset: Any) -> Any:
-        """The dataset as it is: it holds one domain."""
-        return dataset

@@ -16,6 +16,7 @@ from llamafactory.hparams.model_args import ProcessorArguments
 
 from ...artifacts.files import fingerprint
 from ...artifacts.gradient_store import GradientStore, open_store
+from ...artifacts.samples import samples_digest
 from ...stages import ranks
 from ...stages.embeddings import EmbeddingFeatures
 from ...stages.filling import Features, fill_store
@@ -84,17 +85,13 @@ class Gradients:
         self.samples = samples
 
     def inputs(self) -> dict[str, Any]:
-        config, data_args = self.settings.config, self.source.data_args
+        config = self.settings.config
         return {
             "proxy": proxy.identity(self.settings, self.source.model_args),
             "vocabulary": len(self.samples.tokenizer),
-            "template": data_args.template,
             "stage": self.source.stage,
             **objectives.identity(self.settings.finetuning_args),
-            "cutoff_len": data_args.cutoff_len,
-            "train_on_prompt": data_args.train_on_prompt,
-            "mask_history": data_args.mask_history,
-            "samples": self.samples.digest(),
+            **self.samples.identity(),
             "dids_gradient_layers": config.dids_gradient_layers,
             "dids_topk_ratio": config.dids_topk_ratio,
             "dids_projection_dim": config.dids_projection_dim,
@@ -138,7 +135,7 @@ class Embeddings:
     def inputs(self) -> dict[str, Any]:
         return {
             "encoder": encoder.identity(self.settings, self.source.model_args),
-            "samples": self.samples.digest(),
+            "samples": samples_digest(self.samples.sources, self.samples.keys),
         }
 
     def prepare(self) -> tuple[int, Callable[[], Features]]:
@@ -150,7 +147,7 @@ class Embeddings:
 
         def features() -> EmbeddingFeatures:
             if self.samples.media_digest() is not None:
-                logger.warning("dids_cluster_features: semantic reads texts alone, no picture, video or sound beside them")
+                logger.warning("dids_cluster_features: semantic reads texts, and no picture, video or sound beside them")
             return EmbeddingFeatures(SampleTexts(self.source.aligned, self.samples), encode, model.max_seq_length)
 
         return encode(["a"]).shape[1], features  # asked of the model: nothing it says holds for all kinds of modules

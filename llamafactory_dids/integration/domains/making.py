@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...artifacts.domain_map import BY_SOURCE, DomainMap, load_map, save_map
 from ...artifacts.files import check_same, fingerprint
 from ...artifacts.gradient_store import GradientStore
+from ...artifacts.samples import codes
 from ...config import MixingConfig
 from ...errors import DidsError
 from ...stages import ranks
@@ -28,8 +30,9 @@ TYPICAL_TEXTS = 3
 
 
 def find_domains(source: DataSource, samples: TokenisedSamples) -> DomainMap:
-    """The domain map that `dids_domains` asks for."""
+    """The domain map that `dids_domains` asks for. Raises DidsError where a data set has no training row."""
     settings = source.settings
+    _check_sources(samples, source.data_args.dataset)
     wanted = settings.config.dids_domains
     if wanted == "source":
         return domains_by_source(samples, source.data_args.dataset, settings.seed)
@@ -38,13 +41,22 @@ def find_domains(source: DataSource, samples: TokenisedSamples) -> DomainMap:
     return given_map(settings)
 
 
+def _check_sources(samples: TokenisedSamples, names: Sequence[str]) -> None:
+    """Raise DidsError for a data set that nothing is trained on of."""
+    present = set(samples.sources.unique().to_pylist())
+    if gone := [name for name in names if name not in present]:
+        raise DidsError(
+            f"dataset: {gone[0]!r} has no training row, since LLaMA-Factory dropped all of its examples, or val_size "
+            "holds them out; allowed: a dataset with an example in the format of the stage"
+        )
+
+
 def domains_to_train_with(source: DataSource, samples: TokenisedSamples) -> DomainMap:
     """The domains that are found, with as many samples swapped as `dids_swap_domains` says."""
     domain_map, share = find_domains(source, samples), source.settings.config.dids_swap_domains
     if not share:
         return domain_map
-    trained = set(zip(samples.sources, samples.keys, strict=True))
-    found = domain_map.only(trained)  # a given map may have more, and it is the training data that is swapped
+    found = domain_map.only(samples.sources, samples.keys)  # a given map may have more than what is trained on
     swapped = swapped_map(found, share, source.settings.seed)
     moved = int((swapped.domains_N != found.domains_N).sum())
     logger.info("dids_swap_domains: %d of %d samples changed places (%g asked for)", moved, len(found.keys_N), share)
@@ -53,8 +65,7 @@ def domains_to_train_with(source: DataSource, samples: TokenisedSamples) -> Doma
 
 def domains_by_source(samples: TokenisedSamples, sources: Sequence[str], seed: int) -> DomainMap:
     """Each data set is a domain. Without features it has no middle to be near, so its texts are of a seeded few."""
-    index = {source: i for i, source in enumerate(sources)}
-    domains_N = np.array([index[source] for source in samples.sources], dtype=np.int64)
+    domains_N = codes(samples.sources, sources)
     texts = {}
     for domain, source in enumerate(sources):
         rows_M = np.flatnonzero(domains_N == domain)
@@ -116,16 +127,18 @@ def _map_inputs(config: MixingConfig, seed: int) -> dict[str, Any]:
     return {f"dids_{key}": getattr(config, f"dids_{key}") for key in keys} | {"dids_seed": seed}
 
 
-def _groups(config: MixingConfig, samples: TokenisedSamples) -> tuple[list[str], list[str]]:
-    """(name of the k-means group of each sample, the groups in order): a source each, or one for all."""
+def _groups(config: MixingConfig, samples: TokenisedSamples) -> tuple[NDArray[np.int64], list[str]]:
+    """(index of each sample's k-means group, the groups in order): a source each, or one for all."""
     if config.dids_cluster_scope == "global":
-        return ["global"] * len(samples.sources), ["global"]
-    return samples.sources, list(dict.fromkeys(samples.sources))
+        return np.zeros(len(samples.sources), dtype=np.int64), ["global"]
+    groups = samples.sources.unique().to_pylist()
+    return codes(samples.sources, groups), groups
 
 
 def _shares(config: MixingConfig, samples: TokenisedSamples) -> list[int]:
-    group_N, groups = _groups(config, samples)
-    return domain_shares([group_N.count(g) for g in groups], config.dids_num_domains, config.dids_cluster_shares)
+    groups_N, groups = _groups(config, samples)
+    sizes = np.bincount(groups_N, minlength=len(groups)).tolist()
+    return domain_shares(sizes, config.dids_num_domains, config.dids_cluster_shares)
 
 
 def _cluster(
@@ -136,9 +149,7 @@ def _cluster(
     shares: list[int],
     inputs: dict[str, Any],
 ) -> DomainMap:
-    group_N, groups = _groups(config, samples)
-    index = {group: i for i, group in enumerate(groups)}
-    groups_N = np.array([index[group] for group in group_N], dtype=np.int64)
+    groups_N, groups = _groups(config, samples)
     features = StoredFeatures(store, config.dids_normalize)
     written_N = features.written_N
     if lost := int((~written_N).sum()):

@@ -12,28 +12,29 @@ from datasets import concatenate_datasets
 from numpy.typing import NDArray
 
 from ...artifacts.domain_map import DomainMap
+from ...artifacts.samples import UNKNOWN
 from ...errors import DidsError
 from ...stages.cluster import StoredFeatures
 from ...stages.means import nearest_domains
 from ..data.source import DataSource
-from ..data.tags import UNKNOWN, MapLookup
+from ..data.tags import TAGS
 from ..host.randomness import undisturbed
 from ..settings import cache_folder
 from .features import feature_source, feature_store
-from .samples import TokenisedSamples, proxy_samples, proxy_tokens
+from .samples import TokenisedSamples, proxy_tokens
 
 
 @undisturbed
 def nearest_task_samples(
-    source: DataSource, domain_map: DomainMap, choose: Callable[[Any], Any]
+    source: DataSource, samples: TokenisedSamples, domain_map: DomainMap, choose: Callable[[Any], Any]
 ) -> NDArray[np.int64]:
-    """Task samples by task and domain, shape T x D; `choose` picks those observed of a task."""
+    """Task samples by task and domain, shape T x D; `samples` are those that are trained on, and `choose` picks those
+    observed of a task."""
     tasks = source.settings.tasks
     if not tasks:
         raise DidsError("dids_tasks: got none, allowed: at least one dataset name (or eval_dataset)")
-    samples = proxy_samples(source)
     features = _features(source, samples)
-    domains_N = np.array(MapLookup(domain_map).domains(samples.sources, samples.keys), dtype=np.int64)
+    domains_N = domain_map.domains_of(samples.sources, samples.keys)
     kept_N = features.written_N & (domains_N != UNKNOWN)  # the others are of a domain that no training row is left of
     observed = source.without_training_set()
     task_samples, tasks_M = _task_samples(observed, choose)
@@ -58,4 +59,6 @@ def _task_samples(
     template, module = proxy_tokens(source)
     parts = [source.task(name, choose, template=template, keep_tags=True, **module) for name in source.settings.tasks]
     tasks_M = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    return TokenisedSamples(concatenate_datasets(parts), module["tokenizer"]), tasks_M
+    rows = concatenate_datasets(parts)
+    tags = rows.select_columns(list(TAGS)).with_format("arrow")[:]
+    return TokenisedSamples(rows.remove_columns(list(TAGS)), tags, module["tokenizer"]), tasks_M

@@ -1,15 +1,18 @@
 """The proxy model: which one it is, what identifies it, and how it is loaded (by the host's own loader)."""
 
 import copy
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from llamafactory.data import get_template_and_fix_tokenizer
+from llamafactory.hparams.model_args import QuantizationArguments
 from llamafactory.model import load_config, load_model, load_tokenizer
 from llamafactory.model.model_utils.liger_kernel import apply_liger_kernel
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+from transformers.utils.hub import cached_file, extract_commit_hash
 
 from ...artifacts.files import digest
 from ..host.objectives import stage_of
@@ -17,6 +20,14 @@ from ..host.sharding import whole_models
 from ..settings import Settings
 
 WEIGHT_FILES = ("*.safetensors", "*.bin")
+EDGE, WHOLE = 1 << 20, 1 << 40  # bytes of a file's beginning and end that tell it from another
+
+# Model arguments that change the weights or their precision between the files and the model that makes gradients.
+LOADED_BY = (
+    *(field.name for field in dataclasses.fields(QuantizationArguments)),
+    *("rope_scaling", "compute_dtype", "infer_dtype", "mixture_of_depths", "shift_attn", "resize_vocab"),
+    "upcast_layernorm",
+)
 
 # Model arguments to reset when the proxy is not the trained model.
 RESET_FOR_ANOTHER_PROXY = {
@@ -80,21 +91,41 @@ def without_weights(arguments: Any) -> torch.nn.Module | None:
 
 
 def identity(settings: Settings, model_args: Any) -> dict[str, Any]:
-    """What tells one proxy from another: a hub name and commit, or a digest of a folder's configuration and weights."""
+    """What tells one proxy from another: its weights, its adapters', and how the host loads them.
+
+    Weights are known by a hub name and commit, or by a folder's name and a digest of its files.
+    """
     arguments, _ = proxy_arguments(settings, model_args)
     folder = Path(arguments.model_name_or_path)
-    if not folder.is_dir():
+    if folder.is_dir():
+        weights = {"name": folder.name, "digest": _content(folder, EDGE)}
+    else:
         commit = getattr(load_config(arguments), "_commit_hash", None)
-        return {"name": arguments.model_name_or_path, "commit": commit}
-    files = sorted([folder / "config.json", *(p for kind in WEIGHT_FILES for p in folder.glob(kind))])
-    content = digest(part for path in files for part in marks_of(path))
-    adapters = arguments.adapter_name_or_path or []
+        weights = {"name": arguments.model_name_or_path, "commit": commit}
+    adapters = [_adapter(name, arguments) for name in arguments.adapter_name_or_path or []]
     scratch = {"seed": settings.seed} if arguments.train_from_scratch else {}
-    return {"name": folder.name, "digest": content, "adapters": list(adapters), **scratch}
+    loaded = {name: getattr(arguments, name) for name in LOADED_BY}
+    return weights | {"adapters": adapters, **scratch, **{k: None if v is None else str(v) for k, v in loaded.items()}}
 
 
-def marks_of(path: Path, edge: int = 1 << 20) -> Iterator[bytes]:
-    """What tells a file from another: name, size, first and last MiB (`edge` bytes); nothing where there is none.
+def _content(folder: Path, edge: int) -> str:
+    configs = [folder / "config.json", folder / "adapter_config.json"]
+    files = sorted([*configs, *(path for kind in WEIGHT_FILES for path in folder.glob(kind))])
+    return digest(part for path in files for part in marks_of(path, edge))
+
+
+def _adapter(name: str, arguments: Any) -> dict[str, Any]:
+    """Adapters are small, and trained again at the same path, so all of their content counts."""
+    folder = Path(name) / (arguments.adapter_folder or "")
+    if folder.is_dir():
+        return {"name": folder.name, "digest": _content(folder, edge=WHOLE)}
+    where = {"cache_dir": arguments.cache_dir, "token": arguments.hf_hub_token, "revision": arguments.model_revision}
+    path = cached_file(name, "adapter_config.json", subfolder=arguments.adapter_folder or "", **where)
+    return {"name": name, "commit": extract_commit_hash(path, None)}
+
+
+def marks_of(path: Path, edge: int = EDGE) -> Iterator[bytes]:
+    """What tells a file from another: its name and size, first and last `edge` bytes; nothing where there is none.
 
     Weights are too large to be read twice for a name.
     """
@@ -103,6 +134,7 @@ def marks_of(path: Path, edge: int = 1 << 20) -> Iterator[bytes]:
     size = path.stat().st_size
     yield f"{path.name}:{size}".encode()
     with open(path, "rb") as stream:
-        yield stream.read(edge)
-        stream.seek(max(edge, size - edge))
-        yield stream.read(edge)
+        yield stream.read(min(edge, size))
+        if size > edge:
+            stream.seek(max(edge, size - edge))
+            yield stream.read(edge)

@@ -4,29 +4,31 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import xxhash
 
-from ...artifacts.files import digest, samples_digest
+from ...artifacts.files import digest
+from ...artifacts.samples import codes, column, places, samples_digest, texts
 from ...stages.batching import is_tokens
 from ...text import beginning, one_line
-from ...training.collator import KEY_COLUMN, SOURCE_COLUMN
-from ..data.source import DataSource
+from ...training.collator import COLUMNS, KEY_COLUMN, SOURCE_COLUMN
+from ..data.source import MEDIA, DataSource
 from . import proxy
 
 MAX_TEXT = 400  # characters of a typical sample's text
-MEDIA = ("images", "videos", "audios")  # the columns of the host's rows
 EDGE = 1 << 16  # bytes at either end of a file that are read for its digest: most pictures whole
 
 
 class TokenisedSamples:
-    """The training samples one by one, in the order that the host gives them, with their tags."""
+    """The training samples one by one, in the order that the host gives them, with the columns of their tags."""
 
-    def __init__(self, dataset: Any, tokenizer: Any) -> None:
+    def __init__(self, dataset: Any, tags: pa.Table, tokenizer: Any) -> None:
         self.dataset = dataset
         self.tokenizer = tokenizer
-        self.keys: list[str] = list(dataset[KEY_COLUMN])
-        self.sources: list[str] = list(dataset[SOURCE_COLUMN])
+        self.keys = texts(tags[KEY_COLUMN])
+        self.sources = texts(tags[SOURCE_COLUMN])
         self._views = [column for column in dataset.column_names if is_tokens(column)]
 
     def text(self, index: int) -> str:
@@ -44,27 +46,50 @@ class TokenisedSamples:
         ]
         return [n * len(self._views) for n in longest]
 
-    def digest(self) -> str:
-        """Changes with any sample, or their order."""
-        return samples_digest(self.sources, self.keys)
+    def identity(self) -> dict[str, str]:
+        """What changes with any sample's content, and with any of its tokens or labels; and with their order."""
+        return {"samples": samples_digest(self.sources, self.keys), "tokens": tokens_digest(self.dataset)}
+
+
+def tokens_digest(rows: Any) -> str:
+    """32 hex digits that change with any number in the rows of a tokenised data set: tokens, labels, masks, answers.
+
+    Whatever option of the host's made them otherwise shows in them. Of media they hold the places alone.
+    """
+    names = sorted(name for name in rows.column_names if name not in (*COLUMNS, *MEDIA))
+    hashed = xxhash.xxh3_128(" ".join(names).encode())
+    for batch in rows.select_columns(names).with_format("arrow").iter(batch_size=10_000):
+        for name in names:
+            values = batch[name].combine_chunks()
+            while pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
+                hashed.update(_bytes(pc.list_value_length(values)))
+                values = pc.list_flatten(values)
+            hashed.update(_bytes(values))
+    return hashed.hexdigest()
+
+
+def _bytes(numbers_N: pa.Array) -> memoryview:
+    """Whole numbers as four bytes each: the host keeps some in eight where it keeps them in four another time."""
+    numbers = pc.fill_null(numbers_N.cast(pa.int32()), -1).to_numpy(zero_copy_only=False)
+    return memoryview(np.ascontiguousarray(numbers)).cast("B")
 
     def media_digest(self) -> str | None:
         """Changes with the files of pictures, videos and sounds, which keys name alone; None where rows have none."""
-        columns = [column for column in MEDIA if column in self.dataset.column_names]
+        columns = [name for name in MEDIA if name in self.dataset.column_names]
         batches = self.dataset.with_format("arrow").select_columns(columns).iter(batch_size=1_000)
         found, paths = False, set()
-        for values in (_values(batch[column]) for batch in batches for column in columns):
+        for values in (_values(batch[name]) for batch in batches for name in columns):
             found |= len(values) > values.null_count
             paths.update(_paths(values))
         marks = (mark for path in sorted(paths) for mark in proxy.marks_of(Path(path), EDGE))
         return digest(marks) if found else None
 
 
-def _values(column: Any) -> Any:
+def _values(lists: Any) -> Any:
     """What the lists of a column hold, and the lists in them: the pictures of a video."""
-    while pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-        column = pc.list_flatten(column)
-    return column
+    while pa.types.is_list(lists.type) or pa.types.is_large_list(lists.type):
+        lists = pc.list_flatten(lists)
+    return lists
 
 
 def _paths(values: Any) -> list[str]:
@@ -81,16 +106,19 @@ class SampleTexts:
     """
 
     def __init__(self, aligned: Mapping[str, Any], samples: TokenisedSamples) -> None:
-        rows = {source: {key: i for i, key in enumerate(part[KEY_COLUMN])} for source, part in aligned.items()}
-        self._aligned = {source: part.select_columns(["_prompt", "_response"]) for source, part in aligned.items()}
-        self._places = [(s, rows[s][key]) for s, key in zip(samples.sources, samples.keys, strict=True)]
+        self._sources = list(aligned)
+        self._aligned = [part.select_columns(["_prompt", "_response"]) for part in aligned.values()]
+        self._source_N = codes(samples.sources, self._sources)
+        self._row_N = np.zeros(len(self._source_N), dtype=np.int64)
+        for i, part in enumerate(aligned.values()):
+            mine = np.flatnonzero(self._source_N == i)
+            self._row_N[mine] = places(samples.keys.take(pa.array(mine)), texts(column(part, KEY_COLUMN)))
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._row_N)
 
     def __getitem__(self, index: int) -> str:
-        source, row = self._places[index]
-        example = self._aligned[source][row]
+        example = self._aligned[self._source_N[index]][int(self._row_N[index])]
         return "\n".join(str(message["content"]) for part in example.values() for message in part)
 
 
@@ -107,7 +135,11 @@ def proxy_tokens(source: DataSource) -> tuple[Any, dict[str, Any]]:
     return source.template, {"tokenizer": source.tokenizer, "processor": source.processor}
 
 
-def proxy_samples(source: DataSource) -> TokenisedSamples:
-    """The training samples one by one, as the model that features are made with reads them."""
+def proxy_samples(source: DataSource, rows: TokenisedSamples | None = None) -> TokenisedSamples:
+    """The training samples one by one, as the model that features are made with reads them: the training `rows`
+    themselves where they are these."""
+    if rows is not None and not has_other_tokens(source):
+        return rows
     template, module = proxy_tokens(source)
-    return TokenisedSamples(source.unpacked(template, **module), module["tokenizer"])
+    loaded, tags = source.unpacked(template, **module)
+    return TokenisedSamples(loaded["train_dataset"], tags, module["tokenizer"])

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ... import mixers
 from ...artifacts.domain_map import DomainMap
+from ...artifacts.samples import column
 from ...errors import DidsError
 from ...stages import ranks
 from ...training.collator import KEY_COLUMN
@@ -17,6 +18,7 @@ from ...training.plan import MixingPlan
 from ..data.source import DataSource
 from ..data.tags import content_order
 from ..domains.nearest import nearest_task_samples
+from ..domains.samples import TokenisedSamples
 from ..host import objectives
 from ..host.resume import check_set_up
 from ..settings import ProxyHistory, Settings, settings_of
@@ -56,13 +58,14 @@ def make_plan(source: DataSource) -> dict[str, Any]:
     tasks = _tasks(source)
     if source.streams:
         module, domain_map = streamed(source)
-        domains_N, sizes_D = np.zeros(0, dtype=np.int64), domain_map.sizes() if domain_map.keys_N else None
+        domains_N, sizes_D = np.zeros(0, dtype=np.int64), domain_map.sizes() if len(domain_map.keys_N) else None
+        samples = None  # a stream's are not at hand
     else:
-        module, domain_map, domains_N = rows_with_domains(source)
+        module, domain_map, domains_N, samples = rows_with_domains(source)
         sizes_D = np.bincount(domains_N, minlength=len(domain_map.names))
 
     def mixer_after(history: ProxyHistory) -> mixers.Mixer:
-        return _mixer(source, domain_map, sizes_D, history)
+        return _mixer(source, domain_map, samples, sizes_D, history)
 
     if settings.history is None:
         history, mixer = run_proxies(source, domain_map, tasks, mixer_after)
@@ -104,20 +107,24 @@ def _chooser(settings: Settings) -> Callable[[Any], Any]:
     """Picks `dids_task_samples` examples by a seeded hash of their content, whatever their order."""
 
     def choose(dataset: Any) -> Any:
-        order = content_order(list(dataset[KEY_COLUMN]), settings.seed)
+        order = content_order(column(dataset, KEY_COLUMN).to_pylist(), settings.seed)
         return dataset.select(order[: settings.config.dids_task_samples])
 
     return choose
 
 
 def _mixer(
-    source: DataSource, domain_map: DomainMap, sizes_D: NDArray[np.int64] | None, history: ProxyHistory
+    source: DataSource,
+    domain_map: DomainMap,
+    samples: Callable[[], TokenisedSamples] | None,
+    sizes_D: NDArray[np.int64] | None,
+    history: ProxyHistory,
 ) -> mixers.Mixer:
     settings = source.settings
     given: dict[str, Any] = {"sizes_D": sizes_D, "proxy_runs": history.records}
-    if settings.needs.task_samples:
+    if settings.needs.task_samples and samples is not None:
         with source.clock.on("importance_seconds"):
-            given["task_samples_TD"] = nearest_task_samples(source, domain_map, _chooser(settings))
+            given["task_samples_TD"] = nearest_task_samples(source, samples(), domain_map, _chooser(settings))
     if settings.config.dids_probs is not None:
         names = source.data_args.dataset
         given["probabilities_D"] = probabilities_by_domain(settings.config.dids_probs, domain_map, names)

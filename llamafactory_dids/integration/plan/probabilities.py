@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from ...artifacts.domain_map import DomainMap
 from ...artifacts.mixture_log import MixtureLog, find_log
+from ...artifacts.samples import codes
 from ...config import split_list
 from ...errors import DidsError, refuse
 
@@ -35,9 +36,8 @@ def probabilities_by_domain(given: str, domain_map: DomainMap, sources: list[str
         return numbers
     if len(numbers) != len(sources):
         raise refuse("dids_probs", given, f"{num_domains} numbers (domains) or {len(sources)} (datasets)")
-    index = {source: i for i, source in enumerate(sources)}
     counts_SD: NDArray[np.float64] = np.zeros((len(sources), num_domains))
-    np.add.at(counts_SD, ([index[s] for s in domain_map.sources_N], domain_map.domains_N), 1)
+    np.add.at(counts_SD, (codes(domain_map.sources_N, sources), domain_map.domains_N), 1)
     return [float(p) for p in np.array(numbers) @ (counts_SD / counts_SD.sum(axis=1, keepdims=True))]
 
 

@@ -20,16 +20,16 @@ from typing import Any
 import torch
 
 from ...artifacts.domain_map import DomainMap, save_map
-from ...artifacts.files import check_same, digest, fingerprint, read_json, write_json
+from ...artifacts.files import check_same, fingerprint, read_json, write_json
 from ...artifacts.mixture_log import MixtureLog
 from ...artifacts.run_state import whole_checkpoints
 from ...errors import DidsError
 from ...mixers.base import Mixer, ProxyRun, RunRecord
 from ...stages import ranks
-from ...stages.batching import is_tokens
 from ...training.schedule import samples_per_step
 from ..data.source import DataSource
 from ..domains import proxy
+from ..domains.samples import tokens_digest
 from ..host.randomness import undisturbed
 from ..settings import ProxyHistory, Settings, cache_folder
 
@@ -202,10 +202,6 @@ def _inputs(
         "arguments": json.loads(json.dumps(arguments, default=str)),
         "ranks": source.training_args.world_size,
         "seed": settings.seed,
-        "domains": _digest([domain_map.names, domain_map.sources_N, domain_map.keys_N, domain_map.domains_N.tolist()]),
-        "tasks": {name: _digest([rows[c] for c in rows.column_names if is_tokens(c)]) for name, rows in tasks.items()},
+        "domains": domain_map.digest(),
+        "tasks": {name: tokens_digest(rows) for name, rows in tasks.items()},
     }
-
-
-def _digest(value: Any) -> str:
-    return digest([json.dumps(value, default=list).encode()])

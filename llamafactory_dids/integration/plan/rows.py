@@ -1,64 +1,70 @@
 """The training set with a domain for each row: each row finds its domain by its tags, or is packed within one."""
 
+import functools
 import logging
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...artifacts.domain_map import DomainMap
-from ...training.collator import DOMAIN_COLUMN, KEY_COLUMN, SOURCE_COLUMN
-from ..data import saved
+from ...artifacts.samples import UNKNOWN, Texts, codes
+from ...training.collator import DOMAIN_COLUMN
 from ..data.source import DataSource
-from ..data.tags import UNKNOWN, MapLookup, SourceLookup, lacking
+from ..data.tags import lacking
 from ..domains.making import domains_to_train_with
-from ..domains.samples import TokenisedSamples, has_other_tokens, proxy_samples
+from ..domains.samples import TokenisedSamples, proxy_samples
 
 logger = logging.getLogger(__name__)
 
 
-def rows_with_domains(source: DataSource) -> tuple[dict[str, Any], DomainMap, NDArray[np.int64]]:
-    """The host's dataset module, its training set with a column for the domain; the map; the domain of each row."""
+class TrainingRows(NamedTuple):
+    """The host's dataset module, its training set with a column for the domain; the map; the domain of each row; and
+    the samples behind them as the features' model reads them, where features are made."""
+
+    module: dict[str, Any]
+    domain_map: DomainMap
+    domains_N: NDArray[np.int64]
+    samples: Callable[[], TokenisedSamples]
+
+
+def rows_with_domains(source: DataSource) -> TrainingRows:
+    """The rows that are trained on. Raises DidsError where a data set has none, or the map lacks one."""
     if source.packs:
-        domain_map = domains_to_train_with(source, proxy_samples(source))
-        module = source.module(_lookup(source, domain_map))
-        domains_N = np.asarray(module["train_dataset"][DOMAIN_COLUMN], dtype=np.int64)
+        samples = functools.cache(functools.partial(proxy_samples, source))
+        domain_map = domains_to_train_with(source, samples())
+        module, tags = source.training_set(_domains_of(source, domain_map))
+        domains_N = tags[DOMAIN_COLUMN].to_numpy().astype(np.int64)
     else:
-        module = source.module()
-        samples = (
-            None if _other_tokens(source) else TokenisedSamples(module["train_dataset"], source.tokenizer)
-        )
-        domain_map = domains_to_train_with(source, samples or proxy_samples(source))
-        domains_N = _domains_of(module["train_dataset"], domain_map)
-    saved.settle_note(source.data_args, source.stage, source.tokenizer, domain_map)
+        module, tags = source.training_set()
+        rows = TokenisedSamples(module["train_dataset"], tags, source.tokenizer)
+        samples = functools.cache(functools.partial(proxy_samples, source, rows))
+        clusters = source.settings.config.dids_domains == "cluster"
+        domain_map = domains_to_train_with(source, samples() if clusters else rows)
+        domains_N = _known(domain_map.domains_of(rows.sources, rows.keys), rows)
+    source.settle_saved(domain_map)
     domain_map, domains_N = _drop_empty(domain_map, domains_N)
-    train = module["train_dataset"]
-    if DOMAIN_COLUMN in train.column_names:
-        train = train.remove_columns(DOMAIN_COLUMN)
-    module["train_dataset"] = train.add_column(DOMAIN_COLUMN, domains_N)
-    return module, domain_map, domains_N
+    for name in tags.column_names:
+        if name != DOMAIN_COLUMN:
+            module["train_dataset"] = module["train_dataset"].add_column(name, tags[name])
+    module["train_dataset"] = module["train_dataset"].add_column(DOMAIN_COLUMN, domains_N)
+    return TrainingRows(module, domain_map, domains_N, samples)
 
 
-def _other_tokens(source: DataSource) -> bool:
-    """Whether the domains are made from what a proxy with a tokenizer of its own reads."""
-    return source.settings.config.dids_domains == "cluster" and has_other_tokens(source)
-
-
-def _lookup(source: DataSource, domain_map: DomainMap) -> Any:
+def _domains_of(source: DataSource, domain_map: DomainMap) -> Callable[[Texts, Texts], NDArray[np.int64]]:
     config = source.settings.config
     if config.dids_domains == "source" and not config.dids_swap_domains:
-        return SourceLookup(tuple(source.data_args.dataset))
-    return MapLookup(domain_map)
+        return lambda sources_N, _: codes(sources_N, source.data_args.dataset)
+    return domain_map.domains_of
 
 
-def _domains_of(train: Any, domain_map: DomainMap) -> NDArray[np.int64]:
-    index = domain_map.lookup()
-    pairs = list(zip(train[SOURCE_COLUMN], train[KEY_COLUMN], strict=True))
-    domains_N = np.array([index.get(pair, UNKNOWN) for pair in pairs], dtype=np.int64)
+def _known(domains_N: NDArray[np.int64], rows: TokenisedSamples) -> NDArray[np.int64]:
     unknown = np.flatnonzero(domains_N == UNKNOWN)
     if len(unknown):
-        source, key = pairs[unknown[0]]
-        raise lacking(f"{len(unknown)} of {len(pairs)} training samples", source, key)
+        first = int(unknown[0])
+        what = f"{len(unknown)} of {len(domains_N)} training samples"
+        raise lacking(what, rows.sources[first].as_py(), rows.keys[first].as_py())
     return domains_N
 
 

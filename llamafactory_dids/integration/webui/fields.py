@@ -117,7 +117,11 @@ def problem(args: dict[str, Any]) -> str:
             return ""
         config = make_config(args)
         tasks = config.tasks() or split_list(args.get("eval_dataset"))
-        datasets = SimpleNamespace(dataset=split_list(args.get("dataset")), dataset_dir=args.get("dataset_dir"))
+        datasets = SimpleNamespace(
+            dataset=split_list(args.get("dataset")),
+            dataset_dir=args.get("dataset_dir"),
+            tokenized_path=args.get("tokenized_path"),
+        )
         check_entries(_settings(strategy, config, tasks, args), datasets)
     except DidsError as error:
         return one_line(error)

@@ -1,0 +1,57 @@
+"""One data set as the host loads and aligns it, or one line that says what is wrong with it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+from llamafactory.data.parser import get_dataset_list
+
+from ...errors import DidsError
+from ...text import one_line
+
+
+def read(
+    host: Callable[..., Any], key: str, name: str, model_args: Any, data_args: Any, training_args: Any, stage: str
+) -> Any:
+    """The aligned examples of one data set. `host` loads a list of them, `key` is the YAML key that names it.
+
+    Raises DidsError where it cannot be loaded, nothing is in it, or what is in it are no texts.
+    """
+    try:
+        dataset = host([name], model_args, data_args, training_args, stage, True)[name]
+    except KeyError as error:  # of a converter of the host's
+        raise _without(key, name, str(error.args[0]), data_args) from error
+    except Exception as error:  # of the host or of `datasets`, for whatever is wrong with a file
+        raise DidsError(
+            f"{key}: {name!r} cannot be read ({one_line(str(error))}); allowed: a dataset with at least one example, "
+            "in the format that dataset_info.json gives"
+        ) from error
+    if len(dataset) == 0:
+        raise DidsError(f"{key}: {name!r} has no examples, allowed: at least one")
+    for part in ("prompt",) if key == "eval_dataset" else ("prompt", "response"):  # an answer may be what is wanted
+        _check_texts(key, name, part, dataset.features.arrow_schema.field(f"_{part}").type, stage)
+    return dataset
+
+
+def _without(key: str, name: str, missing: str, data_args: Any) -> DidsError:
+    (attributes,) = get_dataset_list([name], data_args.dataset_dir)
+    what = "field" if missing in (attributes.role_tag, attributes.content_tag) else "column"
+    return DidsError(
+        f"{key}: {name!r} has no {what} {missing!r}; allowed: a dataset with the columns and tags that "
+        "dataset_info.json gives it"
+    )
+
+
+def _check_texts(key: str, name: str, part: str, kind: pa.DataType, stage: str) -> None:
+    """Raise DidsError where no example has a prompt (a response, for a stage that learns one), or they are no texts."""
+    messages = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else kind
+    if pa.types.is_null(messages):
+        if part == "prompt" or stage != "pt":
+            raise DidsError(
+                f"{key}: {name!r} has no example with a {part}; allowed: the formatting, columns and tags of "
+                "dataset_info.json that fit its file"
+            )
+        return
+    content = messages.field("content").type
+    if not (pa.types.is_string(content) or pa.types.is_large_string(content)):
+        raise DidsError(f"{key}: {name!r} has {part}s of type {content}; allowed: texts")
