@@ -79,7 +79,7 @@ BEFORE_LOADING = {
     ),
     "tokenized_path": ({"tokenized_path": str(Path(__file__).parent)}, ["tokenized_path: got ", "dids_data.json"]),
     "interleave_probs": ({"interleave_probs": "0.2,0.3,0.5"}, ["interleave_probs", "dids_probs"]),
-    "group_by_length": (BY_LENGTH, ["group_by_length", "false"]),
+    "group_by_length": (BY_LENGTH, ["group_by_length", "(the mixture decides which sample comes next"]),
     "auto_find_batch_size": ({"auto_find_batch_size": True}, ["auto_find_batch_size: got True", "false"]),
     "another_loss": ({"use_dft_loss": True}, ["use_dft_loss: got True", "false", "cross-entropy"]),
     "ignore_data_skip": ({"ignore_data_skip": True}, ["ignore_data_skip: got True", "false"]),

@@ -1,25 +1,29 @@
 """Impossible combinations, told in one line before any data or model is loaded."""
 
+import copy
 import logging
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from llamafactory.data.parser import get_dataset_list
-from llamafactory.extras.misc import has_tokenized_data
 from llamafactory.model import load_config
+from llamafactory.model.adapter import init_adapter
 
 from ... import mixers
 from ...config import MixingConfig
 from ...errors import DidsError, refuse
 from ...stages.cluster import check_one_each
-from ...stages.layers import decoder_blocks
+from ...stages.layers import decoder_blocks, track_layers
 from ...training.schedule import check_window, samples_per_step
 from ..data.saved import check_note
 from ..domains.encoder import check_encoder
-from ..domains.proxy import proxy_arguments
-from ..host.sharding import fsdp_version, uses_deepspeed, whole_models
+from ..domains.proxy import is_trained_model, proxy_arguments
+from ..host.randomness import undisturbed
+from ..host.sharding import whole_models
 from ..plan.probabilities import check_probabilities
 from ..settings import Settings
 from ..strategy import mixer_on_two_domains, option_keys, takes
@@ -32,13 +36,13 @@ def check(settings: Settings, model_args: Any, data_args: Any, training_args: An
     """Raise DidsError for what cannot work, naming the key, the value and what is allowed."""
     if not training_args.do_train:
         return
-    check_host_options(data_args, training_args, finetuning_args, model_args)
+    check_host_options(settings, model_args, data_args, training_args, finetuning_args)
     check_entries(settings, data_args)
-    _check_streaming(settings, data_args, finetuning_args)
+    _check_streaming(settings, data_args)
     check_note(data_args, [*data_args.dataset, *settings.config.mix_in()], finetuning_args.stage)
-    _check_proxy_runs(settings, training_args)
     check_window(settings.config, samples_per_step(training_args))
     _check_features(settings, model_args)
+    _check_tracked(settings, model_args, finetuning_args)
 
 
 def check_entries(settings: Settings, data_args: Any) -> None:
@@ -98,26 +102,13 @@ def _check_mixer(settings: Settings) -> None:
         logger.warning("%s: no effect with mix_strategy %s", ", ".join(idle), settings.strategy)
 
 
-def _check_proxy_runs(settings: Settings, training_args: Any) -> None:
-    if (run := settings.needs.proxy_run) is None:
-        return
-    for key, sharded in (("deepspeed", uses_deepspeed(training_args)), ("fsdp", fsdp_version(training_args) > 0)):
-        if sharded:
-            raise refuse(
-                key,
-                getattr(training_args, key) or "accelerate's",
-                f"none, since mix_strategy {settings.strategy} trains a proxy model (the {run.name} run) in the same "
-                "processes (or run it without, and hand its mixture over: mix_strategy static with dids_probs)",
-            )
-
-
 def _idle_keys(settings: Settings) -> list[str]:
     """Keys that were given, and are options of other strategies alone."""
     others = set().union(*map(option_keys, mixers.names())) - option_keys(settings.strategy)
     return [key for key in settings.arguments if key in others]
 
 
-def _check_streaming(settings: Settings, data_args: Any, finetuning_args: Any) -> None:
+def _check_streaming(settings: Settings, data_args: Any) -> None:
     """What a stream cannot give: its length, all of its samples, or those around one."""
     if not data_args.streaming:
         return
@@ -132,11 +123,6 @@ def _check_streaming(settings: Settings, data_args: Any, finetuning_args: Any) -
     need("dids_exhausted", config.dids_exhausted, config.dids_exhausted != "drop", "reshuffle")
     need("dids_swap_domains", config.dids_swap_domains, not config.dids_swap_domains, "0")
     need("dids_mix_in", config.dids_mix_in, not config.mix_in(), "none")
-    need("packing", data_args.packing, not data_args.packing, "false")
-    need("val_size", data_args.val_size, data_args.val_size == 0, "0 (name an eval_dataset, which is not streamed)")
-    need("stage", finetuning_args.stage, finetuning_args.stage != "kto", "a stage whose samples stand alone")
-    tokens = finetuning_args.include_effective_tokens_per_second
-    need("include_effective_tokens_per_second", tokens, not tokens, "false")
     looks = settings.needs.proxy_run is not None or settings.needs.task_samples
     need("mix_strategy", settings.strategy, not looks, "one without a proxy run or features of the samples")
     if config.dids_domains == "source":
@@ -144,8 +130,6 @@ def _check_streaming(settings: Settings, data_args: Any, finetuning_args: Any) -
             mixer_on_two_domains(settings.strategy, config, len(settings.tasks), sized=False)
         except DidsError as error:
             raise refuse("dids_domains", "source", f"with streaming, a domain map, since else {error}") from None
-    if data_args.tokenized_path is not None and has_tokenized_data(data_args.tokenized_path):
-        raise refuse("streaming", True, "false with tokenized_path")
 
 
 def _check_domains(settings: Settings, data_args: Any) -> None:
@@ -168,16 +152,42 @@ def _check_features(settings: Settings, model_args: Any) -> None:
 
 
 def _check_has_blocks(settings: Settings, model_args: Any) -> None:
-    """Look for decoder blocks in a model without weights, so that nothing is loaded in vain."""
+    """Raise DidsError for a proxy without decoder blocks."""
+    arguments, _ = proxy_arguments(settings, model_args)
+    key = "dids_proxy_model" if settings.config.dids_proxy_model else "model_name_or_path"
+    with _without_weights(arguments, key) as model:
+        if model is not None:
+            decoder_blocks(model)
+
+
+@undisturbed
+def _check_tracked(settings: Settings, model_args: Any, finetuning_args: Any) -> None:
+    """Raise DidsError where no tracked layer is trained, of the model whose gradients an update compares."""
+    if finetuning_args.finetuning_type == "full":
+        return
+    proxy_first = settings.needs.proxy_run is not None and not is_trained_model(settings, model_args)
+    if settings.needs.impact is None or proxy_first or model_args.adapter_name_or_path:
+        return
+    finetuning_args = copy.copy(finetuning_args)
+    finetuning_args.pissa_init = False  # it looks at weights
+    with _without_weights(model_args, "model_name_or_path") as model:
+        if model is not None:
+            model = init_adapter(model.config, model, model_args, finetuning_args, is_trainable=True)
+            track_layers(model, settings.config.dids_gradient_layers, trainable_only=True)
+
+
+@contextmanager
+def _without_weights(arguments: Any, key: str) -> Iterator[Any]:
+    """A model of the host's arguments without weights, so that nothing is loaded in vain; None for one that is no
+    causal language model, which is looked at when it is loaded."""
     from transformers import AutoModelForCausalLM
 
-    arguments, _ = proxy_arguments(settings, model_args)
     try:
         config = load_config(arguments)
     except (OSError, ValueError) as error:
-        key = "dids_proxy_model" if settings.config.dids_proxy_model else "model_name_or_path"
         raise refuse(key, arguments.model_name_or_path, f"a model's folder or hub name ({error})") from None
     if type(config) not in AutoModelForCausalLM._model_mapping:
-        return  # looked at again when it is loaded
+        yield None
+        return
     with whole_models(), torch.device("meta"):
-        decoder_blocks(AutoModelForCausalLM.from_config(config, trust_remote_code=arguments.trust_remote_code))
+        yield AutoModelForCausalLM.from_config(config, trust_remote_code=arguments.trust_remote_code)

@@ -11,7 +11,9 @@ from typing import Any
 
 from datasets import concatenate_datasets
 
+from ...config import MixingConfig
 from ...errors import DidsError
+from ...stages.cluster import check_enough
 from ...training.collator import DOMAIN_COLUMN, KEY_COLUMN, SOURCE_COLUMN
 from ..settings import settings_of
 from . import mix_in
@@ -42,6 +44,7 @@ def tagging(host: Callable[..., Any]) -> Callable[..., Any]:
         if key == "dataset":
             parts = {name: tagged(part, name, data_args, training_args) for name, part in parts.items()}
             parts = mix_in.cut(parts, data_args.mixing)
+            _check_number(parts, data_args.mixing.config)
             if (kept := aligned_examples.get()) is not None:
                 kept.update(parts)
             if lookup := getattr(data_args, "domain_lookup", None):
@@ -49,6 +52,12 @@ def tagging(host: Callable[..., Any]) -> Callable[..., Any]:
         return parts if return_dict else concatenate_datasets(list(parts.values()))
 
     return merged
+
+
+def _check_number(parts: dict[str, Any], config: MixingConfig) -> None:
+    """Raise DidsError for more domains than there will be samples: an example makes one at most."""
+    if config.dids_domains == "cluster":
+        check_enough(config.dids_num_domains, sum(map(len, parts.values())))
 
 
 def _read(

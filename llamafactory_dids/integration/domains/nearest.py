@@ -12,7 +12,6 @@ from datasets import concatenate_datasets
 from numpy.typing import NDArray
 
 from ...artifacts.domain_map import DomainMap
-from ...errors import DidsError
 from ...stages.cluster import StoredFeatures
 from ...stages.means import nearest_domains
 from ..data.source import DataSource
@@ -28,9 +27,6 @@ def nearest_task_samples(
     source: DataSource, domain_map: DomainMap, choose: Callable[[Any], Any]
 ) -> NDArray[np.int64]:
     """Task samples by task and domain, shape T x D; `choose` picks those observed of a task."""
-    tasks = source.settings.tasks
-    if not tasks:
-        raise DidsError("dids_tasks: got none, allowed: at least one dataset name (or eval_dataset)")
     samples = proxy_samples(source)
     features = _features(source, samples)
     domains_N = np.array(MapLookup(domain_map).domains(samples.sources, samples.keys), dtype=np.int64)
@@ -39,7 +35,7 @@ def nearest_task_samples(
     task_samples, tasks_M = _task_samples(observed, choose)
     others = _features(observed, task_samples)
     usable_M = np.flatnonzero(others.written_N)
-    counts_TD = np.zeros((len(tasks), len(domain_map.names)), dtype=np.int64)
+    counts_TD = np.zeros((len(source.settings.tasks), len(domain_map.names)), dtype=np.int64)
     found_M = nearest_domains(features, kept_N, domains_N, len(domain_map.names), others(usable_M))
     np.add.at(counts_TD, (tasks_M[usable_M], found_M), 1)
     return counts_TD

@@ -179,15 +179,11 @@ def _every(losses_N: Tensor) -> Tensor:
 
 
 class Stage(NamedTuple):
-    """What a stage minimises (None: next tokens), its collator, and the keys of its loss.
-
-    `refused` are keys that must be zero: they make a sample's loss depend on the batch that it came in.
-    """
+    """What a stage minimises (None: next tokens), its collator, and the keys of its loss."""
 
     objective: Callable[..., Objective] | None = None
     collator: Any = None
     keys: tuple[str, ...] = ()
-    refused: tuple[str, ...] = ()
     value_head: bool = False
 
 
@@ -198,13 +194,11 @@ STAGES = {
         Preference,
         PairwiseDataCollatorWithPadding,
         ("pref_loss", "pref_beta", "pref_ftx", "dpo_label_smoothing", "simpo_gamma", "ld_alpha"),
-        refused=("pref_bco_weight",),
     ),
     "kto": Stage(
         Feedback,
         KTODataCollatorWithPadding,
         ("pref_beta", "kto_chosen_weight", "kto_rejected_weight"),
-        refused=("pref_ftx",),
     ),
     "rm": Stage(Reward, PairwiseDataCollatorWithPadding, value_head=True),
 }
