@@ -41,11 +41,12 @@ DATA: Table = (
     Handled(
         "decide what a sample is; tasks and a proxy read theirs in the same way",
         "template cutoff_len train_on_prompt mask_history tool_format default_system enable_thinking "
-        "preserve_thinking max_samples media_dir",
+        "preserve_thinking media_dir",
     ),
+    Handled("cuts each data set, and no task (dids_task_samples does)", "max_samples"),
     Handled("a stream a domain, its buffer a share of `buffer_size`", "streaming buffer_size"),
     Handled("a packed row holds samples of one domain", "packing neat_packing"),
-    Handled("held out before domains are made", "val_size"),
+    Handled("its rows are held out of the domains; they are no task", "val_size"),
     Handled("keeps each sample's source; what was saved from other inputs is refused", "tokenized_path"),
     Handled("decides which process reads and tokenises first", "data_shared_file_system"),
     Untouched(

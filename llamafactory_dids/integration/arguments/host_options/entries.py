@@ -49,6 +49,10 @@ class Untouched(NamedTuple):
     why: str
     names: str
 
+    def words(self) -> str:
+        """As the documentation has it."""
+        return f"left alone: {self.why}"
+
 
 class Handled(NamedTuple):
     """Options that a mixture goes with, and how; `names` are separated by blanks."""
@@ -56,6 +60,12 @@ class Handled(NamedTuple):
     how: str
     names: str
 
+    def words(self) -> str:
+        """As the documentation has it."""
+        return f"handled: {self.how}"
+
+
+ANY_STRATEGY = "mix_strategy {strategy}"
 
 Refuses: TypeAlias = Callable[[Any, Run], bool]
 
@@ -75,13 +85,18 @@ class Refused(NamedTuple):
     name: str
     allowed: str
     when: Refuses = given
-    where: str = "mix_strategy {strategy}"
+    where: str = ANY_STRATEGY
     shown: Callable[[Any, Run], Any] = lambda value, _run: value
 
     @property
     def names(self) -> str:
         """As the other entries have it."""
         return self.name
+
+    def words(self) -> str:
+        """As the documentation has it."""
+        where = "" if self.where == ANY_STRATEGY else f" with {self.where.format(stage='dpo, kto or rm')}"
+        return f"refused; allowed{where}: {self.allowed}"
 
 
 Entry: TypeAlias = Untouched | Handled | Refused

@@ -131,7 +131,10 @@ TRAINING: Table = (
         "gradient_checkpointing gradient_checkpointing_kwargs",
     ),
     Handled("set `torch_compile`", "torch_compile torch_compile_backend torch_compile_mode torchdynamo"),
-    Handled("measurements go without its kernels' logits", "use_liger_kernel liger_kernel_config"),
+    Handled(
+        "a strategy that needs the logits of a batch (odm) stops where its kernels give none",
+        "use_liger_kernel liger_kernel_config",
+    ),
     Handled("the gradients of training batches have the noise, measurements have not", "neftune_noise_alpha"),
     Handled("the seed of the mixture, unless dids_seed is given", "seed"),
     Handled("no effect: dids_seed, or else seed, decides which sample comes next", "data_seed"),
@@ -150,7 +153,7 @@ TRAINING: Table = (
     Handled("domains are made by some ranks while others wait: raise it for much data", "ddp_timeout"),
     Handled("above", "ray_num_workers ray_init_kwargs master_addr master_port"),
     Handled("the mixture is logged with the rest", "report_to logging_steps disable_tqdm"),
-    Handled("the model's device is the one that gradients are computed on", "use_cpu no_cuda use_mps_device"),
+    Handled("decide the device that gradients are computed on", "use_cpu no_cuda use_mps_device"),
     Untouched(
         "of the step of the optimizer, which comes after the gradients",
         "learning_rate lr_scheduler_type lr_scheduler_kwargs warmup_steps warmup_ratio optim optim_args "
