@@ -9,9 +9,9 @@ import pytest
 from llamafactory_dids.errors import DidsError
 from llamafactory_dids.integration.arguments import host_options
 from llamafactory_dids.integration.arguments.host_options import TABLES, names_of, refused, unknown_options
-from llamafactory_dids.integration.arguments.host_options.entries import Refused
+from llamafactory_dids.integration.arguments.host_options.entries import Refused, Untouched
 from llamafactory_dids.integration.commands import doctor
-from tests.integration.support import arguments, our_log, tuner
+from tests.integration.support import arguments, our_log, train, tuner
 
 pytestmark = pytest.mark.integration
 
@@ -216,6 +216,56 @@ def test_ranks_that_share_samples_by_accelerates_environment_are_refused(line_of
     assert line_of({"parallelism_config": None}, {}) is None
     monkeypatch.setenv("PARALLELISM_CONFIG_CP_SIZE", "2")
     assert "got \"accelerate's\"" in line_of({"parallelism_config": None}, {})
+
+
+# --- what is left alone -----------------------------------------------------------------------------------------
+
+LEFT_ALONE = {
+    "torch_empty_cache_steps": 2,
+    "use_cache": True,
+    "dataloader_pin_memory": False,
+    "ddp_bucket_cap_mb": 5,
+    "logging_first_step": True,
+    "logging_nan_inf_filter": False,
+    "include_num_input_tokens_seen": True,
+    "skip_memory_metrics": False,
+    "debug": "underflow_overflow",
+    "profile_modules": "model.layers.*",
+    "print_param_status": True,
+    "label_names": ["labels"],
+    "prediction_loss_only": True,
+    "eval_strategy": "steps",
+    "eval_steps": 8,
+    "eval_on_start": True,
+    "do_eval": True,
+    "per_device_eval_batch_size": 3,
+    "compute_accuracy": True,
+    "plot_loss": True,
+    "generation_max_length": 9,
+    "temperature": 0.1,
+    "length_column_name": "words",
+    "preprocessing_batch_size": 7,
+    "overwrite_cache": True,
+    "restore_callback_states_from_checkpoint": True,
+}
+
+
+def test_options_that_are_left_alone_leave_the_mixture_as_it_was(world, tmp_path):
+    untouched = [entry for table in TABLES.values() for entry in table if isinstance(entry, Untouched)]
+    alone = {name for entry in untouched for name in entry.names.split()}
+    assert set(LEFT_ALONE) <= alone
+    there = {field.name for kind in TABLES for field in dataclasses.fields(kind)}
+    changes = {name: value for name, value in LEFT_ALONE.items() if name in there}
+    values = {"dids_domains": "source", "dids_num_domains": None, "eval_dataset": "task_sums", "max_steps": 12}
+    plain = train(arguments(world, tmp_path / "plain", **values))
+    other = train(arguments(world, tmp_path / "other", **values, **changes))
+    assert [timeless_line(line) for line in plain.lines] == [timeless_line(line) for line in other.lines]
+    assert len({tuple(line.values()) for line in plain.probabilities}) > 1
+
+
+def timeless_line(line):
+    """A line of the log without what a clock says."""
+    return {key: value for key, value in line.items() if "seconds" not in key}
 
 
 # --- a host that has grown an option ----------------------------------------------------------------------------
