@@ -70,6 +70,15 @@ own collator, and were not run; nor were sounds, of which the keys alone are tes
 | any | `dids_proxy_model` without a processor | refused with: dids_proxy_model: got … |
 """
 
+OPTIONS = """
+## Options of LLaMA-Factory
+
+Each of its options is left alone by a mixture, handled, or refused in one line before any data or model is loaded.
+These tables are those that the checks read (`integration/arguments/host_options/`): of LLaMA-Factory 0.9.5 and its main
+branch, with what transformers 4.55 to 5.8 adds to the training's. `llamafactory-dids doctor` names the options of an
+installed version that they lack. An option that is refused for some values is handled for the others.
+"""
+
 FOOT = """
 ## Going on after a break
 
@@ -141,7 +150,19 @@ def page(outcomes: dict[Cell, str]) -> str:
         by_type = {kind: tuple(outcomes[stage, kind, name] for name in PARALLELISMS) for kind in TYPES}
         for cells, kinds in groupby(TYPES, by_type.__getitem__):
             rows.append((f"`{stage}`", ", ".join(f"`{kind}`" for kind in kinds), *cells))
-    return HEAD + "\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n" + MEDIA + FOOT
+    return HEAD + "\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n" + MEDIA + options() + FOOT
+
+
+def options() -> str:
+    """A table of each of the host's argument classes: what is refused, what is handled, what is left alone."""
+    from llamafactory_dids.integration.arguments.host_options import TABLES
+
+    text = OPTIONS
+    for kind, table in TABLES.items():
+        rows = [("option", f"of `{kind.__name__}`"), ("---", "---")]
+        rows += [(", ".join(f"`{name}`" for name in entry.names.split()), entry.words()) for entry in table]
+        text += "\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+    return text
 
 
 def run(arguments: list[str]) -> int:

@@ -5,6 +5,7 @@ from typing import Any
 from .. import mixers
 from ..config import FIELDS, MixingConfig
 from ..errors import DidsError
+from ..mixers.checks import require_tasks
 
 
 def takes(strategy: str, name: str) -> bool:
@@ -37,11 +38,14 @@ def options(strategy: str, config: MixingConfig) -> dict[str, Any]:
 def make_mixer(strategy: str, config: MixingConfig, num_domains: int, num_tasks: int, **given: Any) -> mixers.Mixer:
     """The strategy's mixer with its options; of `given` it gets what its factory has a keyword for.
 
-    Raises DidsError, naming the key, for a value that is not allowed.
+    Raises DidsError, naming the key, for a value that is not allowed, and where it looks at tasks and there are none.
     """
     wanted = {name: value for name, value in given.items() if takes(strategy, name)}
     try:
-        return mixers.create(strategy, num_domains, num_tasks, **options(strategy, config), **wanted)
+        mixer = mixers.create(strategy, num_domains, num_tasks, **options(strategy, config), **wanted)
+        if mixer.needs.tasks or mixer.needs.task_samples:
+            require_tasks(strategy, num_tasks)
+        return mixer
     except ValueError as error:
         raise DidsError(str(error)) from None
 

@@ -19,7 +19,9 @@ from .base import Array
 def require_tasks(name: str, num_tasks: int) -> None:
     """Raises ValueError when a strategy that learns from tasks is given none."""
     if num_tasks < 1:
-        raise ValueError(f"dids_tasks: got none, allowed: at least one task for mix_strategy {name!r}")
+        raise ValueError(
+            f"dids_tasks: got none, allowed: at least one task for mix_strategy {name!r} (or an eval_dataset)"
+        )
 
 
 def require_choice(key: str, value: object, allowed: Iterable[str]) -> None:

@@ -10,14 +10,31 @@ import torch
 from numpy.typing import NDArray
 
 from ..artifacts.gradient_store import GradientStore
-from ..errors import DidsError, refuse
+from ..config import FIELDS
+from ..errors import DidsError
 from .kmeans import Features, Indices, Read, kmeans_labels
 
 
 def check_one_each(num_domains: int, num_sources: int) -> None:
     """Raise DidsError for fewer domains than sources: clusters are within a source, so each has at least one."""
     if num_domains < num_sources:
-        raise refuse("dids_num_domains", num_domains, f"at least one for each of the {num_sources} datasets")
+        raise DidsError(
+            f"dids_num_domains: got {_shown(num_domains)}, allowed: at least one for each of the {num_sources} datasets"
+        )
+
+
+def check_enough(num_domains: int, num_samples: int) -> None:
+    """Raise DidsError for more domains than training samples: no domain is empty."""
+    if num_domains > num_samples:
+        raise DidsError(
+            f"dids_num_domains: got {_shown(num_domains)}, allowed: at most the number of training samples, "
+            f"{num_samples}"
+        )
+
+
+def _shown(num_domains: int) -> str:
+    """The number, and that it is the default where nobody may have set it."""
+    return f"{num_domains}{' (the default)' if num_domains == FIELDS['dids_num_domains'].default else ''}"
 
 
 def domain_shares(sizes_S: Sequence[int], num_domains: int, how: str) -> list[int]:
@@ -27,8 +44,7 @@ def domain_shares(sizes_S: Sequence[int], num_domains: int, how: str) -> list[in
     Raises DidsError where that cannot be.
     """
     check_one_each(num_domains, len(sizes_S))
-    if num_domains > sum(sizes_S):
-        raise refuse("dids_num_domains", num_domains, f"at most the number of training samples, {sum(sizes_S)}")
+    check_enough(num_domains, sum(sizes_S))
     weights = np.sqrt(np.asarray(sizes_S, float)) if how == "sqrt" else np.ones(len(sizes_S))
     shares = np.ones(len(sizes_S), dtype=int)
     for _ in range(num_domains - len(sizes_S)):

@@ -11,6 +11,7 @@ PACKAGE = CHECKOUT / "llamafactory_dids"
 PAGE = CHECKOUT / "docs" / "errors.md"
 # A ValueError of these is turned into a DidsError or shown as it is; elsewhere it is an error of ours, not of the user.
 SHOWN_VALUE_ERRORS = {"mixers"}
+OF_A_TABLE = "…: got …, allowed with …: …"  # its refusals stand on the page one by one
 OF_OUR_OWN = ("sizes_D", "task_samples_TD", "got … domains")
 
 
@@ -43,9 +44,21 @@ def messages(path: Path, source: str) -> set[str]:
     return {text for text in found if text.strip("… :") and not text.startswith(OF_OUR_OWN)}
 
 
+def refusals() -> set[str]:
+    """Templates of what the tables of the host's options refuse."""
+    from llamafactory_dids.integration.arguments.host_options import TABLES, refused
+
+    return {
+        f"{entry.name}: got …, allowed with {entry.where.format(strategy='…', stage='…')}: {entry.allowed}"
+        for table in TABLES.values()
+        for entry in refused(table)
+    }
+
+
 def all_messages() -> set[str]:
     paths = sorted(PACKAGE.rglob("*.py"))
-    return set().union(*(messages(path.relative_to(PACKAGE), path.read_text()) for path in paths))
+    found = set().union(*(messages(path.relative_to(PACKAGE), path.read_text()) for path in paths))
+    return found - {OF_A_TABLE} | refusals()
 
 
 def explained(page: str) -> list[str]:

@@ -20,6 +20,7 @@ from tests.integration.support import (
     refusal,
     same_domains,
     train,
+    tuner,
     write_dataset,
 )
 
@@ -47,7 +48,8 @@ BEFORE_LOADING = {
     "negative_seed": ({"dids_seed": -1}, ["dids_seed: got -1", "an integer from 0"]),
     "missing_dataset": ({"dataset": "sums,lost"}, ["dataset: got 'lost'", "dataset_info.json"]),
     "missing_task": ({"dids_tasks": "task_sums,lost"}, ["dids_tasks: got 'lost'", "dataset_info.json"]),
-    "no_tasks": ({"dids_tasks": None}, ["dids_tasks: got none", "at least one task"]),
+    "no_tasks": ({"dids_tasks": None}, ["dids_tasks: got none", "at least one task", "(or an eval_dataset)"]),
+    "val_size_alone": ({"dids_tasks": None, "val_size": 9}, ["dids_tasks: got none", "(or an eval_dataset)"]),
     "task_without_examples": ({"dids_tasks": "empty"}, ["dids_tasks: 'empty' cannot be read", "at least one example"]),
     "task_of_a_broken_file": ({"dids_tasks": "broken"}, ["dids_tasks: 'broken' cannot be read", "dataset_info.json"]),
     "task_of_a_missing_file": ({"dids_tasks": "gone"}, ["dids_tasks: got 'gone'", "gone.json is missing"]),
@@ -55,6 +57,10 @@ BEFORE_LOADING = {
     "dataset_twice": ({"dataset": "sums,pairs,sums"}, ["dataset: got 'sums'", "each name once"]),
     "task_twice": ({"dids_tasks": "task_sums,task_sums"}, ["dids_tasks: got 'task_sums'", "each name once"]),
     "more_domains_than_samples": ({"dids_num_domains": 271}, ["dids_num_domains: got 271", "samples, 270"]),
+    "more_domains_than_samples_by_default": (
+        {"dids_num_domains": None, "max_samples": 20},
+        ["dids_num_domains: got 72 (the default)", "samples, 60"],
+    ),
     "fewer_domains_than_datasets": ({"dids_num_domains": 2}, ["dids_num_domains: got 2", "the 3 datasets"]),
     "fewer_domains_than_datasets_before_data": (
         {"dids_num_domains": 2, "dataset": "sums,pairs,broken"},
@@ -79,10 +85,27 @@ BEFORE_LOADING = {
     ),
     "tokenized_path": ({"tokenized_path": str(Path(__file__).parent)}, ["tokenized_path: got ", "dids_data.json"]),
     "interleave_probs": ({"interleave_probs": "0.2,0.3,0.5"}, ["interleave_probs", "dids_probs"]),
-    "group_by_length": (BY_LENGTH, ["group_by_length", "false"]),
+    "group_by_length": (BY_LENGTH, ["group_by_length", "(the mixture decides which sample comes next"]),
     "auto_find_batch_size": ({"auto_find_batch_size": True}, ["auto_find_batch_size: got True", "false"]),
     "another_loss": ({"use_dft_loss": True}, ["use_dft_loss: got True", "false", "cross-entropy"]),
     "ignore_data_skip": ({"ignore_data_skip": True}, ["ignore_data_skip: got True", "false"]),
+    "compiled": ({"torch_compile": True}, ["torch_compile: got True", "dids_domain_gradients: fresh"]),
+    "compiled_by_its_backend": ({"torch_compile_backend": "eager"}, ["torch_compile: got True"]),
+    "eight_bits": ({"fp8": True}, ["fp8: got True", "false"]),
+    "split_batches": (
+        {"accelerator_config": {"split_batches": True}},
+        ["accelerator_config: got {'split_batches': True}", "split_batches: false"],
+    ),
+    "label_smoothing": ({"label_smoothing_factor": 0.1}, ["label_smoothing_factor: got 0.1", "0", "cross-entropy"]),
+    "labelled_padding": ({"ignore_pad_token_for_loss": False}, ["ignore_pad_token_for_loss: got False", "true"]),
+    "frozen_last_blocks": (
+        {"finetuning_type": "freeze", "freeze_trainable_layers": -1},
+        ["dids_gradient_layers: got 0.1", "blocks 2 to 2 where no linear layer is trained"],
+    ),
+    "adapters_in_the_first_block": (
+        {"finetuning_type": "lora", "lora_target": "layers.0.self_attn.q_proj"},
+        ["dids_gradient_layers: got 0.1", "blocks 2 to 2 where no linear layer is trained"],
+    ),
     "ppo": ({"stage": "ppo", "reward_model": "x", "reward_model_type": "full"}, ["'ppo'", "pt, sft, dpo, kto, rm"]),
     "first_fsdp": ({"fsdp": "full_shard"}, ["fsdp: got 'version 1'", "version 2"]),
     "window_below_a_step": ({"dids_update_samples": 7}, ["dids_update_samples: got 7", "samples of a step, 8"]),
@@ -130,6 +153,37 @@ def test_proxy_without_decoder_blocks_is_refused_before_it_is_loaded(bad_world, 
     config.save_pretrained(tmp_path / "headless")
     message = refusal(arguments(bad_world, tmp_path, dids_proxy_model=str(tmp_path / "headless")))
     assert message.startswith("dids_proxy_model: got ") and "headless" in message and "decoder blocks" in message
+
+
+@pytest.mark.parametrize("case", ["another_loss", "frozen_last_blocks", "label_smoothing"])
+def test_options_are_refused_before_any_data_is_read(case, bad_world, no_data, tmp_path):
+    assert "allowed" in refusal(arguments(bad_world, tmp_path, **BEFORE_LOADING[case][0]))
+
+
+def test_more_domains_than_samples_are_refused_before_they_are_tokenised(bad_world, monkeypatch, tmp_path):
+    from llamafactory.data import loader
+
+    host = loader._get_preprocessed_dataset
+
+    def tasks_alone(*args, is_eval, **kwargs):
+        return host(*args, is_eval=is_eval, **kwargs) if is_eval else never()
+
+    monkeypatch.setattr(loader, "_get_preprocessed_dataset", tasks_alone)
+    message = refusal(arguments(bad_world, tmp_path, dids_num_domains=271))
+    assert message == "dids_num_domains: got 271, allowed: at most the number of training samples, 270"
+
+
+@pytest.fixture
+def no_data(monkeypatch):
+    """Loading data fails the test."""
+    from llamafactory.data import loader
+
+    tuner()
+    monkeypatch.setattr(loader, "_get_merged_dataset", never)
+
+
+def never(*_args, **_kwargs):
+    raise AssertionError("this was not to be called")
 
 
 # --- artifacts that are broken or of others ---------------------------------------------------------------

@@ -103,6 +103,9 @@ def test_it_says_so_in_words(explained, world):
             "streaming: got True, allowed: false",
         ),
         ({"dids_tasks": "nothing"}, "dids_tasks: got 'nothing', allowed: a name in"),
+        ({"dids_num_domains": 271}, "dids_num_domains: got 271, allowed: at most the number of training samples, 270"),
+        ({"dids_num_domains": None, "max_samples": 9}, "dids_num_domains: got 72 (the default), allowed: at most"),
+        ({"torch_compile": True}, "torch_compile: got True, allowed with mix_strategy dids: false, or"),
         ({"stage": "pt", "predict_with_generate": True}, "LLaMA-Factory refuses these arguments: "),
     ],
 )

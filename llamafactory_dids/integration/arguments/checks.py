@@ -12,17 +12,14 @@ from ... import mixers
 from ...config import MixingConfig
 from ...errors import DidsError, refuse
 from ...stages.cluster import check_one_each
-from ...stages.layers import decoder_blocks
 from ...training.schedule import check_window, samples_per_step
 from ..data.saved import check_note
-from ..domains.encoder import check_encoder
-from ..domains.proxy import proxy_arguments, without_weights
-from ..host.sharding import fsdp_version, uses_deepspeed
 from ..plan.probabilities import check_probabilities
 from ..settings import Settings
 from ..strategy import mixer_on_two_domains, option_keys, takes
 from .host_options import check_host_options
 from .media import check_media
+from .models import check_features, check_tracked
 
 logger = logging.getLogger(__name__)
 
@@ -31,15 +28,14 @@ def check(settings: Settings, model_args: Any, data_args: Any, training_args: An
     """Raise DidsError for what cannot work, naming the key, the value and what is allowed."""
     if not training_args.do_train:
         return
-    check_host_options(data_args, training_args, finetuning_args, model_args)
+    check_host_options(settings, model_args, data_args, training_args, finetuning_args)
     check_entries(settings, data_args)
     _check_ranking(settings, data_args, finetuning_args.stage)
-    _check_streaming(settings, data_args, finetuning_args)
+    _check_streaming(settings, data_args)
     check_note(data_args, [*data_args.dataset, *settings.config.mix_in()], finetuning_args.stage)
-    _check_proxy_runs(settings, training_args)
     check_window(settings.config, samples_per_step(training_args))
-    makes_gradients = _check_features(settings, model_args)
-    makes_gradients |= settings.needs.proxy_run is not None
+    makes_gradients = check_features(settings, model_args) or settings.needs.proxy_run is not None
+    check_tracked(settings, model_args, finetuning_args)
     check_media(settings, model_args, data_args, finetuning_args, makes_gradients)
 
 
@@ -119,26 +115,13 @@ def _check_mixer(settings: Settings) -> None:
         logger.warning("%s: no effect with mix_strategy %s", ", ".join(idle), settings.strategy)
 
 
-def _check_proxy_runs(settings: Settings, training_args: Any) -> None:
-    if (run := settings.needs.proxy_run) is None:
-        return
-    for key, sharded in (("deepspeed", uses_deepspeed(training_args)), ("fsdp", fsdp_version(training_args) > 0)):
-        if sharded:
-            raise refuse(
-                key,
-                getattr(training_args, key) or "accelerate's",
-                f"none, since mix_strategy {settings.strategy} trains a proxy model (the {run.name} run) in the same "
-                "processes (or run it without, and hand its mixture over: mix_strategy static with dids_probs)",
-            )
-
-
 def _idle_keys(settings: Settings) -> list[str]:
     """Keys that were given, and are options of other strategies alone."""
     others = set().union(*map(option_keys, mixers.names())) - option_keys(settings.strategy)
     return [key for key in settings.arguments if key in others]
 
 
-def _check_streaming(settings: Settings, data_args: Any, finetuning_args: Any) -> None:
+def _check_streaming(settings: Settings, data_args: Any) -> None:
     """What a stream cannot give: its length, all of its samples, or those around one."""
     if not data_args.streaming:
         return
@@ -153,11 +136,6 @@ def _check_streaming(settings: Settings, data_args: Any, finetuning_args: Any) -
     need("dids_exhausted", config.dids_exhausted, config.dids_exhausted != "drop", "reshuffle")
     need("dids_swap_domains", config.dids_swap_domains, not config.dids_swap_domains, "0")
     need("dids_mix_in", config.dids_mix_in, not config.mix_in(), "none")
-    need("packing", data_args.packing, not data_args.packing, "false")
-    need("val_size", data_args.val_size, data_args.val_size == 0, "0 (name an eval_dataset, which is not streamed)")
-    need("stage", finetuning_args.stage, finetuning_args.stage != "kto", "a stage whose samples stand alone")
-    tokens = finetuning_args.include_effective_tokens_per_second
-    need("include_effective_tokens_per_second", tokens, not tokens, "false")
     looks = settings.needs.proxy_run is not None or settings.needs.task_samples
     need("mix_strategy", settings.strategy, not looks, "one without a proxy run or features of the samples")
     if config.dids_domains == "source":
@@ -165,8 +143,6 @@ def _check_streaming(settings: Settings, data_args: Any, finetuning_args: Any) -
             mixer_on_two_domains(settings.strategy, config, len(settings.tasks), sized=False)
         except DidsError as error:
             raise refuse("dids_domains", "source", f"with streaming, a domain map, since else {error}") from None
-    if data_args.tokenized_path is not None and has_tokenized_data(data_args.tokenized_path):
-        raise refuse("streaming", True, "false with tokenized_path")
 
 
 def _check_domains(settings: Settings, data_args: Any) -> None:
@@ -178,26 +154,3 @@ def _check_domains(settings: Settings, data_args: Any) -> None:
         check_one_each(config.dids_num_domains, len(data_args.dataset or ()) + len(config.mix_in()))
     if config.dids_probs is not None:
         check_probabilities(config.dids_probs)
-
-
-def _check_features(settings: Settings, model_args: Any) -> bool:
-    """Whether features are to be made of gradients."""
-    makes_features = settings.config.dids_domains == "cluster" or settings.needs.task_samples
-    if makes_features and settings.config.dids_cluster_features == "semantic":
-        check_encoder(settings, model_args)
-        return False
-    if makes_features:
-        _check_has_blocks(settings, model_args)
-    return bool(makes_features)
-
-
-def _check_has_blocks(settings: Settings, model_args: Any) -> None:
-    """Look for decoder blocks in a model without weights, so that nothing is loaded in vain."""
-    arguments, _ = proxy_arguments(settings, model_args)
-    try:
-        model = without_weights(arguments)
-    except (OSError, ValueError) as error:
-        key = "dids_proxy_model" if settings.config.dids_proxy_model else "model_name_or_path"
-        raise refuse(key, arguments.model_name_or_path, f"a model's folder or hub name ({error})") from None
-    if model is not None:  # else it is looked at when it is loaded
-        decoder_blocks(model)

@@ -21,14 +21,14 @@ class Finding(NamedTuple):
 
 
 def examine() -> list[Finding]:
-    """Look at Python, torch and its companions, LLaMA-Factory and its seams, activation, faiss and the GPU."""
+    """Look at Python, torch and its companions, LLaMA-Factory, its seams and options, activation, faiss and the GPU."""
     findings = [
         Finding("python", sys.version_info >= (3, 11), platform.python_version(), ""),
         Finding("versions", True, ", ".join(f"{name} {number}" for name, number in versions().items())),
         _torch(),
     ]
     if findings[-1].ok:
-        findings += [_host(), _activation(), _faiss(), _gpu()]
+        findings += [_host(), _options(), _activation(), _faiss(), _gpu()]
     return findings
 
 
@@ -53,6 +53,17 @@ def _host() -> Finding:
     if missing := registration.missing_seams():
         return Finding("llamafactory seams", False, f"missing: {', '.join(missing)}", "pip install llamafactory==0.9.5")
     return Finding("llamafactory seams", True, f"{VERSION} has all {len(registration.SEAMS + registration.PAGE_SEAMS)}")
+
+
+def _options() -> Finding:
+    try:
+        from ..arguments.host_options import TABLES, unknown_options
+    except (ImportError, DidsError) as error:
+        return Finding("llamafactory options", False, one_line(error), "pip install llamafactory==0.9.5")
+    if unknown := unknown_options(TABLES):
+        mend = "leave them at their defaults: no mixture was tried with them"
+        return Finding("llamafactory options", True, f"not known here: {', '.join(unknown)}", mend)
+    return Finding("llamafactory options", True, "all are known")
 
 
 def _activation() -> Finding:

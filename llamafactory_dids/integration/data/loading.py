@@ -16,7 +16,9 @@ from datasets import concatenate_datasets
 from numpy.typing import NDArray
 
 from ...artifacts.samples import Texts, column, texts
+from ...config import MixingConfig
 from ...errors import DidsError
+from ...stages.cluster import check_enough
 from ...text import beginning, one_line
 from ...training.collator import COLUMNS, DOMAIN_COLUMN, KEY_COLUMN, SOURCE_COLUMN
 from ..settings import settings_of
@@ -67,10 +69,17 @@ def tagging(host: Callable[..., Any]) -> Callable[..., Any]:
             if key == "dataset":
                 parts = {name: tagged(part, name, data_args, training_args) for name, part in parts.items()}
                 parts = mix_in.cut(parts, data_args.mixing)
+                _check_number(parts, data_args.mixing.config)
                 loading.aligned.update(parts)
         return parts if return_dict else _joined(key, parts)
 
     return merged
+
+
+def _check_number(parts: dict[str, Any], config: MixingConfig) -> None:
+    """Raise DidsError for more domains than there will be samples: an example makes one at most."""
+    if config.dids_domains == "cluster":
+        check_enough(config.dids_num_domains, sum(map(len, parts.values())))
 
 
 def _joined(key: str, parts: dict[str, Any]) -> Any:

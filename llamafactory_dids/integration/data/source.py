@@ -147,6 +147,8 @@ class DataSource:
         data_args = copy.copy(self.data_args)
         data_args.packing = data_args.neat_packing = data_args.streaming = False
         data_args.max_samples = None
+        training_args = copy.copy(self.training_args)
+        training_args.predict_with_generate = False  # with it prompt and answer are tokenised apart, for generation
         local = not data_args.data_shared_file_system
         try:
             with self.training_args.main_process_first(desc=f"load task {name}", local=local):
@@ -159,7 +161,7 @@ class DataSource:
                     chosen = chosen.remove_columns(list(TAGS))
                 reading = (template or self.template, tokenizer or self.tokenizer, processor or self.processor)
                 return loader._get_preprocessed_dataset(
-                    chosen, data_args, self.training_args, self.stage, *reading, is_eval=True
+                    chosen, data_args, training_args, self.stage, *reading, is_eval=True
                 )
         except DidsError:
             raise

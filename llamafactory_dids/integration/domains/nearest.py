@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from ...artifacts.domain_map import DomainMap
 from ...artifacts.samples import UNKNOWN
-from ...errors import DidsError
 from ...stages.cluster import StoredFeatures
 from ...stages.means import nearest_domains
 from ..data.source import DataSource
@@ -30,9 +29,6 @@ def nearest_task_samples(
 ) -> NDArray[np.int64]:
     """Task samples by task and domain, shape T x D; `samples` are those that are trained on, and `choose` picks those
     observed of a task."""
-    tasks = source.settings.tasks
-    if not tasks:
-        raise DidsError("dids_tasks: got none, allowed: at least one dataset name (or eval_dataset)")
     features = _features(source, samples)
     domains_N = domain_map.domains_of(samples.sources, samples.keys)
     kept_N = features.written_N & (domains_N != UNKNOWN)  # the others are of a domain that no training row is left of
@@ -40,7 +36,7 @@ def nearest_task_samples(
     task_samples, tasks_M = _task_samples(observed, choose)
     others = _features(observed, task_samples)
     usable_M = np.flatnonzero(others.written_N)
-    counts_TD = np.zeros((len(tasks), len(domain_map.names)), dtype=np.int64)
+    counts_TD = np.zeros((len(source.settings.tasks), len(domain_map.names)), dtype=np.int64)
     found_M = nearest_domains(features, kept_N, domains_N, len(domain_map.names), others(usable_M))
     np.add.at(counts_TD, (tasks_M[usable_M], found_M), 1)
     return counts_TD

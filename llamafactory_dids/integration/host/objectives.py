@@ -177,14 +177,10 @@ def _every(losses_N: Tensor) -> Tensor:
 
 
 class Stage(NamedTuple):
-    """What a stage minimises (None: next tokens), and the keys of its loss.
-
-    `refused` are keys that must be zero: they make a sample's loss depend on the batch that it came in.
-    """
+    """What a stage minimises (None: next tokens), and the keys of its loss."""
 
     objective: Callable[..., Objective] | None = None
     keys: tuple[str, ...] = ()
-    refused: tuple[str, ...] = ()
     value_head: bool = False
 
 
@@ -194,12 +190,10 @@ STAGES = {
     "dpo": Stage(
         Preference,
         ("pref_loss", "pref_beta", "pref_ftx", "dpo_label_smoothing", "simpo_gamma", "ld_alpha"),
-        refused=("pref_bco_weight",),
     ),
     "kto": Stage(
         Feedback,
         ("pref_beta", "kto_chosen_weight", "kto_rejected_weight"),
-        refused=("pref_ftx",),
     ),
     "rm": Stage(Reward, value_head=True),
 }

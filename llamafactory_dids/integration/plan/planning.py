@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from ... import mixers
 from ...artifacts.domain_map import DomainMap
 from ...artifacts.samples import column
-from ...errors import DidsError
 from ...stages import ranks
 from ...training.collator import KEY_COLUMN
 from ...training.plan import MixingPlan
@@ -98,8 +97,6 @@ def _tasks(source: DataSource) -> dict[str, Any]:
     needs = settings.needs
     if not needs.tasks and (needs.proxy_run is None or not settings.tasks):
         return {}
-    if not settings.tasks:
-        raise DidsError("dids_tasks: got none, allowed: at least one dataset name (or eval_dataset)")
     return {name: source.task(name, _chooser(settings)) for name in settings.tasks}
 
 

@@ -1,0 +1,82 @@
+"""Every option of LLaMA-Factory's, in a table for each of its argument classes: left alone, handled, or refused.
+
+What is refused is checked before any data or model is loaded. `docs/ways.md` has the tables; a test walks the host's
+classes and fails on an option that they lack.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from llamafactory.hparams import (
+    DataArguments,
+    FinetuningArguments,
+    GeneratingArguments,
+    ModelArguments,
+    TrainingArguments,
+)
+
+from ....errors import DidsError
+from ...settings import Settings
+from .data import DATA
+from .entries import Refused, Run, Table
+from .finetuning import FINETUNING
+from .generating import GENERATING
+from .model import MODEL
+from .training import TRAINING
+
+logger = logging.getLogger(__name__)
+
+TABLES: dict[type, Table] = {
+    ModelArguments: MODEL,
+    DataArguments: DATA,
+    TrainingArguments: TRAINING,
+    FinetuningArguments: FINETUNING,
+    GeneratingArguments: GENERATING,
+}
+
+
+def names_of(table: Table) -> set[str]:
+    """The options that a table has."""
+    return {name for entry in table for name in entry.names.split()}
+
+
+def unknown_options(tables: Mapping[type, Table]) -> list[str]:
+    """Options of the installed LLaMA-Factory that its table lacks, in its order."""
+    return [
+        field.name
+        for kind, table in tables.items()
+        for field in dataclasses.fields(kind)
+        if field.name not in names_of(table)
+    ]
+
+
+def refused(table: Table) -> list[Refused]:
+    """A table's refusals, in its order."""
+    return [entry for entry in table if isinstance(entry, Refused)]
+
+
+def check_host_options(
+    settings: Settings, model_args: Any, data_args: Any, training_args: Any, finetuning_args: Any
+) -> None:
+    """Raise DidsError for an option of the host's that a mixture cannot be trained with; warn of one that is given and
+    that no table has."""
+    if unknown := [name for name in unknown_options(TABLES) if name in settings.arguments]:
+        logger.warning("%s: not known to this plugin, so no mixture was tried with it", ", ".join(unknown))
+    run = Run(settings, model_args, data_args, training_args, finetuning_args)
+    for arguments, table in (
+        (finetuning_args, FINETUNING),  # the stage first, which others look at
+        (training_args, TRAINING),
+        (data_args, DATA),
+        (model_args, MODEL),
+    ):
+        for entry in refused(table):
+            if hasattr(arguments, entry.name):  # or else it is of another version
+                _check(entry, getattr(arguments, entry.name), run)
+
+
+def _check(entry: Refused, value: Any, run: Run) -> None:
+    if entry.when(value, run):
+        shown, where = entry.shown(value, run), entry.where.format(**run.words())
+        raise DidsError(f"{entry.name}: got {shown!r}, allowed with {where}: {entry.allowed}")
