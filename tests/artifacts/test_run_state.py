@@ -79,7 +79,7 @@ def test_tensors_of_the_right_size_that_are_none_are_refused_by_name(checkpoint)
 @pytest.mark.parametrize("content", ["{}", '{"schema": 1}', "[]", "null"])
 def test_a_state_of_another_schema_is_refused_by_name(checkpoint, content):
     (checkpoint / "dids_state.json").write_text(content)
-    with pytest.raises(DidsError, match=f"{checkpoint / 'dids_state.json'}: schema .*, this version reads 2"):
+    with pytest.raises(DidsError, match=f"{checkpoint / 'dids_state.json'}: schema .*, this version reads 3"):
         load_values(checkpoint)
 
 
