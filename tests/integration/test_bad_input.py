@@ -235,10 +235,10 @@ def test_store_of_other_inputs_is_refused_with_both_values(cache, no_model):
     shutil.rmtree(folder / "domains")
     manifest = only(folder, "gradients/*/manifest.json")
     content = json.loads(manifest.read_text())
-    content["inputs"]["template"] = "llama3"
+    content["inputs"]["stage"] = "pt"
     manifest.write_text(json.dumps(content))
     message = refusal(values)
-    assert str(manifest.parent) in message and "template = 'llama3'" in message and "'default'" in message
+    assert str(manifest.parent) in message and "stage = 'pt'" in message and "'sft'" in message
 
 
 def test_corrupt_map_is_refused_by_name(cache, no_model):

@@ -165,7 +165,8 @@ def test_shuffled_domains_have_as_many_samples_of_each_source_and_equal_ones_sta
     labels_N = np.array([of_pair[pair] for pair in pairs])
     old = DomainMap(names, keys, sources, labels_N, {"d0": ["a text"]}, {"dids_num_domains": 4})
     new = mini_run.shuffled_map(old, seed=1)
-    assert (new.names, new.keys_N, new.sources_N, new.typical_texts) == (names, keys, sources, {})
+    assert (new.names, new.keys_N.to_pylist(), new.sources_N.to_pylist()) == (names, keys, sources)
+    assert new.typical_texts == {}
     assert new.inputs == {"dids_num_domains": 4, "shuffled": 1}
     of_new = dict(zip(pairs, new.domains_N.tolist(), strict=True))
     assert new.domains_N.tolist() == [of_new[pair] for pair in pairs]
