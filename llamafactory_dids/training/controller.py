@@ -46,7 +46,7 @@ class MixtureController:
         max_steps: int = -1,
         **how: Any,
     ) -> None:
-        """`how` a measurement computes: `batch_size`, `precision` and `device`, as for `stages.meter.Meter`."""
+        """`how` a measurement computes: `batch_size`, `precision` and `device`, as for `Observer`."""
         self.plan = plan
         self.config = plan.config
         self.clock = plan.clock
@@ -88,6 +88,8 @@ class MixtureController:
         """
         self.clock.start()
         self.max_updates = announce(self.plan, self.samples_per_step, max_steps)
+        with self.clock.on("update_seconds"):
+            self.observer.try_longest()
         if ranks.world()[0] == 0:
             save_map(self.plan.domain_map, self.plan.folder)
             if step == 0:

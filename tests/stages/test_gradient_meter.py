@@ -38,7 +38,7 @@ def close(found, expected) -> bool:
 
 
 def test_task_loss_mean_gradient_and_fisher_are_plain_means_over_samples(model):
-    meter = make_meter(model, batch_size=3)
+    meter = make_meter(model, max_samples=3)
     measured = meter.tasks(TASKS)
     assert measured.gradients_TP.shape == measured.fisher_TP.shape == (3, meter.entries.size)
     for task, rows in enumerate(TASKS):
@@ -50,7 +50,7 @@ def test_task_loss_mean_gradient_and_fisher_are_plain_means_over_samples(model):
 
 
 def test_a_domains_gradient_is_the_mean_over_its_tokens(model):
-    meter, rows = make_meter(model, batch_size=4), [*samples(6, seed=4), unlabelled()]
+    meter, rows = make_meter(model, max_samples=4), [*samples(6, seed=4), unlabelled()]
     expected_P = torch.zeros(meter.entries.size)
     for row in rows:
         for loss in token_losses(model, row):
@@ -62,7 +62,7 @@ def test_a_domain_without_labels_has_a_gradient_of_zero(model):
     assert not make_meter(model).domain([unlabelled(), unlabelled(4)]).any()
 
 
-@pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 64}, {"max_tokens": 20}])
+@pytest.mark.parametrize("options", [{"max_samples": 1}, {"max_samples": 64}, {"max_tokens": 20}])
 def test_batches_do_not_matter(model, options):
     one, other = make_meter(model).tasks(TASKS), make_meter(model, **options).tasks(TASKS)
     np.testing.assert_allclose(one.losses_T, other.losses_T, rtol=1e-5)

@@ -28,8 +28,8 @@ ALL_FAMILIES = ["gpt2", *FAMILIES]
 
 
 def engine_gradients(model, tracked, rows) -> torch.Tensor:
-    _, _, pairs = GradientEngine(model, tracked, NEXT_TOKENS).run(collate(rows))
-    return torch.cat([sample_gradients(x, y).flatten(1) for x, y in pairs], dim=1)
+    _, _, pairs, scale_N = GradientEngine(model, tracked, NEXT_TOKENS).run(collate(rows))
+    return torch.cat([sample_gradients(x, y).flatten(1) for x, y in pairs], dim=1) / scale_N[:, None]
 
 
 def reference_gradients(model, tracked, rows) -> torch.Tensor:
@@ -122,15 +122,15 @@ def test_a_frozen_model_with_adapters_has_the_gradients_of_all_its_layers(kind):
     expected_NP = reference_gradients(model, used := track_layers(model, 0.25, trainable_only=True), rows)
     model.requires_grad_(False)
     tracked = track_layers(model, 0.25)
-    _, _, pairs = GradientEngine(model, tracked, NEXT_TOKENS).run(collate(rows))
+    _, _, pairs, scale_N = GradientEngine(model, tracked, NEXT_TOKENS).run(collate(rows))
     mine = [sample_gradients(*pairs[tracked.names.index(name)]).flatten(1) for name in used.names]
-    assert_same(torch.cat(mine, dim=1), expected_NP)
+    assert_same(torch.cat(mine, dim=1) / scale_N[:, None], expected_NP)
 
 
 @pytest.mark.parametrize("family", ALL_FAMILIES)
 def test_losses_are_the_models_own_of_each_sample(family):
     model, rows = tiny_model(family), samples(5)
-    losses_N, tokens_N, _ = GradientEngine(model, track_layers(model, 0.25), NEXT_TOKENS).run(collate(rows))
+    losses_N, tokens_N, _, _ = GradientEngine(model, track_layers(model, 0.25), NEXT_TOKENS).run(collate(rows))
     for row, loss, tokens in zip(rows, losses_N, tokens_N, strict=True):
         own = model(input_ids=torch.tensor([row["input_ids"]]), labels=torch.tensor([row["labels"]])).loss
         assert loss.item() == pytest.approx(own.item(), rel=1e-5)
@@ -141,7 +141,7 @@ def test_losses_are_the_models_own_of_each_sample(family):
 def test_a_sample_without_labels_has_no_loss_and_no_gradient_and_leaves_its_neighbours_alone(model):
     rows, tracked = samples(2), track_layers(model, 0.5)
     mixed = [rows[0], unlabelled(), rows[1]]
-    losses_N, tokens_N, _ = GradientEngine(model, tracked, NEXT_TOKENS).run(collate(mixed))
+    losses_N, tokens_N, _, _ = GradientEngine(model, tracked, NEXT_TOKENS).run(collate(mixed))
     gradients_NP = engine_gradients(model, tracked, mixed)
     assert losses_N[1] == 0 and tokens_N[1] == 0 and not gradients_NP[1].any()
     assert_same(gradients_NP[[0, 2]], reference_gradients(model, tracked, rows))
@@ -149,7 +149,7 @@ def test_a_sample_without_labels_has_no_loss_and_no_gradient_and_leaves_its_neig
 
 def test_a_batch_without_any_label_has_gradients_of_zero(model):
     tracked = track_layers(model, 0.5)
-    losses_N, tokens_N, _ = GradientEngine(model, tracked, NEXT_TOKENS).run(collate([unlabelled(4), unlabelled(6)]))
+    losses_N, tokens_N, _, _ = GradientEngine(model, tracked, NEXT_TOKENS).run(collate([unlabelled(4), unlabelled(6)]))
     assert losses_N.tolist() == [0, 0] and tokens_N.tolist() == [0, 0]
     assert not engine_gradients(model, tracked, [unlabelled(4), unlabelled(6)]).any()
 
