@@ -5,21 +5,18 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import torch
 from llamafactory.data.parser import get_dataset_list
 from llamafactory.extras.misc import has_tokenized_data
-from llamafactory.model import load_config
 
 from ... import mixers
 from ...config import MixingConfig
 from ...errors import DidsError, refuse
 from ...stages.cluster import check_one_each
-from ...stages.layers import decoder_blocks
 from ...training.schedule import check_window, samples_per_step
 from ..data.saved import check_note
 from ..domains.encoder import check_encoder
-from ..domains.proxy import proxy_arguments
-from ..host.sharding import fsdp_version, uses_deepspeed, whole_models
+from ..domains.sizes import check_proxy
+from ..host.sharding import fsdp_version, uses_deepspeed
 from ..plan.probabilities import check_probabilities
 from ..settings import Settings
 from ..strategy import mixer_on_two_domains, option_keys, takes
@@ -38,7 +35,7 @@ def check(settings: Settings, model_args: Any, data_args: Any, training_args: An
     check_note(data_args, [*data_args.dataset, *settings.config.mix_in()], finetuning_args.stage)
     _check_proxy_runs(settings, training_args)
     check_window(settings.config, samples_per_step(training_args))
-    _check_features(settings, model_args)
+    _check_features(settings, model_args, training_args)
 
 
 def check_entries(settings: Settings, data_args: Any) -> None:
@@ -159,25 +156,9 @@ def _check_domains(settings: Settings, data_args: Any) -> None:
         check_probabilities(config.dids_probs)
 
 
-def _check_features(settings: Settings, model_args: Any) -> None:
+def _check_features(settings: Settings, model_args: Any, training_args: Any) -> None:
     makes_features = settings.config.dids_domains == "cluster" or settings.needs.task_samples
     if makes_features and settings.config.dids_cluster_features == "semantic":
         check_encoder(settings, model_args)
     elif makes_features:
-        _check_has_blocks(settings, model_args)
-
-
-def _check_has_blocks(settings: Settings, model_args: Any) -> None:
-    """Look for decoder blocks in a model without weights, so that nothing is loaded in vain."""
-    from transformers import AutoModelForCausalLM
-
-    arguments, _ = proxy_arguments(settings, model_args)
-    try:
-        config = load_config(arguments)
-    except (OSError, ValueError) as error:
-        key = "dids_proxy_model" if settings.config.dids_proxy_model else "model_name_or_path"
-        raise refuse(key, arguments.model_name_or_path, f"a model's folder or hub name ({error})") from None
-    if type(config) not in AutoModelForCausalLM._model_mapping:
-        return  # looked at again when it is loaded
-    with whole_models(), torch.device("meta"):
-        decoder_blocks(AutoModelForCausalLM.from_config(config, trust_remote_code=arguments.trust_remote_code))
+        check_proxy(settings, model_args, training_args.device)
