@@ -16,8 +16,9 @@ CPU = torch.device("cpu")
 class Memory:
     """Has room for so many tokens of a batch; notes what was tried."""
 
-    def __init__(self, tokens, error=torch.OutOfMemoryError("CUDA out of memory")):
-        self.tokens, self.error, self.tried = tokens, error, []
+    def __init__(self, tokens, error=None):
+        self.tokens, self.tried = tokens, []
+        self.error = error or torch.OutOfMemoryError("CUDA out of memory")
 
     def compute(self, batch):
         self.tried.append(batch["places"])
