@@ -31,10 +31,11 @@ INSTALL_REQUIRES = [
     # The registry has 0.9.5, the main branch is 0.9.6.dev0. What the plugin rebinds is private to
     # LLaMA-Factory, so a later version has to be tried before it is let in.
     "llamafactory>=0.9.5,<0.9.7",
+    # Before 2.8 `torch.bmm` cannot give fp32 from half precision (and before 2.6 there is no `torch.accelerator`).
     # LLaMA-Factory puts no upper bound on these three, nor torchaudio one on torch, and the newest of each do not fit
     # together: torch 2.15 is built for another CUDA than torchaudio 2.11, and torchaudio 2.11.1 asks for symbols that
     # torch 2.11 lacks. Either pair fails when LLaMA-Factory is imported.
-    "torch>=2.4,<2.12",
+    "torch>=2.8,<2.12",
     "torchvision<0.27",
     "torchaudio<2.11.1",
     # faiss-gpu also runs where there is no GPU, so it is the one dependency where it has wheels.

@@ -35,7 +35,8 @@ Each cell is a run of `mix_strategy: dids` through LLaMA-Factory's own entry: a 
 the mixture. It counts as tested if both updates moved the mixture, and all processes have the same one. DDP, ZeRO and
 FSDP2 are two processes, Ray is one worker. Without a GPU, accelerate and LLaMA-Factory have to be told that processes
 on the CPU will do for FSDP2 and Ray: `tests/integration/ways_driver.py` does, and changes nothing else. What was run on
-a GPU would say `tested on GPU`: no cell was.
+a GPU would say `tested on GPU`: no cell was. NPU, XPU and MPS are untested
+([Devices](guide-cluster.md#devices)).
 
 `dora`, `rslora` and `pissa` are `finetuning_type: lora` with `use_dora`, `use_rslora` and `pissa_init`; `qlora` is
 `lora` with `quantization_bit: 4`. That the mixture is the same however a run is spread is tested apart, by

@@ -17,6 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from . import devices
+
 Gradients: TypeAlias = Tensor | NDArray[Any]
 Array: TypeAlias = NDArray[np.float64]
 
@@ -79,10 +81,11 @@ def inner_products(
     if domain_DP.ndim != 2 or domain_DP.shape[1:] != task_TP.shape[1:]:
         shapes = f"{tuple(domain_DP.shape)} and {tuple(task_TP.shape)}"
         raise ValueError(f"gradients: got shapes {shapes}, allowed: D x P and T x P")
-    largest_T = scale_TP.amax(dim=1).to(domain_DP.device, torch.float64)
-    cross_DT = torch.zeros((len(domain_DP), len(task_TP)), dtype=torch.float64, device=domain_DP.device)
+    device = devices.exact(domain_DP.device)
+    largest_T = devices.doubled(scale_TP.amax(dim=1)).to(device)
+    cross_DT = torch.zeros((len(domain_DP), len(task_TP)), dtype=torch.float64, device=device)
     norm_DT, norm_T = torch.zeros_like(cross_DT), torch.zeros_like(largest_T)
-    for domain_DC, task_TC, scale_TC in _chunks(domain_DP.device, domain_DP, task_TP, scale_TP):
+    for domain_DC, task_TC, scale_TC in _chunks(device, domain_DP, task_TP, scale_TP):
         metric_TC = metric(scale_TC, kind, largest_T)
         weighted_TC = metric_TC * task_TC
         cross_DT += domain_DC @ weighted_TC.T
@@ -175,17 +178,16 @@ def domain_cosines(domain_gradients_DP: Gradients, fisher_TP: Gradients, kind: s
     if domain_DP.ndim != 2 or scale_TP.ndim != 2 or domain_DP.shape[1] != scale_TP.shape[1]:
         shapes = f"{tuple(domain_DP.shape)} and {tuple(scale_TP.shape)}"
         raise ValueError(f"domain gradients and fisher: got shapes {shapes}, allowed: D x P and T x P")
-    largest_T = scale_TP.amax(dim=1).to(domain_DP.device, torch.float64)
-    size = (len(scale_TP), len(domain_DP), len(domain_DP))
-    products_TDD = torch.zeros(size, dtype=torch.float64, device=domain_DP.device)
-    for domain_DC, scale_TC in _chunks(domain_DP.device, domain_DP, scale_TP):
+    device = devices.exact(domain_DP.device)
+    largest_T = devices.doubled(scale_TP.amax(dim=1)).to(device)
+    products_TDD = torch.zeros((len(scale_TP), len(domain_DP), len(domain_DP)), dtype=torch.float64, device=device)
+    for domain_DC, scale_TC in _chunks(device, domain_DP, scale_TP):
         metric_TC = metric(scale_TC, kind, largest_T)
         for task, metric_C in enumerate(metric_TC):
             products_TDD[task] += (domain_DC * metric_C) @ domain_DC.T
     lengths_TD = products_TDD.diagonal(dim1=1, dim2=2).sqrt()
     cosines_TDD = products_TDD / lengths_TD[:, :, None] / lengths_TD[:, None, :]
-    result: Array = cosines_TDD.clamp(-1.0, 1.0).nan_to_num(nan=0.0).cpu().numpy()
-    return result
+    return cosines_TDD.clamp(-1.0, 1.0).nan_to_num(nan=0.0).cpu().numpy()
 
 
 def usable_tasks(task_gradients_TP: Gradients, fisher_TP: Gradients | None = None) -> NDArray[np.bool_]:
@@ -196,8 +198,7 @@ def usable_tasks(task_gradients_TP: Gradients, fisher_TP: Gradients | None = Non
 
 def _mean(shares_D: Array, values_DT: Array) -> Array:
     """Over domains by their shares; one without a share does not count, whatever its value."""
-    result: Array = shares_D @ np.where(shares_D[:, None] > 0, values_DT, 0.0)
-    return result
+    return shares_D @ np.where(shares_D[:, None] > 0, values_DT, 0.0)
 
 
 def _normalized(products: InnerProducts, valid_DT: NDArray[np.bool_], normalize: str) -> Array:
@@ -239,12 +240,11 @@ def _fisher(fisher_TP: Gradients | None, task_TP: Tensor, kind: str) -> Tensor:
 def _chunks(device: torch.device, *rows: Tensor) -> Iterator[list[Tensor]]:
     """Copies of the same columns of each, in float64: no gradient in float32 squares beyond its range."""
     for start in range(0, rows[0].shape[1], _CHUNK):
-        yield [x[:, start : start + _CHUNK].to(device, torch.float64, copy=True) for x in rows]
+        yield [x[:, start : start + _CHUNK].to(device).to(torch.float64, copy=True) for x in rows]
 
 
 def _finite_and_nonzero(x_TP: Tensor) -> NDArray[np.bool_]:
-    size_T = torch.zeros(len(x_TP), dtype=torch.float64, device=x_TP.device)
-    for (x_TC,) in _chunks(x_TP.device, x_TP):
+    size_T = torch.zeros(len(x_TP), dtype=torch.float64, device=devices.exact(x_TP.device))
+    for (x_TC,) in _chunks(size_T.device, x_TP):
         size_T += x_TC.abs_().sum(dim=1)
-    result: NDArray[np.bool_] = ((size_T > 0) & size_T.isfinite()).cpu().numpy()
-    return result
+    return ((size_T > 0) & size_T.isfinite()).cpu().numpy()

@@ -19,7 +19,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from . import gpu
+from . import devices, gpu
 
 _MASK = 0xFFFFFFFF
 
@@ -68,12 +68,14 @@ class Projection:
 
     @torch.no_grad()
     def project(self, x_NP: Tensor) -> Tensor:
-        """`x_NP`, any float dtype -> `y_NK` float32, on the same device. Sums are made in float64.
+        """`x_NP`, any float dtype -> `y_NK` float32, on the same device. Sums are made in float64,
+        on the CPU where the device has none.
 
         Raises ValueError when x is not N x input_dim.
         """
         if x_NP.ndim != 2 or x_NP.shape[1] != self.input_dim:
             raise ValueError(f"x: got shape {tuple(x_NP.shape)}, allowed: N x {self.input_dim}")
+        device, x_NP = x_NP.device, x_NP.to(devices.exact(x_NP.device))
         codes_P, chunk = self.codes_on(x_NP.device), _chunk(x_NP.device)
         y_NK = self._zeros(x_NP)
         if gpu.has_kernels(x_NP) and x_NP.dtype == torch.float32:
@@ -85,7 +87,7 @@ class Projection:
             bucket_C, sign_C = _unpack(codes_P[start : start + chunk])
             for y_K, x_P in zip(y_NK, x_NP, strict=True):
                 y_K.index_add_(0, bucket_C, x_P[start : start + chunk].double() * sign_C)
-        return y_NK.float()
+        return y_NK.float().to(device)
 
     @torch.no_grad()
     def project_sparse(self, indices_NM: Tensor, values_NM: Tensor) -> Tensor:
@@ -96,13 +98,15 @@ class Projection:
         if indices_NM.ndim != 2 or indices_NM.shape != values_NM.shape:
             shapes = f"{tuple(indices_NM.shape)} and {tuple(values_NM.shape)}"
             raise ValueError(f"indices and values: got shapes {shapes}, allowed: N x M, both the same")
-        codes_P, y_NK = self.codes_on(values_NM.device), self._zeros(values_NM)
+        device, exact = values_NM.device, devices.exact(values_NM.device)
+        indices_NM, values_NM = indices_NM.to(exact), values_NM.to(exact)
+        codes_P, y_NK = self.codes_on(exact), self._zeros(values_NM)
         rows = max(1, _BLOCK // max(1, indices_NM.shape[1]))
         for start in range(0, len(y_NK), rows):
             block = slice(start, start + rows)
             bucket_RM, sign_RM = _unpack(codes_P[indices_NM[block]])
             y_NK[block].scatter_add_(1, bucket_RM, values_NM[block].double() * sign_RM)
-        return y_NK.float()
+        return y_NK.float().to(device)
 
     def _zeros(self, like: Tensor) -> Tensor:
         # float64, because the order of atomic additions on a GPU would show in float32.

@@ -49,9 +49,7 @@ def fill_store(store: GradientStore, features: Features) -> None:
 
     Raises DidsError on every rank if one of them failed; finished parts stay.
     """
-    ranks.wait_for_all()
-    missing = store.missing_parts()
-    ranks.wait_for_all()  # so that every rank listed the same parts before the first one is written
+    missing = ranks.decided_by_first(store.missing_parts)  # parts may be written meanwhile, by other runs too
     rank, num_ranks = ranks.world()
     if missing:
         done = store.num_parts - len(missing)

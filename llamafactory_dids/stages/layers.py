@@ -122,30 +122,41 @@ def _routed(block: nn.Module) -> set[nn.Module]:
 
 
 def track_layers(model: nn.Module, share: float, *, trainable_only: bool = False) -> TrackedLayers:
+    """`find_layers`, told in the log."""
+    tracked = find_layers(model, share, trainable_only=trainable_only)
+    _report(tracked, _last_blocks(model, share)[1], trainable_only)
+    return tracked
+
+
+def _last_blocks(model: nn.Module, share: float) -> tuple[int, list[nn.Module]]:
+    """The number of the first of the last `share` of the decoder blocks, and those blocks."""
+    blocks = decoder_blocks(model)
+    first = len(blocks) - max(1, math.ceil(share * len(blocks) - 1e-9))
+    return first, blocks[first:]
+
+
+def find_layers(model: nn.Module, share: float, *, trainable_only: bool = False) -> TrackedLayers:
     """The linear layers of the last `share` of the decoder blocks, rounded up, at least one block.
 
     With `trainable_only`, those whose weight is trained: LoRA's A and B, or the layers left unfrozen.
     Raises DidsError where no such layer is left.
     """
-    blocks = decoder_blocks(model)
-    first = len(blocks) - max(1, math.ceil(share * len(blocks) - 1e-9))
-    routed = set().union(*map(_routed, blocks[first:]))
+    first, blocks = _last_blocks(model, share)
+    routed = set().union(*map(_routed, blocks))
     found = [
         (f"{i}.{name}", module, block)
-        for i, block in enumerate(blocks[first:], first)
+        for i, block in enumerate(blocks, first)
         for name, module in _linears(block)
         if module not in routed
         and (not trainable_only or any(weight.requires_grad for weight in module.parameters(recurse=False)))
     ]
     if not found:
         raise DidsError(
-            f"dids_gradient_layers: got {share}, which tracks blocks {first} to {len(blocks) - 1} where no linear "
-            "layer is trained; allowed: a share that reaches a trained block"
+            f"dids_gradient_layers: got {share}, which tracks blocks {first} to {first + len(blocks) - 1} where no "
+            "linear layer is trained; allowed: a share that reaches a trained block"
         )
     names, layers, owners = zip(*found, strict=True)
-    tracked = TrackedLayers(owners[0], names, layers)
-    _report(tracked, blocks[first:], trainable_only)
-    return tracked
+    return TrackedLayers(owners[0], names, layers)
 
 
 def _report(tracked: TrackedLayers, blocks: list[nn.Module], trainable_only: bool) -> None:

@@ -7,24 +7,30 @@ all of them hold the same numbers.
 Shapes: `N` samples, `S` terms of a sample, `J` terms of a batch, `P` entries, `D` domains, `T` tasks.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..core import devices
 from ..core.fisher import impact, marginal_impact
 from ..mixers.base import MARGINAL, Needs
 from . import ranks
-from .batching import Collate, length_batches, num_tokens, to_device
+from .batching import Collate, num_tokens
 from .entries import TrackedEntries
 from .losses import Objective
+from .passes import Passes
 from .per_sample import GradientEngine, evaluating
 
-Measured = TypeVar("Measured")
+logger = logging.getLogger(__name__)
+
+MAX_TOKENS = 16_384  # of a batch: more would not be faster
+ENTRIES_AT_ONCE = 1 << 25  # of gradients that are whole, 128 MiB
 Rows = Sequence[Mapping[str, Any]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -35,22 +41,28 @@ class TokenLosses(NamedTuple):
     losses_NS: Tensor
     counts_N: Tensor
 
+    def finite_N(self) -> Tensor:
+        """Which samples have losses that are all finite; of others nothing counts."""
+        return self.losses_NS.sum(dim=1).isfinite()
+
     def mean(self) -> float:
         """Mean over the samples that have terms of their mean loss; NaN without any."""
-        labelled_N = self.counts_N > 0
-        return float((self.losses_NS[labelled_N].sum(dim=1) / self.counts_N[labelled_N]).mean())
+        counts_N = self.counts_N * self.finite_N()
+        return float((self.losses_NS[counts_N > 0].sum(dim=1) / counts_N[counts_N > 0]).mean())
 
     def excess_over(self, reference: "TokenLosses") -> float:
         """max(loss - reference, 0), averaged over all terms (DoReMi, Algorithm 1); NaN without any."""
         over_NS = (self.losses_NS - reference.losses_NS).clamp(min=0)
-        return float(over_NS.sum() / self.counts_N.sum())
+        finite_N = over_NS.sum(dim=1).isfinite()
+        return float(over_NS[finite_N].sum() / self.counts_N[finite_N].sum())
 
 
 class Meter:
-    """Runs samples through a model in eval mode, in batches of like length.
+    """Runs samples through a model in eval mode, in batches of like length of at most `max_samples` and `max_tokens`.
 
     `collate` makes a batch of samples; `precision` is the context (autocast) that the training runs in, `device` where
-    it computes (the model's parameters may wait elsewhere).
+    it computes (the model's parameters may wait elsewhere). A sample whose loss or gradient is not finite, as fp16
+    overflows, is left out of what is measured and counted in `left_out`.
     """
 
     def __init__(
@@ -59,49 +71,65 @@ class Meter:
         objective: Objective,
         collate: Collate,
         *,
-        batch_size: int = 8,
-        max_tokens: int = 16_384,
+        max_samples: int = 256,
+        max_tokens: int = MAX_TOKENS,
         precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
         device: torch.device | str = "cpu",
     ) -> None:
         self.model = model
         self.objective = objective
         self.collate = collate
-        self.batch_size = batch_size
-        self.max_tokens = max_tokens
         self.precision = precision
         self.device = torch.device(device)
+        advice = "a smaller cutoff_len, dids_gradient_layers or dids_tracked_entries"
+        self.passes = Passes("dids_tasks", advice, max_samples, max_tokens, self.device, together=True)
+        self.left_out = 0
 
     @torch.no_grad()
     def token_losses(self, rows: Rows) -> TokenLosses:
         """The loss of each term of each sample, in float64 on the CPU."""
         lengths_N = [num_tokens(row) for row in rows]
-        losses_NS = torch.zeros(len(rows), max(lengths_N, default=0), dtype=torch.float64, device=self.device)
-        counts_N = torch.zeros(len(rows), dtype=torch.int64, device=self.device)
+        device = devices.exact(self.device)
+        losses_NS = torch.zeros(len(rows), max(lengths_N, default=0), dtype=torch.float64, device=device)
+        counts_N = torch.zeros(len(rows), dtype=torch.int64, device=device)
         with evaluating(self.model):
-            for batch, (losses_J, samples_J) in self._measured(rows, lengths_N, self._terms):
+            for batch, (losses_J, samples_J) in self.passes.over(lengths_N, self._batch_of(rows), self._terms):
+                losses_J, samples_J = devices.doubled(losses_J), samples_J.to(device)
                 for place, row in enumerate(batch):
                     mine = losses_J[samples_J == place]
-                    losses_NS[row, : len(mine)] = mine.double()
+                    losses_NS[row, : len(mine)] = mine
                     counts_N[row] = len(mine)
         ranks.sum_over_ranks(losses_NS, counts_N)
-        return TokenLosses(losses_NS.cpu(), counts_N.cpu())
+        found = TokenLosses(losses_NS.cpu(), counts_N.cpu())
+        self.left_out += int((~found.finite_N()).sum())
+        return found
+
+    def try_longest(self, rows: Rows) -> None:
+        """Measure the longest of the samples for nothing, so that memory that does not do is noticed now.
+
+        Batches are halved until one fits. Raises DidsError where not even one sample does.
+        """
+        if rows:
+            with torch.no_grad(), evaluating(self.model):
+                self.passes.try_longest([num_tokens(row) for row in rows], self._batch_of(rows), self._trial)
+
+    def report(self) -> None:
+        """Say how many samples were left out since this was last asked."""
+        if self.left_out:
+            logger.warning(
+                "%d samples are left out of this measurement: their loss or gradient is not finite", self.left_out
+            )
+        self.left_out = 0
 
     def _terms(self, inputs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         with self.precision():
             return self.objective.terms(self.model, inputs)
 
-    def _measured(
-        self, rows: Rows, lengths_N: Sequence[int], measure: Callable[[Mapping[str, Any]], Measured]
-    ) -> Iterator[tuple[list[int], Measured]]:
-        """The places of the rows of each of this rank's batches, and what `measure` gives for the batch.
+    def _trial(self, inputs: Mapping[str, Any]) -> None:
+        self._terms(inputs)
 
-        A batch that a rank does again for nothing, so that all take as many passes, is left out.
-        """
-        for batch, counts in ranks.shared_out(length_batches(lengths_N, self.batch_size, self.max_tokens)):
-            measured = measure(to_device(self.collate([dict(rows[i]) for i in batch]), self.device))
-            if counts:
-                yield batch, measured
+    def _batch_of(self, rows: Rows) -> Callable[[list[int]], Mapping[str, Any]]:
+        return lambda places: self.collate([dict(rows[i]) for i in places])
 
 
 @dataclass(frozen=True)
@@ -113,6 +141,15 @@ class TaskMeasurement:
     fisher_TP: Tensor
 
 
+class _Sums(NamedTuple):
+    """Over the samples of a batch: weighted sums of losses, gradients (P) and their squares (P), of the weights
+    themselves, and how many samples were left out. The three numbers are in one tensor, float64."""
+
+    numbers_3: Tensor
+    gradients_P: Tensor
+    squares_P: Tensor
+
+
 class GradientMeter(Meter):
     """Measures samples through the gradient engine, on the tracked entries. `how` is as for `Meter`."""
 
@@ -122,40 +159,59 @@ class GradientMeter(Meter):
         self.entries = entries
 
     def tasks(self, tasks: Sequence[Rows]) -> TaskMeasurement:
-        """Measure every task; each of its samples that has terms counts the same."""
+        """Measure every task; each of its samples that has terms counts the same. NaN where none is left of them."""
         sums_TP = torch.zeros(len(tasks), self.entries.size, device=self.device)
         squares_TP = torch.zeros_like(sums_TP)
-        losses_T, counts_T = torch.zeros(2, len(tasks), dtype=torch.float64, device=self.device)
+        numbers_T3 = torch.zeros(len(tasks), 3, dtype=torch.float64, device=devices.exact(self.device))
         for task, rows in enumerate(tasks):
-            for losses_N, counts_N, gradients_NP in self._batches(rows):
-                losses_T[task] += losses_N.double().sum()
-                counts_T[task] += (counts_N > 0).sum()
-                sums_TP[task] += gradients_NP.sum(dim=0)
-                squares_TP[task] += gradients_NP.square().sum(dim=0)
-        ranks.sum_over_ranks(losses_T, counts_T, sums_TP, squares_TP)
-        scale_T1 = counts_T.float()[:, None]
-        return TaskMeasurement((losses_T / counts_T).cpu().numpy(), sums_TP / scale_T1, squares_TP / scale_T1)
+            self._add(rows, lambda counts_N: counts_N > 0, numbers_T3[task], sums_TP[task], squares_TP[task])
+        ranks.sum_over_ranks(numbers_T3, sums_TP, squares_TP)
+        losses_T, counts_T, left_out_T = numbers_T3.cpu().unbind(dim=1)
+        self.left_out += int(left_out_T.sum())
+        scale_T1 = counts_T.float().to(self.device)[:, None]
+        return TaskMeasurement((losses_T / counts_T).numpy(), sums_TP / scale_T1, squares_TP / scale_T1)
 
     def domain(self, rows: Rows) -> Tensor:
-        """The mean gradient of samples of a domain, weighted by terms as the training loss is, shape P."""
+        """The mean gradient of samples of a domain, weighted by terms as the training loss is (P); 0 without any."""
         sum_P = torch.zeros(self.entries.size, device=self.device)
-        count = torch.zeros((), device=self.device)
-        for _, counts_N, gradients_NP in self._batches(rows):
-            sum_P += (gradients_NP * counts_N[:, None]).sum(dim=0)
-            count += counts_N.sum()
-        ranks.sum_over_ranks(sum_P, count)
-        return sum_P / count.clamp(min=1)
+        numbers_3 = torch.zeros(3, dtype=torch.float64, device=devices.exact(self.device))
+        self._add(rows, lambda counts_N: counts_N, numbers_3, sum_P)
+        ranks.sum_over_ranks(numbers_3, sum_P)
+        _, count, left_out = numbers_3.tolist()
+        self.left_out += int(left_out)
+        return sum_P / max(count, 1.0)
 
-    def _batches(self, rows: Rows) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Losses (N), terms (N) and gradients (N, P) of the samples of each batch."""
-        for _, measured in self._measured(rows, [num_tokens(row) for row in rows], self._gradients):
-            yield measured
+    def _add(self, rows: Rows, weigh: Callable[[Tensor], Tensor], numbers_3: Tensor, *sums_P: Tensor) -> None:
+        """Add what this rank measures to the numbers, to the gradients' sum and, if wanted, the squares'."""
+        lengths_N = [num_tokens(row) for row in rows]
+        for _, found in self.passes.over(lengths_N, self._batch_of(rows), lambda batch: self._sums(batch, weigh)):
+            for total, part in zip((numbers_3, *sums_P), found, strict=False):
+                total += part
 
-    def _gradients(self, inputs: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+    def _sums(self, inputs: Mapping[str, Any], weigh: Callable[[Tensor], Tensor]) -> _Sums:
+        """Whole gradients are there of a few samples at a time, whatever the size of the batch."""
         with self.precision():
-            losses_N, counts_N, pairs = self.engine.run(inputs)
-        blocks = [self.entries.gradients(i, self.entries.inputs(i, x), y) for i, (x, y) in enumerate(pairs)]
-        return losses_N, counts_N, torch.cat(blocks, dim=1)
+            losses_N, counts_N, pairs, scale_N = self.engine.run(inputs)
+        numbers_3 = torch.zeros(3, dtype=torch.float64, device=devices.exact(self.device))
+        gradients_P = torch.zeros(self.entries.size, device=self.device)
+        squares_P = torch.zeros_like(gradients_P)
+        at_once = max(1, ENTRIES_AT_ONCE // self.entries.size)
+        for group in (slice(start, start + at_once) for start in range(0, len(losses_N), at_once)):
+            some = [(x[group], y[group]) for x, y in pairs]
+            blocks = [self.entries.gradients(i, self.entries.inputs(i, x), y) for i, (x, y) in enumerate(some)]
+            gradients_GP = torch.cat(blocks, dim=1) / scale_N[group, None]
+            squares_GP = gradients_GP.square()
+            ok_G = losses_N[group].isfinite() & squares_GP.sum(dim=1).isfinite()
+            weights_G = torch.where(ok_G, weigh(counts_N[group]), 0).float()
+            losses_G = torch.where(ok_G, losses_N[group], 0)
+            gradients_P += torch.where(ok_G[:, None], gradients_GP, 0).mul_(weights_G[:, None]).sum(dim=0)
+            squares_P += torch.where(ok_G[:, None], squares_GP, 0).mul_(weights_G[:, None]).sum(dim=0)
+            numbers_G3 = torch.stack([losses_G * weights_G, weights_G, (~ok_G).float()], dim=1)
+            numbers_3 += devices.doubled(numbers_G3).sum(dim=0)
+        return _Sums(numbers_3, gradients_P, squares_P)
+
+    def _trial(self, inputs: Mapping[str, Any]) -> None:
+        self._sums(inputs, lambda counts_N: counts_N)
 
 
 def impact_matrix(

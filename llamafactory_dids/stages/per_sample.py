@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..core import devices
 from ..errors import DidsError
 from .layers import TrackedLayers, is_linear
 from .losses import Objective, sample_losses
@@ -25,7 +26,8 @@ from .losses import Objective, sample_losses
 def sample_gradients(inputs_NSI: Tensor, output_gradients_NSO: Tensor, out_NOI: Tensor | None = None) -> Tensor:
     """Each sample's weight gradient, shape (N, O, I), in fp32 whatever the model's precision."""
     y_NOS, dtype = output_gradients_NSO.transpose(1, 2), inputs_NSI.dtype
-    if inputs_NSI.device.type == "cuda" and dtype == y_NOS.dtype and dtype in (torch.bfloat16, torch.float16):
+    half = dtype == y_NOS.dtype and dtype in (torch.bfloat16, torch.float16)
+    if half and devices.has_wide_products(inputs_NSI.device):
         # What the matrix units multiply is exact in fp32, and they add in fp32: widening it first gains nothing.
         return torch.bmm(y_NOS, inputs_NSI, torch.float32, out=out_NOI)
     return torch.bmm(y_NOS.float(), inputs_NSI.float(), out=out_NOI)
@@ -49,6 +51,19 @@ def by_sample(values: Tensor, num_rows: int, num_samples: int) -> Tensor:
     return values.unflatten(0, (-1, num_samples)).transpose(0, 1).flatten(1, 2)
 
 
+class SampleGradients(NamedTuple):
+    """Of N samples: losses (N), terms (N), and for each tracked layer (x_NSI, dL_n/dy_NSO), the latter times `scale_N`.
+
+    The scale is a power of two. It keeps gradients of long samples, which are small, within the range of fp16, and is
+    divided out of what they add up to in fp32. Elsewhere it changes no digit.
+    """
+
+    losses_N: Tensor
+    counts_N: Tensor
+    pairs: list[tuple[Tensor, Tensor]]
+    scale_N: Tensor
+
+
 class GradientEngine:
     """Runs batches through a model and yields what per-sample gradients are made of.
 
@@ -61,16 +76,17 @@ class GradientEngine:
         self.tracked = tracked
         self.objective = objective
 
-    def run(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
-        """Loss of each sample (N), its terms (N), and for each tracked layer (x_NSI, dL_n/dy_NSO).
+    def run(self, batch: Mapping[str, Any]) -> SampleGradients:
+        """What the gradients of the batch's samples are made of.
 
         A sample without any terms has loss 0 and gradient 0, and so has, for all samples, a layer that did not run.
         """
         recording = _Recording(self.tracked)
         with evaluating(self.model), recording.of(self.model), torch.enable_grad():
             losses_N, counts_N = sample_losses(self.objective, self.model, batch)
+            scale_N = _scale(counts_N)
             outputs = [call.output for call in recording.calls]
-            gradients = torch.autograd.grad(losses_N.sum(), outputs, allow_unused=True) if outputs else ()
+            gradients = torch.autograd.grad((losses_N * scale_N).sum(), outputs, allow_unused=True) if outputs else ()
         found: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self.tracked.layers]
         for call, gradient in zip(recording.calls, gradients, strict=True):
             if gradient is not None:  # the loss depends on it
@@ -84,7 +100,7 @@ class GradientEngine:
             else (empty.expand(-1, -1, num_inputs), empty.expand(-1, -1, num_outputs))
             for calls, (num_outputs, num_inputs) in zip(found, self.tracked.shapes(), strict=True)
         ]
-        return losses_N.detach(), counts_N, pairs
+        return SampleGradients(losses_N.detach(), counts_N, pairs, scale_N)
 
     def _check_tokens(self, call: "_Call", num_tokens: int) -> None:
         if (count := call.inputs.shape[:-1].numel()) != num_tokens:
@@ -93,6 +109,14 @@ class GradientEngine:
                 "it cannot be told whose they are; allowed: models whose linear layers take every token, but for lists "
                 "of experts"
             )
+
+
+_TERM_SCALE = 5  # the power of two that a term's loss is multiplied by, about: far from both ends of fp16's range
+
+
+def _scale(counts_N: Tensor) -> Tensor:
+    """The factor of each sample's mean loss: it makes up for dividing by the terms, and lifts what is left."""
+    return torch.exp2(counts_N.clamp(min=1).float().log2().round() + _TERM_SCALE)
 
 
 def _side_by_side(calls: list[Tensor]) -> Tensor:

@@ -1,13 +1,29 @@
-"""The few things that processes of one run tell each other; all are no-ops in a single process."""
+"""The few things that processes of one run tell each other; all are no-ops in a single process.
 
-from collections.abc import Iterator, Sequence
-from typing import TypeVar
+Sums go through the process group, on a device that its backend takes. Words, and waiting, go through the store that the
+group was made by: they need no device, and wait as long as it takes, where a collective gives up after the group's
+timeout. A process that dies does not leave the others waiting: torchrun ends them, or the store's connection breaks.
+"""
+
+import itertools
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ..core import devices
+from ..errors import DidsError
+
 T = TypeVar("T")
+
+_LONGEST_PAUSE = 0.5  # seconds between two looks into the store
+_LATE = 120.0  # seconds after which a file that another machine wrote is there, or will not be
+_turns = itertools.count()  # all ranks take the same turns
 
 
 def world() -> tuple[int, int]:
@@ -17,50 +33,121 @@ def world() -> tuple[int, int]:
     return 0, 1
 
 
-def shared_out(items: Sequence[T]) -> Iterator[tuple[T, bool]]:
-    """This rank's items, and whether each counts: a rank that has none left does the last one again, for nothing.
+def share_of(items: Sequence[T]) -> tuple[T, bool]:
+    """This rank's of at most as many items as there are ranks, and whether it counts.
 
-    So all ranks take as many passes through a model whose parameters they gather together (ZeRO-3, FSDP).
+    A rank that there is none for does the last one again, for nothing. So all ranks take as many passes through a model
+    whose parameters they gather together (ZeRO-3, FSDP).
     """
-    rank, num_ranks = world()
-    for first in range(0, len(items), num_ranks):
-        yield items[min(first + rank, len(items) - 1)], first + rank < len(items)
+    rank = world()[0]
+    return items[min(rank, len(items) - 1)], rank < len(items)
+
+
+# --- sums ------------------------------------------------------------------------------------------------------
 
 
 def sum_over_ranks(*tensors: Tensor) -> None:
-    """Add up each tensor over the ranks, in place."""
+    """Add up each tensor over the ranks, in place, wherever it lies."""
     if world()[1] > 1:
         for tensor in tensors:
-            dist.all_reduce(tensor)
+            _sum(tensor)
 
 
-def decided_by_first(value: T) -> T:
-    """The first rank's value, on every rank: what must not differ by a last bit, or by what a rank saw when."""
+def any_rank(flag: bool) -> bool:
+    """Whether it is so on any rank."""
     if world()[1] == 1:
-        return value
-    values = [value]
-    dist.broadcast_object_list(values, src=0)
-    return values[0]
+        return flag
+    count = torch.tensor([float(flag)])
+    _sum(count)
+    return bool(count.item() > 0)
+
+
+def _sum(tensor: Tensor) -> None:
+    device = _taken_by_group(tensor.device)
+    if device == tensor.device:
+        dist.all_reduce(tensor)
+    elif tensor.dtype == torch.float64 and devices.exact(device) != device:
+        # Two numbers of half the digits each, since the device has none with all of them.
+        large = tensor.float()
+        small = (tensor - large).float()
+        tensor.copy_(_summed(large, device).to(tensor) + _summed(small, device).to(tensor))
+    else:
+        tensor.copy_(_summed(tensor, device))
+
+
+def _summed(tensor: Tensor, device: torch.device) -> Tensor:
+    moved = tensor.to(device)
+    dist.all_reduce(moved)
+    return moved.to(tensor.device)
+
+
+def _taken_by_group(device: torch.device) -> torch.device:
+    """The device itself if the group has a backend for its kind, else the accelerator, which it has one for then."""
+    kinds = {part.partition(":")[0] for part in dist.get_backend_config().split(",")}
+    return device if device.type in kinds else devices.here()
+
+
+# --- words, and waiting ------------------------------------------------------------------------------------------
 
 
 def wait_for_all() -> None:
-    """Return when every rank has come here."""
-    if world()[1] > 1:
-        device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else "cpu"
-        dist.all_reduce(torch.zeros(1, device=device))
+    """Return when every rank has come here, however long it takes."""
+    _words("")
+
+
+def all_failures(error: BaseException | None) -> list[str]:
+    """The error messages of all ranks, so that none waits for one that has failed."""
+    message = "" if error is None else str(error) or type(error).__name__
+    return [text for text in _words(message) if text]
+
+
+def decided_by_first(decide: Callable[[], T]) -> T:
+    """What `decide` gives on the first rank, for all: a value of JSON's types.
+
+    What it looks at may change while the others come, as a cache that several runs share does.
+    """
+    if world()[1] == 1:
+        return decide()
+    found: list[str] = []
+    done_by_first(lambda: found.append(json.dumps(decide())))
+    return json.loads(_words("".join(found))[0])  # type: ignore[no-any-return]
+
+
+def done_by_first(work: Callable[[], Any]) -> None:
+    """Do it on the first rank; the others wait, however long it takes. Raises DidsError on every rank if it fails."""
+    failure: BaseException | None = None
+    if world()[0] == 0:
+        try:
+            work()
+        except Exception as error:
+            failure = error
+    if messages := all_failures(failure):
+        raise failure or DidsError(messages[0])
+
+
+def wait_to_see(path: Path) -> Path:
+    """A file that the first rank saw: on a folder that machines share, another one may see it a little later."""
+    until = time.monotonic() + _LATE
+    while world()[0] > 0 and not path.exists() and time.monotonic() < until:
+        time.sleep(_LONGEST_PAUSE)
+    return path
+
+
+def _words(mine: str) -> list[str]:
+    """What each rank says, in their order, when all have."""
+    rank, num_ranks = world()
+    if num_ranks == 1:
+        return [mine]
+    store = dist.PrefixStore(f"llamafactory_dids/{next(_turns)}", dist.distributed_c10d._get_default_store())
+    store.set(str(rank), mine)
+    keys, pause = [str(other) for other in range(num_ranks)], 0.001
+    while not store.check(keys):
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+    return [store.get(key).decode() for key in keys]
 
 
 def end_process_group() -> None:
     """End the process group, as the host does after a training; gloo's threads may abort a Python that shuts down."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
-
-
-def all_failures(error: BaseException | None) -> list[str]:
-    """The error messages of all ranks, so that none waits for one that has failed."""
-    message = "" if error is None else str(error)
-    if world()[1] == 1:
-        return [message] if message else []
-    messages: list[str] = [""] * world()[1]
-    dist.all_gather_object(messages, message)
-    return [text for text in messages if text]

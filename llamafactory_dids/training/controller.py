@@ -23,7 +23,7 @@ from ..stages.losses import Objective
 from . import checkpoint
 from .observer import Observer
 from .plan import MixingPlan
-from .progress import Progress, tracker_series, update_table
+from .progress import Progress, measured, tracker_series, update_table
 from .sampler import MixtureSampler
 from .schedule import announce, check_window, updates_due
 from .streams import StreamSampler
@@ -46,7 +46,7 @@ class MixtureController:
         max_steps: int = -1,
         **how: Any,
     ) -> None:
-        """`how` a measurement computes: `batch_size`, `precision` and `device`, as for `stages.meter.Meter`."""
+        """`how` a measurement computes: `batch_size`, `precision` and `device`, as for `Observer`."""
         self.plan = plan
         self.config = plan.config
         self.clock = plan.clock
@@ -91,7 +91,8 @@ class MixtureController:
         self.clock.start()
         self.model, self.max_steps = model, max_steps
         self.max_updates = announce(self.plan, self.samples_per_step, max_steps)
-        self.observer.begin(model)
+        with self.clock.on("update_seconds"):
+            self.observer.begin(model)
         if ranks.world()[0] == 0:
             save_map(self.plan.domain_map, self.plan.folder)
             if step == 0:
@@ -148,8 +149,7 @@ class MixtureController:
         before_D = self.state.probabilities_D
         with self.clock.on("update_seconds"):
             signals = self.observer.measure(self.num_updates, step * self.samples_per_step, before_D)
-            # unlike machines may round a last bit otherwise, and samplers must not differ by it
-            probabilities_D, self.state = ranks.decided_by_first(self.plan.mixer.update(self.state, signals))
+            probabilities_D, self.state = _of_first_rank(*self.plan.mixer.update(self.state, signals))
             # from a whole step on, so that it does not depend on how ranks and accumulation share out a step
             applies_from = self.sampler.set_probabilities(probabilities_D, self.samples_per_step)
             self._write_line(step=step, applies_from=applies_from, impact_DT=signals.impact_DT)
@@ -189,23 +189,16 @@ class MixtureController:
     ) -> None:
         if ranks.world()[0] != 0:
             return
-        names, tasks, losses = self.plan.domain_names, list(self.plan.tasks), self.observer.losses
-        potential_T = getattr(self.state, "task_potential_T", None)
+        potential_T = None if impact_DT is None else getattr(self.state, "task_potential_T", None)
+        drawn_D = self.sampler.drawn().tolist()
         self.log.append(
             {
                 "step": step,
                 "samples_seen": step * self.samples_per_step,
                 "seconds": round(self.clock.cost()["seconds"], 3),
                 "applies_from_sample": applies_from,
-                "probabilities": dict(zip(names, self.state.probabilities_D.tolist(), strict=True)),
-                "impact": {}
-                if impact_DT is None
-                else {n: dict(zip(tasks, row, strict=True)) for n, row in zip(names, impact_DT.tolist(), strict=True)},
-                "task_loss": dict(zip(tasks, losses[-1].tolist(), strict=True)) if losses else {},
-                "task_potential": {}
-                if impact_DT is None or potential_T is None
-                else dict(zip(tasks, potential_T.tolist(), strict=True)),
-                "samples_drawn": dict(zip(names, self.sampler.drawn().tolist(), strict=True)),
+                **measured(self._progress(self.state.probabilities_D, impact_DT), potential_T),
+                "samples_drawn": dict(zip(self.plan.domain_names, drawn_D, strict=True)),
                 **({"closing": True} if is_closing else {}),
             }
         )
@@ -242,3 +235,11 @@ class MixtureController:
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must have been saved with."""
         return checkpoint.identity(self.plan, self.samples_per_step)
+
+
+def _of_first_rank(probabilities_D: NDArray[np.float64], state: Any) -> tuple[NDArray[np.float64], Any]:
+    """What the first rank decided: unlike machines may round a last bit otherwise, and samplers must not differ."""
+    arrays = {"": probabilities_D, **state._asdict()}
+    found = ranks.decided_by_first(lambda: {name: array.tolist() for name, array in arrays.items()})
+    arrays = {name: np.array(found[name], dtype=array.dtype).reshape(array.shape) for name, array in arrays.items()}
+    return arrays.pop(""), type(state)(**arrays)

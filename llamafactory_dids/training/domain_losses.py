@@ -17,7 +17,7 @@ class DomainLosses:
 
     def add(self, domains: list[int], losses_N: Tensor, counts_N: Tensor) -> None:
         """A training batch; a loss that is not finite, and a sample without terms, do not count."""
-        losses_N = losses_N.detach().double().cpu()
+        losses_N = losses_N.detach().cpu().double()
         usable_N = (losses_N.isfinite() & (counts_N.cpu() > 0)).double()
         domains_N = torch.tensor(domains)
         self.sums_D.index_add_(0, domains_N, torch.where(usable_N > 0, losses_N, 0))

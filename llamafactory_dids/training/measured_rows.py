@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..stages.batching import num_tokens
 from .plan import MixingPlan
 
 Floats = NDArray[np.float64]
+LOOKED_AT = 256  # training rows, for how long they are
 
 
 class MeasuredRows:
@@ -26,6 +28,21 @@ class MeasuredRows:
         members = np.flatnonzero(self.plan.domains_N == domain)
         generator = np.random.default_rng((self.plan.seed, draw, domain))
         chosen = generator.permutation(members)[: self.plan.config.dids_fresh_samples]
+        return [self.train_rows[int(i)] for i in np.sort(chosen)]
+
+    def examples(self) -> list[Any]:
+        """The rows of all tasks and some of the training, each time the same; none of streams, which open slowly."""
+        rows = [row for rows in self.plan.tasks.values() for row in rows]
+        return rows if self.plan.streamed else [*rows, *self._some()]
+
+    def longest(self) -> int:
+        """Tokens of the longest of some training rows, or of the tasks' where the training rows are streamed."""
+        rows = self.examples() if self.plan.streamed else self._some()
+        return max(map(num_tokens, rows), default=0)
+
+    def _some(self) -> list[Any]:
+        generator = np.random.default_rng(self.plan.seed)
+        chosen = generator.permutation(len(self.plan.domains_N))[:LOOKED_AT]
         return [self.train_rows[int(i)] for i in np.sort(chosen)]
 
     def terms_D(self, count: Callable[[list[Any]], float]) -> Floats:

@@ -20,7 +20,7 @@ from ..stages.batching import Collate
 from ..stages.entries import TrackedEntries
 from ..stages.layers import track_layers
 from ..stages.losses import Objective
-from ..stages.meter import GradientMeter, Meter, TaskMeasurement, impact_matrix
+from ..stages.meter import MAX_TOKENS, GradientMeter, Meter, TaskMeasurement, impact_matrix
 from ..stages.per_sample import GradientEngine
 from .collator import untagged
 from .domain_losses import DomainLosses
@@ -45,9 +45,13 @@ class Observer:
         collate: Collate,
         train_rows: Any,
         objective: Objective,
+        batch_size: int,
         **how: Any,
     ) -> None:
-        """`how` a measurement computes: `batch_size`, `precision` and `device`, as for `stages.meter.Meter`."""
+        """`how` a measurement computes: `precision` and `device`, as for `stages.meter.Meter`, and `batch_size`.
+
+        A batch of a measurement has no more tokens than a training batch of `batch_size` samples.
+        """
         self.plan = plan
         self.needs = plan.mixer.needs
         self.objective = objective
@@ -57,6 +61,7 @@ class Observer:
         self.domain_losses: DomainLosses | None = None
         check_aligned(plan.tasks)
         self._rows = MeasuredRows(plan, train_rows)
+        how["max_tokens"] = _max_tokens(model, batch_size * self._rows.longest())
         self._loss_meter = Meter(model, objective, untagged(collate), **how)
         if self.needs.impact is not None:
             self._tracked = tracked = track_layers(model, plan.config.dids_gradient_layers, trainable_only=True)
@@ -107,14 +112,23 @@ class Observer:
     # --- at an update --------------------------------------------------------------------------------------
 
     def begin(self, model: nn.Module) -> None:
-        """Before `model` trains, as the trainer runs it: raise DidsError if other layers than the tracked ones do."""
+        """Before `model` trains, as the trainer runs it: pass a batch of the longest samples through it as a
+        measurement does, so that memory that does not do is noticed now.
+
+        Raises DidsError where not even one sample fits, or other layers than the tracked ones are trained.
+        """
         if self.meter is not None:
             check_modules(model, self._tracked)
+        if self.running is not None:
+            self.running.rest()
+        if self.needs.tasks or self.needs.excess_losses:
+            (self.meter or self._loss_meter).try_longest(self._rows.examples())
 
     def look(self) -> bool:
         """Measure the losses of the tasks, where they count, and nothing else; whether that was so."""
         if looks := bool(self.needs.tasks and self.plan.tasks):
             self.losses.append(self._task_losses())
+            self._loss_meter.report()
         return looks
 
     def measure(self, num_updates: int, samples_seen: int, probabilities_D: Floats) -> Signals:
@@ -135,7 +149,7 @@ class Observer:
             check_impact(impact_DT, self._usable(tasks), list(self.plan.tasks))
         else:
             self.look()
-        return Signals(
+        signals = Signals(
             task_losses_UT=np.stack(self.losses) if self.losses else None,
             impact_DT=impact_DT,
             domain_cosines_TDD=cosines_TDD,
@@ -144,6 +158,10 @@ class Observer:
             excess_losses_D=self._excess("domains"),
             samples_seen=samples_seen,
         )
+        for meter in (self.meter, self._loss_meter):
+            if meter is not None:
+                meter.report()
+        return signals
 
     def _task_losses(self) -> Floats:
         return np.array([self._loss_meter.token_losses(rows).mean() for rows in self.plan.tasks.values()])
@@ -151,8 +169,12 @@ class Observer:
     def _domain_gradients(self, num_updates: int) -> Tensor:
         """Mean gradient of each domain, shape (D, P): of the window, of an earlier one, or measured now."""
         if self.running is None:
-            everyone = range(len(self.plan.domain_names))
-            return torch.stack([self._fresh_gradient(domain, num_updates) for domain in everyone])
+            assert self.meter is not None
+            size = len(self.plan.domain_names), self.meter.entries.size
+            fresh_DP = torch.empty(size, device=self.meter.device)  # not a stack, which is there twice
+            for domain in range(len(fresh_DP)):
+                fresh_DP[domain] = self._fresh_gradient(domain, num_updates)
+            return fresh_DP
         gradients_DP, known_D = self.running.close_window()
         for domain in np.flatnonzero(~known_D):
             self.running.set_estimate(int(domain), self._fresh_gradient(int(domain), num_updates))
@@ -207,3 +229,12 @@ class Observer:
 
     def _parts(self) -> list[RunningGradients | DomainLosses]:
         return [part for part in (self.running, self.domain_losses) if part is not None]
+
+
+def _max_tokens(model: nn.Module, of_training: int) -> int:
+    """Tokens of a batch of a measurement, for which memory does where it does for so many of the training.
+
+    A measurement keeps what the tracked blocks compute; a training with checkpointing keeps less of each token.
+    """
+    checkpointed = getattr(model, "is_gradient_checkpointing", False)
+    return min(MAX_TOKENS, of_training // 2 if checkpointed else of_training)

@@ -4,7 +4,7 @@ Shapes: `U` measurements so far, `D` domains, `T` tasks.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,18 @@ class Progress(NamedTuple):
     now_D: Floats
     losses_UT: Floats | None
     impact_DT: Floats | None
+
+
+def measured(progress: Progress, potential_T: Floats | None) -> dict[str, dict[str, Any]]:
+    """What a line of `mixture.jsonl` has by the names of domains and tasks; nothing under what was not measured."""
+    losses_T = [] if progress.losses_UT is None else progress.losses_UT[-1].tolist()
+    impact_DT = () if progress.impact_DT is None else progress.impact_DT.tolist()
+    return {
+        "probabilities": dict(zip(progress.domains, progress.now_D.tolist(), strict=True)),
+        "impact": {d: dict(zip(progress.tasks, row, strict=True)) for d, row in zip(progress.domains, impact_DT, strict=False)},
+        "task_loss": dict(zip(progress.tasks, losses_T, strict=False)),
+        "task_potential": {} if potential_T is None else dict(zip(progress.tasks, potential_T.tolist(), strict=True)),
+    }
 
 
 def tracker_series(progress: Progress) -> dict[str, float]:

@@ -54,7 +54,7 @@ def gradient_stage(samples: int, tokens: int, parts: slice = slice(None)) -> Cal
         mine = rows[parts]
         with tempfile.TemporaryDirectory() as folder:
             features = GradientFeatures(Samples(mine, [tokens] * len(mine), pad_collate(0)), projector)
-            features.max_samples = 8
+            features.passes.max_samples = 8
             fill_store(open_store(Path(folder), {}, len(mine), DIM), features)
 
     return run

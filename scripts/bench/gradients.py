@@ -106,7 +106,7 @@ class Stage:
         """The stage's forward and backward passes, without selection, projection and files."""
         for places in self.features.batches(range(len(self.samples.rows))):
             batch = self.samples.collate([dict(self.samples.rows[i]) for i in places])
-            _, _, pairs = self.features.projector.engine.run(to_device(batch, self.device))
+            _, _, pairs, _ = self.features.projector.engine.run(to_device(batch, self.device))
             for x, y in pairs:
                 sample_gradients(x, y)
 
@@ -146,7 +146,7 @@ def stage(arguments: argparse.Namespace) -> dict[str, Any]:
     """The stage, its floor and a plain forward pass, in turns."""
     measured = Stage(arguments)
     if arguments.batch:
-        measured.features.max_samples = arguments.batch
+        measured.features.passes.max_samples = arguments.batch
     measured.collect()
     seconds = timing.in_turns(
         {"forward": measured.forward, "stage": measured.run, "floor": measured.floor}, arguments.rounds, arguments.clock

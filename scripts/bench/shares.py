@@ -72,7 +72,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     measured = Stage(arguments)
-    measured.features.max_samples = arguments.batch
+    measured.features.passes.max_samples = arguments.batch
     measured.collect()
     result: dict[str, Any] = {"part": shares(measured, arguments.rounds, arguments.clock)}
     title = f"shares of the gradient stage, {arguments.model}"

@@ -1,7 +1,7 @@
 """Where features are computed."""
 
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -11,14 +11,28 @@ from tests.integration.support import arguments, module_of, tuner
 pytestmark = pytest.mark.integration
 
 
-@pytest.mark.parametrize(("there", "device"), [(True, "cuda:3"), (False, "cpu")])
-def test_features_are_computed_on_this_processes_gpu_where_there_is_one(monkeypatch, there, device):
+@pytest.mark.parametrize(
+    ("kind", "there", "said"),
+    [
+        ("xpu:3", True, "on xpu:3"),
+        ("cpu", True, "on the CPU, since use_cpu says so"),
+        ("cpu", False, "on the CPU, since torch finds no accelerator"),
+    ],
+)
+def test_the_log_says_where_features_are_computed_and_why_not_elsewhere(monkeypatch, kind, there, said):
     tuner()
     from llamafactory_dids.integration.domains import features
 
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
-    assert features.device() == torch.device(device)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: there)
+    assert features.where(torch.device(kind)) == said
+
+
+def test_features_are_computed_where_the_host_trains():
+    tuner()
+    from llamafactory_dids.integration.domains import features
+
+    source = SimpleNamespace(settings=None, training_args=SimpleNamespace(device=torch.device("xpu:3")))
+    assert features.Gradients(source, None).device == features.Embeddings(source, None).device == torch.device("xpu:3")
 
 
 @pytest.mark.parametrize("enabled", [True, False])

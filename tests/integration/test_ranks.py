@@ -85,3 +85,12 @@ def test_two_ranks_make_the_gradient_store_and_map_of_one(world, tmp_path):
 
 def _contents(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_cache_that_another_run_finishes_between_two_ranks_looks_makes_none_wait_for_ever(alone, world, tmp_path):
+    path = write_yaml(tmp_path / "run.yaml", arguments(world, tmp_path))
+    finished, cache = alone.folder.parent / "cache", tmp_path / "cache"
+    driver = str(Path(__file__).with_name("late_cache_driver.py"))
+    finish_well(start([*TORCHRUN, driver, str(path), str(finished), str(cache)]))
+    name = "domains.json"
+    assert [p.read_bytes() for p in cache.rglob(name)] == [p.read_bytes() for p in finished.rglob(name)]

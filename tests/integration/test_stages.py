@@ -88,8 +88,8 @@ def test_gradients_and_losses_of_samples_are_autograds_of_the_hosts_loss_of_each
     trainer, observer = run.trainer, run.trainer.mixture.observer
     trainer.model.eval()
     engine, (batch, alone) = observer.meter.engine, batch_of(run)
-    losses_N, counts_N, pairs = engine.run(batch)
-    found_NP = torch.cat([sample_gradients(x, y).flatten(1) for x, y in pairs], dim=1)
+    losses_N, counts_N, pairs, scale_N = engine.run(batch)
+    found_NP = torch.cat([sample_gradients(x, y).flatten(1) for x, y in pairs], dim=1) / scale_N[:, None]
     assert counts_N.tolist() == [1] * len(alone)
     for n, loss in enumerate(own_losses(trainer, batch, alone)):
         gradients = weight_gradients(trainer.model, engine.tracked.layers, loss)
@@ -144,8 +144,8 @@ def test_domains_are_made_of_the_gradient_that_a_training_starts_with(stage, sti
     entries = TrackedEntries(engine.tracked, 10**6, 0)
 
     def gradients(objective):
-        _, _, pairs = GradientEngine(ran.trainer.model, engine.tracked, objective).run(batch)
-        return torch.cat([entries.gradients(i, x, y) for i, (x, y) in enumerate(pairs)], dim=1)
+        _, _, pairs, scale_N = GradientEngine(ran.trainer.model, engine.tracked, objective).run(batch)
+        return torch.cat([entries.gradients(i, x, y) for i, (x, y) in enumerate(pairs)], dim=1) / scale_N[:, None]
 
     expected_NP = gradients(engine.objective)
     assert expected_NP.norm() > 0

@@ -6,6 +6,7 @@ import torch
 
 from llamafactory_dids.core.fisher import impact, marginal_impact
 from llamafactory_dids.mixers.base import MARGINAL, Impact, Needs
+from llamafactory_dids.stages import meter as module
 from llamafactory_dids.stages.entries import TrackedEntries
 from llamafactory_dids.stages.layers import track_layers
 from llamafactory_dids.stages.meter import GradientMeter, TaskMeasurement, impact_matrix
@@ -38,7 +39,7 @@ def close(found, expected) -> bool:
 
 
 def test_task_loss_mean_gradient_and_fisher_are_plain_means_over_samples(model):
-    meter = make_meter(model, batch_size=3)
+    meter = make_meter(model, max_samples=3)
     measured = meter.tasks(TASKS)
     assert measured.gradients_TP.shape == measured.fisher_TP.shape == (3, meter.entries.size)
     for task, rows in enumerate(TASKS):
@@ -50,7 +51,7 @@ def test_task_loss_mean_gradient_and_fisher_are_plain_means_over_samples(model):
 
 
 def test_a_domains_gradient_is_the_mean_over_its_tokens(model):
-    meter, rows = make_meter(model, batch_size=4), [*samples(6, seed=4), unlabelled()]
+    meter, rows = make_meter(model, max_samples=4), [*samples(6, seed=4), unlabelled()]
     expected_P = torch.zeros(meter.entries.size)
     for row in rows:
         for loss in token_losses(model, row):
@@ -62,7 +63,7 @@ def test_a_domain_without_labels_has_a_gradient_of_zero(model):
     assert not make_meter(model).domain([unlabelled(), unlabelled(4)]).any()
 
 
-@pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 64}, {"max_tokens": 20}])
+@pytest.mark.parametrize("options", [{"max_samples": 1}, {"max_samples": 64}, {"max_tokens": 20}])
 def test_batches_do_not_matter(model, options):
     one, other = make_meter(model).tasks(TASKS), make_meter(model, **options).tasks(TASKS)
     np.testing.assert_allclose(one.losses_T, other.losses_T, rtol=1e-5)
@@ -109,3 +110,72 @@ def test_a_marginal_impact_is_that_on_the_mixture_of_now():
 
 def test_no_impact_is_computed_for_a_mixer_that_needs_none():
     assert impact_matrix(Needs(task_losses=True), torch.ones(2, 3), None) is None
+
+
+def spoil(meter, monkeypatch, bad, *, loss=False):
+    """The loss, or a gradient, of the samples that begin with these tokens is not finite."""
+    run = meter.engine.run
+
+    def overflow(batch):
+        found = run(batch)
+        for n, ids in enumerate(batch["input_ids"].tolist()):
+            if ids[: len(bad)] == bad:
+                (found.losses_N if loss else found.pairs[-1][1])[n] = torch.inf
+        return found
+
+    monkeypatch.setattr(meter.engine, "run", overflow)
+
+
+@pytest.mark.parametrize("loss", [True, False])
+def test_a_sample_that_is_not_finite_spoils_no_other_and_is_counted(model, monkeypatch, caplog, loss):
+    meter, rows = make_meter(model), TASKS[0]
+    without = [rows[:2] + rows[3:], TASKS[1]]
+    expected, expected_P = meter.tasks(without), meter.domain(without[0])
+    spoil(meter, monkeypatch, rows[2]["input_ids"], loss=loss)
+    found = meter.tasks([rows, TASKS[1]])
+    np.testing.assert_allclose(found.losses_T, expected.losses_T, rtol=1e-6)
+    assert close(found.gradients_TP, expected.gradients_TP) and close(found.fisher_TP, expected.fisher_TP)
+    assert close(meter.domain(rows), expected_P)
+    meter.report()
+    meter.report()
+    assert [record.getMessage() for record in caplog.records] == [
+        "2 samples are left out of this measurement: their loss or gradient is not finite"
+    ]
+
+
+def test_a_task_that_no_sample_is_left_of_cannot_be_measured(model, monkeypatch):
+    meter = make_meter(model)
+    spoil(meter, monkeypatch, TASKS[2][0]["input_ids"])
+    found = meter.tasks(TASKS)
+    assert np.isfinite(found.losses_T[:2]).all() and np.isnan(found.losses_T[2])
+    assert found.gradients_TP[:2].isfinite().all() and found.gradients_TP[2].isnan().all()
+
+
+@pytest.mark.parametrize("held", [1, 2, 5])
+def test_a_measurement_with_too_little_memory_goes_on_in_smaller_batches(model, monkeypatch, held):
+    meter, expected = make_meter(model), make_meter(model).tasks(TASKS)
+    run, sizes = meter.engine.run, []
+
+    def small(batch):
+        sizes.append(len(batch["input_ids"]))
+        found = run(batch)
+        if sizes[-1] > held:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return found
+
+    monkeypatch.setattr(meter.engine, "run", small)
+    found = meter.tasks(TASKS)
+    np.testing.assert_allclose(found.losses_T, expected.losses_T, rtol=1e-6)
+    assert close(found.gradients_TP, expected.gradients_TP)
+    assert sum(size > held for size in sizes) <= 3
+
+
+def test_no_more_gradients_are_whole_than_there_is_room_for(model, monkeypatch):
+    meter, taken = make_meter(model), []
+    expected = meter.tasks(TASKS)
+    monkeypatch.setattr(module, "ENTRIES_AT_ONCE", 2 * meter.entries.size)
+    gradients = meter.entries.gradients
+    monkeypatch.setattr(meter.entries, "gradients", lambda i, x, y: taken.append(len(x)) or gradients(i, x, y))
+    found = meter.tasks(TASKS)
+    assert max(taken) == 2
+    assert close(found.gradients_TP, expected.gradients_TP) and close(found.fisher_TP, expected.fisher_TP)

@@ -118,11 +118,11 @@ def test_a_gradient_without_a_finite_length_is_not_written_and_its_neighbours_ar
     run, bad = projector.engine.run, ROWS[2]["input_ids"]
 
     def overflow(batch):
-        losses_N, tokens_N, pairs = run(batch)
+        found = run(batch)
         for n, ids in enumerate(batch["input_ids"].tolist()):
             if ids[: len(bad)] == bad:
-                pairs[0][1][n] *= factor
-        return losses_N, tokens_N, pairs
+                found.pairs[0][1][n] *= factor
+        return found
 
     projector.engine.run = overflow
     unit_NK, norm_N, written_N = read(fill(tmp_path, projector))
@@ -157,7 +157,7 @@ def test_a_batch_that_memory_is_too_small_for_is_halved_and_so_are_those_after_i
 
 def test_a_sample_that_memory_is_too_small_for_is_refused_with_what_would_help(model, tmp_path):
     projector = Small(model, track_layers(model, 0.3), NEXT_TOKENS, RATIO, K, SEED).holding(0)
-    with pytest.raises(DidsError, match="dids_proxy_model: the gradient of one sample does not fit .*allowed: a small"):
+    with pytest.raises(DidsError, match="dids_proxy_model: one sample .* does not fit .*allowed: a small"):
         fill(tmp_path, projector)
 
 
@@ -172,7 +172,7 @@ def test_rows_are_the_same_in_any_order_and_in_batches_of_any_size(model, whole,
     rows = [ROWS[i] for i in order]
     store = open_store(tmp_path, {}, len(rows), K, part_rows=7)
     features = GradientFeatures(Samples(rows, [len(row["input_ids"]) for row in rows], collate), make_projector(model))
-    features.max_samples = 3
+    features.passes.max_samples = 3
     fill_store(store, features)
     there_NK, here_NK = read(whole)[0][order].astype(np.float64), read(store)[0].astype(np.float64)
     cosines_N = (there_NK * here_NK).sum(1) / np.maximum(np.linalg.norm(there_NK, axis=1), 1e-9) ** 2

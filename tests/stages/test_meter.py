@@ -22,7 +22,7 @@ def other():
     return tiny_model(num_blocks=2, seed=9)
 
 
-@pytest.mark.parametrize("options", [{}, {"batch_size": 1}, {"max_tokens": 20}])
+@pytest.mark.parametrize("options", [{}, {"max_samples": 1}, {"max_tokens": 20}])
 def test_each_labelled_token_has_its_loss_in_its_samples_row(model, options):
     found = Meter(model, NEXT_TOKENS, collate, **options).token_losses(ROWS)
     assert found.counts_N.tolist() == num_labelled(ROWS).tolist()

@@ -6,8 +6,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from llamafactory_dids.errors import DidsError
+from llamafactory_dids.stages import per_sample
 from llamafactory_dids.stages.layers import track_layers
 from llamafactory_dids.stages.per_sample import GradientEngine, by_sample, evaluating, sample_gradients
 from tests.helpers import (
@@ -28,8 +30,8 @@ ALL_FAMILIES = ["gpt2", *FAMILIES]
 
 
 def engine_gradients(model, tracked, rows) -> torch.Tensor:
-    _, _, pairs = GradientEngine(model, tracked, NEXT_TOKENS).run(collate(rows))
-    return torch.cat([sample_gradients(x, y).flatten(1) for x, y in pairs], dim=1)
+    _, _, pairs, scale_N = GradientEngine(model, tracked, NEXT_TOKENS).run(collate(rows))
+    return torch.cat([sample_gradients(x, y).flatten(1) for x, y in pairs], dim=1) / scale_N[:, None]
 
 
 def reference_gradients(model, tracked, rows) -> torch.Tensor:
@@ -122,15 +124,15 @@ def test_a_frozen_model_with_adapters_has_the_gradients_of_all_its_layers(kind):
     expected_NP = reference_gradients(model, used := track_layers(model, 0.25, trainable_only=True), rows)
     model.requires_grad_(False)
     tracked = track_layers(model, 0.25)
-    _, _, pairs = GradientEngine(model, tracked, NEXT_TOKENS).run(collate(rows))
+    _, _, pairs, scale_N = GradientEngine(model, tracked, NEXT_TOKENS).run(collate(rows))
     mine = [sample_gradients(*pairs[tracked.names.index(name)]).flatten(1) for name in used.names]
-    assert_same(torch.cat(mine, dim=1), expected_NP)
+    assert_same(torch.cat(mine, dim=1) / scale_N[:, None], expected_NP)
 
 
 @pytest.mark.parametrize("family", ALL_FAMILIES)
 def test_losses_are_the_models_own_of_each_sample(family):
     model, rows = tiny_model(family), samples(5)
-    losses_N, tokens_N, _ = GradientEngine(model, track_layers(model, 0.25), NEXT_TOKENS).run(collate(rows))
+    losses_N, tokens_N, _, _ = GradientEngine(model, track_layers(model, 0.25), NEXT_TOKENS).run(collate(rows))
     for row, loss, tokens in zip(rows, losses_N, tokens_N, strict=True):
         own = model(input_ids=torch.tensor([row["input_ids"]]), labels=torch.tensor([row["labels"]])).loss
         assert loss.item() == pytest.approx(own.item(), rel=1e-5)
@@ -141,7 +143,7 @@ def test_losses_are_the_models_own_of_each_sample(family):
 def test_a_sample_without_labels_has_no_loss_and_no_gradient_and_leaves_its_neighbours_alone(model):
     rows, tracked = samples(2), track_layers(model, 0.5)
     mixed = [rows[0], unlabelled(), rows[1]]
-    losses_N, tokens_N, _ = GradientEngine(model, tracked, NEXT_TOKENS).run(collate(mixed))
+    losses_N, tokens_N, _, _ = GradientEngine(model, tracked, NEXT_TOKENS).run(collate(mixed))
     gradients_NP = engine_gradients(model, tracked, mixed)
     assert losses_N[1] == 0 and tokens_N[1] == 0 and not gradients_NP[1].any()
     assert_same(gradients_NP[[0, 2]], reference_gradients(model, tracked, rows))
@@ -149,7 +151,7 @@ def test_a_sample_without_labels_has_no_loss_and_no_gradient_and_leaves_its_neig
 
 def test_a_batch_without_any_label_has_gradients_of_zero(model):
     tracked = track_layers(model, 0.5)
-    losses_N, tokens_N, _ = GradientEngine(model, tracked, NEXT_TOKENS).run(collate([unlabelled(4), unlabelled(6)]))
+    losses_N, tokens_N, _, _ = GradientEngine(model, tracked, NEXT_TOKENS).run(collate([unlabelled(4), unlabelled(6)]))
     assert losses_N.tolist() == [0, 0] and tokens_N.tolist() == [0, 0]
     assert not engine_gradients(model, tracked, [unlabelled(4), unlabelled(6)]).any()
 
@@ -241,3 +243,35 @@ def test_a_measurement_quiets_dropout_and_leaves_linear_layers_in_their_mode():
     with evaluating(layers):
         assert layers["linear"].training and not layers["dropout"].training and not layers["idle"].training
     assert {name: module.training for name, module in layers.named_modules()} == modes
+
+
+def long_model():
+    """A random model for long samples, whose gradients are as small as those of a large and trained one."""
+    sizes = {"hidden_size": 256, "intermediate_size": 512, "num_attention_heads": 4, "num_key_value_heads": 4}
+    config = LlamaConfig(vocab_size=VOCAB, num_hidden_layers=2, max_position_embeddings=2048, pad_token_id=0, **sizes)
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(config).eval()
+    model.lm_head.weight.data /= 50
+    return model
+
+
+@pytest.mark.parametrize("way", ["autocast", "half weights"])
+@pytest.mark.parametrize("length", [32, 2048])
+def test_in_fp16_the_gradient_of_a_long_sample_points_where_that_in_fp32_does(way, length):
+    model = long_model()
+    ids = torch.randint(1, VOCAB, (length,), generator=torch.Generator().manual_seed(length)).tolist()
+    rows = [{"input_ids": ids, "labels": ids}, *samples(1, seed=5)]
+    expected_NP = engine_gradients(model, track_layers(model, 0.5), rows)
+    half = model if way == "autocast" else copy.deepcopy(model).half()
+    with torch.autocast("cpu", dtype=torch.float16, enabled=way == "autocast"):
+        found_NP = engine_gradients(half, track_layers(half, 0.5), rows)
+    for found_P, expected_P in zip(found_NP, expected_NP, strict=True):
+        assert cosine(found_P, expected_P) > 0.99
+        assert float(found_P.norm()) == pytest.approx(float(expected_P.norm()), rel=0.02)
+
+
+def test_the_scale_of_the_losses_changes_no_digit_in_fp32(model, monkeypatch):
+    rows, tracked = samples(5), track_layers(model, 0.5)
+    scaled_NP = engine_gradients(model, tracked, rows)
+    monkeypatch.setattr(per_sample, "_scale", lambda counts_N: torch.ones(len(counts_N)))
+    assert torch.equal(engine_gradients(model, tracked, rows), scaled_NP)

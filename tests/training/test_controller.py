@@ -3,6 +3,7 @@
 import itertools
 import json
 import logging
+import weakref
 
 import numpy as np
 import pytest
@@ -299,3 +300,65 @@ def test_a_step_whose_gradients_do_not_come_by_the_hooks_ends_the_run(tmp_path):
     run.controller.observer.running.close()  # as a compiler does, which runs the layers without their hooks
     with pytest.raises(DidsError, match="dids takes gradients from the training batches, and a step gave none"):
         run.go(until=1)
+
+
+def passes_of(run, monkeypatch):
+    """The tokens of each batch that goes through the gradient engine from now on, padding counted."""
+    engine, taken = run.controller.observer.meter.engine, []
+    measure = engine.run
+    monkeypatch.setattr(engine, "run", lambda batch: taken.append(batch["input_ids"].numel()) or measure(batch))
+    return taken
+
+
+def test_an_updates_batches_are_as_large_as_a_training_batch_may_be_whatever_its_number_of_samples(
+    tmp_path, monkeypatch
+):
+    longest, tasks = max(len(row["input_ids"]) for row in ROWS), {"exam": samples(40, seed=31, longest=5)}
+    run = Run(tmp_path, tasks=tasks)
+    taken = passes_of(run, monkeypatch)
+    run.controller.observer.measure(1, 8, np.full(3, 1 / 3))
+    of_tasks = [tokens for tokens in taken if tokens]
+    assert max(of_tasks) <= 2 * longest, "the training's batches are of two samples"
+    assert len(taken) < 40 / 2, "fewer than by two samples at a time"
+
+
+def test_with_gradient_checkpointing_they_are_half_as_large(tmp_path, monkeypatch):
+    monkeypatch.setattr("transformers.PreTrainedModel.is_gradient_checkpointing", True)
+    longest = max(len(row["input_ids"]) for row in ROWS)
+    assert Run(tmp_path).controller.observer.meter.passes.max_tokens == longest
+
+
+@pytest.mark.parametrize("step", [0, 2])
+def test_a_batch_of_the_longest_samples_is_tried_before_the_training(tmp_path, monkeypatch, step):
+    run = Run(tmp_path)
+    taken = passes_of(run, monkeypatch)
+    run.controller.start(step, 6, run.model)
+    (tokens,) = taken
+    longest = max(len(row["input_ids"]) for rows in (ROWS, *TASKS.values()) for row in rows)
+    assert tokens % longest == 0
+
+
+def test_a_measurement_that_does_not_fit_stops_the_run_before_it_starts(tmp_path, monkeypatch):
+    def full(_batch):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    run = Run(tmp_path)
+    monkeypatch.setattr(run.controller.observer.meter.engine, "run", full)
+    with pytest.raises(DidsError, match=r"dids_tasks: one sample .* does not fit .* allowed: a smaller cutoff_len"):
+        run.controller.start(0, 6, run.model)
+
+
+def test_fresh_gradients_are_there_once(tmp_path, monkeypatch):
+    """The tensor that an impact is computed of, and no list of the same size beside it."""
+    run = Run(tmp_path, dids_domain_gradients="fresh")
+    living = []
+
+    def domain(_rows):
+        gradient_P = torch.ones(run.controller.observer.meter.entries.size)
+        living.append(weakref.ref(gradient_P))
+        assert sum(one() is not None for one in living) <= 2
+        return gradient_P
+
+    monkeypatch.setattr(run.controller.observer.meter, "domain", domain)
+    fresh_DP = run.controller.observer._domain_gradients(1)
+    assert len(living) == len(fresh_DP) == 3 and (fresh_DP == 1).all()

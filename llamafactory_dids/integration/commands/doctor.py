@@ -38,7 +38,7 @@ def _torch() -> Finding:
         import torchaudio  # noqa: F401
         import torchvision  # noqa: F401
     except (ImportError, OSError, RuntimeError) as error:
-        mend = "pip install 'torch<2.12' 'torchvision<0.27' 'torchaudio<2.11.1'"
+        mend = "pip install 'torch>=2.8,<2.12' 'torchvision<0.27' 'torchaudio<2.11.1'"
         return Finding("torch, torchvision, torchaudio", False, f"{type(error).__name__}: {error}", mend)
     return Finding("torch, torchvision, torchaudio", True, f"{torch.__version__} works with its companions")
 
@@ -92,6 +92,7 @@ def _faiss() -> Finding:
 def _gpu() -> Finding:
     import torch
 
-    if not torch.cuda.is_available():
+    if (kind := torch.accelerator.current_accelerator(check_available=True)) is None:
         return Finding("GPU", True, "none", "training and clustering run on the CPU")
-    return Finding("GPU", True, ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())))
+    name = getattr(torch.get_device_module(kind), "get_device_name", lambda _number: kind.type)
+    return Finding("GPU", True, ", ".join(name(number) for number in range(torch.accelerator.device_count())))

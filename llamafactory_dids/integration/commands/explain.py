@@ -13,9 +13,9 @@ import torch
 
 from ...artifacts.domain_map import load_map
 from ...errors import DidsError, refuse
-from ...stages.layers import track_layers
 from ...training.schedule import samples_per_step, updates_planned
-from ..domains.proxy import proxy_arguments, without_weights
+from ..domains.proxy import proxy_arguments
+from ..domains.sizes import size_of
 from ..settings import Settings, cache_folder, settings_of
 
 FORWARD, BACKWARD = 1.0, 2.0
@@ -43,6 +43,8 @@ class Explanation:
     num_updates: int
     parameters: int | None
     proxy: str
+    proxy_parameters: int | None  # where its gradients are clustered
+    proxy_bytes: int  # of memory on each process, its activations apart
     training_passes: float
     domain_passes: float
     update_passes: float
@@ -65,7 +67,7 @@ class Explanation:
 
 
 def explain(processes: int | None = None) -> Explanation:
-    """Explain the YAML file in `sys.argv`, as if started on so many processes (default: one for each GPU here).
+    """Explain the YAML file in `sys.argv`, as if started on so many processes (default: one for each accelerator here).
 
     Raises DidsError where the run would be refused, or does not mix.
     """
@@ -83,7 +85,7 @@ def explain(processes: int | None = None) -> Explanation:
         raise DidsError(f"{key}: got {value!r}, allowed: a training with a mix_strategy of this plugin")
     if data_args.streaming:
         raise refuse("streaming", True, "false, since samples are counted (add streaming=false to the command)")
-    ranks = processes or max(training_args.world_size, torch.cuda.device_count(), 1)
+    ranks = processes or max(training_args.world_size, torch.accelerator.device_count(), 1)
     per_step = samples_per_step(training_args, ranks)
     sources = _count(data_args.dataset, model_args, data_args, training_args, finetuning_args.stage)
     steps = _steps(training_args, sum(sources.values()), per_step)
@@ -156,10 +158,10 @@ def _costs(
 ) -> dict[str, Any]:
     config, needs = settings.config, settings.needs
     num_samples, observed = sum(sources.values()), sum(tasks.values())
-    size, entries = _size(model_args, config.dids_gradient_layers)
+    size = size_of(model_args, config.dids_gradient_layers)
     arguments, _ = proxy_arguments(settings, model_args)
-    proxy_size, _ = _size(arguments, config.dids_gradient_layers)
-    relative = proxy_size / size if proxy_size and size else 1.0
+    proxy = size_of(arguments, config.dids_gradient_layers)
+    relative = proxy.parameters / size.parameters if proxy and size else 1.0
     gradient_pass = FORWARD + BACKWARD * config.dids_gradient_layers  # backward through the tracked blocks alone
     makes_gradients = config.dids_domains == "cluster" and config.dids_cluster_features == "gradient"
     num_updates = training_samples // config.dids_update_samples if needs.measures else 0
@@ -169,11 +171,13 @@ def _costs(
         per_update += num_domains * config.dids_fresh_samples * gradient_pass
     training = training_samples * (FORWARD + BACKWARD)
     run = needs.proxy_run
-    tracked = min(config.dids_tracked_entries, entries or config.dids_tracked_entries)
+    tracked = min(config.dids_tracked_entries, size.tracked if size else config.dids_tracked_entries)
     dim = config.dids_projection_dim if makes_gradients else 0
     return {
-        "parameters": size,
+        "parameters": size.parameters if size else None,
         "proxy": arguments.model_name_or_path,
+        "proxy_parameters": proxy.parameters if proxy and makes_gradients else None,
+        "proxy_bytes": proxy.num_bytes if proxy and makes_gradients else 0,
         "training_passes": training,
         "domain_passes": num_samples * gradient_pass * relative if makes_gradients else 0.0,
         "update_passes": num_updates * per_update + (observed * FORWARD if num_updates else 0.0),
@@ -182,10 +186,3 @@ def _costs(
         "gradient_bytes": num_domains * tracked * 4 if keeps_running else 0,
         "disk_bytes": num_samples * (dim * BYTES_PER_FEATURE + BYTES_PER_ROW * bool(dim) + BYTES_PER_KEY),
     }
-
-
-def _size(arguments: Any, share: float) -> tuple[int | None, int | None]:
-    """Parameters of a model, and tracked gradient entries, from its configuration alone."""
-    if (model := without_weights(arguments)) is None:
-        return None, None
-    return sum(weight.numel() for weight in model.parameters()), track_layers(model, share).num_entries()

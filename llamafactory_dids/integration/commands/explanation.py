@@ -3,6 +3,7 @@
 import math
 
 from ...config import FEW_UPDATES
+from ..domains.sizes import LARGE
 from .explain import Explanation
 
 
@@ -17,6 +18,7 @@ def in_words(found: Explanation) -> str:
         ("Updates", _update_words(found)),
         ("Cost", _cost_words(found)),
         ("Memory", f"{_bytes(found.gradient_bytes)} on each device for the domains' running gradients"),
+        ("Proxy", _proxy_words(found)),
         (
             "Disk",
             f"about {_bytes(found.disk_bytes)} in {found.cache}, made once; log, map and report in {found.output}",
@@ -56,6 +58,16 @@ def _update_words(found: Explanation) -> str:
         f"; at least {FEW_UPDATES} are needed for most of the gain: lower dids_update_samples"
     )  # fmt: skip
     return f"{found.num_updates}, one every {found.update_samples:,} samples{few}"
+
+
+def _proxy_words(found: Explanation) -> str:
+    if not found.proxy_parameters:
+        return "none: no gradients are clustered"
+    smaller = "; a small model of its family (dids_proxy_model) makes the domains faster"
+    return (
+        f"{found.proxy}, {found.proxy_parameters:,} parameters, whole on each process: {_bytes(found.proxy_bytes)} of "
+        f"memory and its activations{smaller if found.proxy_parameters >= LARGE else ''}"
+    )
 
 
 def _cost_words(found: Explanation) -> str:

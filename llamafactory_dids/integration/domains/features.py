@@ -17,6 +17,7 @@ from llamafactory.hparams.model_args import ProcessorArguments
 from ...artifacts.files import fingerprint
 from ...artifacts.gradient_store import GradientStore, open_store
 from ...artifacts.samples import samples_digest
+from ...core import devices
 from ...stages import ranks
 from ...stages.embeddings import EmbeddingFeatures
 from ...stages.filling import Features, fill_store
@@ -34,6 +35,7 @@ class FeatureSource(Protocol):
     """`name` is its folder in the cache, and the key of its inputs among those of a map."""
 
     name: str
+    device: torch.device  # where they are computed: what the host, by accelerate, trains on
 
     def inputs(self) -> dict[str, Any]:
         """All that decides the features."""
@@ -54,24 +56,31 @@ def feature_store(cache: Path, features: FeatureSource, inputs: dict[str, Any], 
     """The whole store of these features: the one in the cache folder, or made now, by all ranks."""
     folder = cache / features.name / fingerprint(inputs)
     dim, make = features.prepare()
-    if ranks.world()[0] == 0:
-        open_store(folder, inputs, num_rows, dim)
-    ranks.wait_for_all()
+    ranks.done_by_first(lambda: open_store(folder, inputs, num_rows, dim))
+    ranks.wait_to_see(folder / "manifest.json")
     store = open_store(folder, inputs, num_rows, dim)
-    if store.missing_parts():
+    if ranks.decided_by_first(lambda: bool(store.missing_parts())):
+        logger.info("%s: %s", features.name, where(features.device))
         fill_store(store, make())
     else:
         logger.info("%s: using %s", features.name, folder)
     del make
-    _free_memory()
+    free_memory(features.device)
     return store
 
 
-def _free_memory() -> None:
-    """Let go of the model that made the features: the trained model comes next."""
+def where(device: torch.device) -> str:
+    """On what features are computed; and, on a CPU, why."""
+    if device.type != "cpu":
+        return f"on {device}"
+    present = torch.accelerator.is_available()
+    return f"on the CPU, since {'use_cpu says so' if present else 'torch finds no accelerator'}"
+
+
+def free_memory(device: torch.device) -> None:
+    """Let go of the model that was there: the trained model comes next."""
     gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    devices.release(device)
 
 
 class Gradients:
@@ -83,6 +92,7 @@ class Gradients:
         self.settings = source.settings
         self.source = source
         self.samples = samples
+        self.device = source.training_args.device
 
     def inputs(self) -> dict[str, Any]:
         config = self.settings.config
@@ -112,10 +122,10 @@ class Gradients:
 
     def _features(self) -> GradientFeatures:
         config, samples = self.settings.config, self.samples
-        model = proxy.load_proxy(self.settings, self.source.model_args, samples.tokenizer, device())
+        model = proxy.load_proxy(self.settings, self.source.model_args, samples.tokenizer, self.device)
         tracked = track_layers(model, config.dids_gradient_layers)
         finetuning_args, seed = self.settings.finetuning_args, self.settings.seed
-        objective = objectives.objective(finetuning_args, device())
+        objective = objectives.objective(finetuning_args, self.device)
         projector = SampleProjector(model, tracked, objective, config.dids_topk_ratio, config.dids_projection_dim, seed)
         template, module = proxy_tokens(self.source)
         collate = collators.collate(self.source.stage, template, model, **module)
@@ -131,6 +141,7 @@ class Embeddings:
         self.settings = source.settings
         self.source = source
         self.samples = samples
+        self.device = source.training_args.device
 
     def inputs(self) -> dict[str, Any]:
         return {
@@ -139,7 +150,7 @@ class Embeddings:
         }
 
     def prepare(self) -> tuple[int, Callable[[], Features]]:
-        model = encoder.load(self.settings, self.source.model_args, str(device()))
+        model = encoder.load(self.settings, self.source.model_args, str(self.device))
 
         def encode(texts: list[str]) -> torch.Tensor:
             found = model.encode(texts, batch_size=len(texts), convert_to_tensor=True, show_progress_bar=False)
@@ -151,8 +162,3 @@ class Embeddings:
             return EmbeddingFeatures(SampleTexts(self.source.aligned, self.samples), encode, model.max_seq_length)
 
         return encode(["a"]).shape[1], features  # asked of the model: nothing it says holds for all kinds of modules
-
-
-def device() -> torch.device:
-    """Where features are computed."""
-    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")

@@ -102,24 +102,19 @@ def clustered_map(source: DataSource, samples: TokenisedSamples) -> DomainMap:
     made_from = features.inputs()
     inputs = _map_inputs(config, settings.seed) | {features.name: made_from}
     folder = cache_folder(config) / "domains" / fingerprint(inputs)
-    if (folder / "domains.json").exists():
-        domain_map = load_map(folder)
+    if ranks.decided_by_first((folder / "domains.json").exists):
+        domain_map = load_map(ranks.wait_to_see(folder / "domains.json").parent)
         check_same(folder, domain_map.inputs, inputs)
         logger.info("domains: using %s (%d domains)", folder, len(domain_map.names))
         return domain_map
     shares = _shares(config, samples)
     with source.clock.on("domain_seconds"):
         store = feature_store(cache_folder(config), features, made_from, len(samples.keys))
-        failure: DidsError | None = None
-        if ranks.world()[0] == 0:
-            try:
-                save_map(_cluster(config, settings.seed, samples, store, shares, inputs), folder)
-                logger.info("domains: made %s", folder)
-            except DidsError as error:
-                failure = error
-        if messages := ranks.all_failures(failure):
-            raise failure or DidsError(messages[0])
-    return load_map(folder)
+        ranks.done_by_first(
+            lambda: save_map(_cluster(config, settings.seed, samples, store, shares, inputs), folder)
+        )
+        logger.info("domains: made %s", folder)
+    return load_map(ranks.wait_to_see(folder / "domains.json").parent)
 
 
 def _map_inputs(config: MixingConfig, seed: int) -> dict[str, Any]:

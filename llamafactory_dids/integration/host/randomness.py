@@ -9,18 +9,22 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from ...core import devices
+
 Result = TypeVar("Result")
 
 
 @contextmanager
 def undisturbed_randomness() -> Iterator[None]:
-    """Python's, numpy's and torch's global generators, as they were."""
-    python, array = random.getstate(), np.random.get_state()
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    """Python's, numpy's and torch's global generators, those of the accelerators too, as they were."""
+    python, array, ours = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    accelerator = devices.here()
+    theirs = devices.random_states(accelerator)
     try:
-        with torch.random.fork_rng(devices=list(devices)):
-            yield
+        yield
     finally:
+        devices.set_random_states(accelerator, theirs)
+        torch.set_rng_state(ours)
         random.setstate(python)
         np.random.set_state(array)
 

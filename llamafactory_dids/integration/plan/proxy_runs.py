@@ -7,7 +7,6 @@ again. What it leaves is its log, and its token losses if the strategy wants the
 """
 
 import dataclasses
-import gc
 import inspect
 import json
 import logging
@@ -16,8 +15,6 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from ...artifacts.domain_map import DomainMap, save_map
 from ...artifacts.files import check_same, fingerprint, read_json, write_json
@@ -29,6 +26,7 @@ from ...stages import ranks
 from ...training.schedule import samples_per_step
 from ..data.source import DataSource
 from ..domains import proxy
+from ..domains.features import free_memory
 from ..domains.samples import tokens_digest
 from ..host.randomness import undisturbed
 from ..settings import ProxyHistory, Settings, cache_folder
@@ -57,9 +55,9 @@ def run_proxies(
         inputs = _inputs(run, source, domain_map, tasks, before)
         before = fingerprint(inputs)
         folder = cache_folder(settings.config) / "proxy_runs" / before
-        if not (folder / "done.json").exists():
+        if not ranks.decided_by_first((folder / "done.json").exists):
             _make(run, folder, inputs, source, domain_map, history)
-        check_same(folder, read_json(folder / "done.json"), inputs)
+        check_same(folder, read_json(ranks.wait_to_see(folder / "done.json")), inputs)
         logger.info("%s: using the %s run in %s", settings.strategy, run.name, folder)
         history = _with_record(history, run, folder / "dids", domain_map.names)
         _show_in(Path(source.training_args.output_dir) / "dids" / "proxy_runs", run, folder / "dids")
@@ -95,10 +93,9 @@ def _make(
 ) -> None:
     from llamafactory.train import tuner  # importing it registers this package, so not while we are imported
 
-    if ranks.world()[0] == 0:
-        save_map(domain_map, folder / "domains")
-    ranks.wait_for_all()
-    checkpoint = next(iter(whole_checkpoints(folder)), None)
+    ranks.done_by_first(lambda: save_map(domain_map, folder / "domains"))
+    found = ranks.decided_by_first(lambda: [str(path) for path in whole_checkpoints(folder)][:1])
+    checkpoint = Path(found[0]) if found else None
     how = f"goes on from {checkpoint}" if checkpoint else "begins"
     logger.info("%s: the %s run %s", source.settings.strategy, run.name, how)
     given = _arguments(run, source, folder, checkpoint)
@@ -112,9 +109,7 @@ def _make(
         _forget_model(folder)
         write_json(folder / "done.json", inputs)
     ranks.wait_for_all()
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()  # the trained model comes next
+    free_memory(training_args.device)
 
 
 def _forget_model(folder: Path) -> None:
