@@ -150,7 +150,7 @@ class Embeddings:
 
         def features() -> EmbeddingFeatures:
             if self.samples.media_digest() is not None:
-                logger.warning("dids_cluster_features: semantic reads texts alone, no picture, video or sound beside them")
+                logger.warning("dids_cluster_features: semantic reads texts alone, no pictures, videos or sounds")
             return EmbeddingFeatures(SampleTexts(self.source.aligned, self.samples), encode, model.max_seq_length)
 
         return encode(["a"]).shape[1], features  # asked of the model: nothing it says holds for all kinds of modules
