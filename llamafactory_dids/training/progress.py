@@ -39,9 +39,10 @@ def measured(progress: Progress, potential_T: Floats | None) -> dict[str, dict[s
     """What a line of `mixture.jsonl` has by the names of domains and tasks; nothing under what was not measured."""
     losses_T = [] if progress.losses_UT is None else progress.losses_UT[-1].tolist()
     impact_DT = () if progress.impact_DT is None else progress.impact_DT.tolist()
+    by_domain = zip(progress.domains, impact_DT, strict=False)
     return {
         "probabilities": dict(zip(progress.domains, progress.now_D.tolist(), strict=True)),
-        "impact": {d: dict(zip(progress.tasks, row, strict=True)) for d, row in zip(progress.domains, impact_DT, strict=False)},
+        "impact": {name: dict(zip(progress.tasks, impact_T, strict=True)) for name, impact_T in by_domain},
         "task_loss": dict(zip(progress.tasks, losses_T, strict=False)),
         "task_potential": {} if potential_T is None else dict(zip(progress.tasks, potential_T.tolist(), strict=True)),
     }

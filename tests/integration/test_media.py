@@ -13,6 +13,7 @@ from llamafactory_dids.artifacts.domain_map import load_map
 from llamafactory_dids.errors import DidsError
 from llamafactory_dids.integration.commands import cli
 from llamafactory_dids.integration.data.tags import Tagger
+from llamafactory_dids.integration.domains.proxy import marks_of
 from llamafactory_dids.integration.host.collators import collate
 from llamafactory_dids.stages import gradients
 from llamafactory_dids.stages.layers import track_layers
@@ -247,3 +248,15 @@ def test_sounds_that_begin_and_end_alike_have_keys_of_their_own():
     prompt = [{"role": "user", "content": "<audio>"}]
     keys = Tagger("sounds")({"_prompt": [prompt, prompt], "_audios": [[sounds[0]], [sounds[1]]]})[KEY_COLUMN]
     assert keys[0] != keys[1]
+
+
+@pytest.mark.parametrize("size", [3, 9, 15, 40])
+def test_a_file_is_told_from_one_with_another_beginning_or_end(size, tmp_path):
+    path, marks = tmp_path / "a.png", set()
+    for changed in (None, 0, size - 1):
+        content = bytearray(size)
+        if changed is not None:
+            content[changed] = 1
+        path.write_bytes(content)
+        marks.add(b"".join(marks_of(path, edge=10)))
+    assert len(marks) == 3

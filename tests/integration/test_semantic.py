@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 
 from llamafactory_dids.artifacts.gradient_store import open_store
 from llamafactory_dids.stages.cluster import StoredFeatures
+from tests.integration import pictures
 from tests.integration.support import arguments, module_of, our_log, refusal, tuner
 
 pytestmark = [
@@ -165,3 +166,13 @@ def test_broken_encoder_is_told_by_its_key(world, encoder, no_model, tmp_path):
     (tmp_path / "broken" / "modules.json").write_text("[")
     message = refusal(semantic(world, tmp_path, tmp_path / "broken"))
     assert message.startswith("dids_semantic_model: got ") and "a sentence-transformers model (" in message
+
+
+def test_pictures_do_not_enter_and_the_log_says_so(world, encoder, tmp_path):
+    pictures.build_model(tmp_path / "model")
+    pictures.write_paths(tmp_path / "data", "pics", pictures.rows(12))
+    names = {"dataset": "pics", "dids_tasks": "pics", "template": "qwen2_vl", "dids_num_domains": 2}
+    where = {"model_name_or_path": str(tmp_path / "model"), "dataset_dir": str(tmp_path / "data")}
+    with our_log() as messages:
+        module_of(semantic(world, tmp_path, encoder, dids_min_domain_size=1, **names, **where))
+    assert "dids_cluster_features: semantic reads texts alone, no pictures, videos or sounds" in messages

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llamafactory_dids.stages.batching import length_batches, pad_collate
+from llamafactory_dids.stages.batching import length_batches, pad_collate, to_device
 
 
 @settings(max_examples=200, deadline=None)
@@ -35,3 +35,10 @@ def test_padding_is_masked_and_not_learned():
 @pytest.mark.parametrize("width", [1, 5])
 def test_tokens_are_integers(width):
     assert pad_collate(0)([{"input_ids": [3] * width}])["input_ids"].dtype == torch.long
+
+
+def test_tensors_of_a_batch_within_a_batch_are_moved_too():
+    batch = {"ids": torch.zeros(2), "data": {"pixels": [torch.zeros(1), (torch.zeros(1), "as it is")]}}
+    moved = to_device(batch, torch.device("meta"))
+    assert moved["ids"].is_meta and moved["data"]["pixels"][0].is_meta and moved["data"]["pixels"][1][0].is_meta
+    assert moved["data"]["pixels"][1][1] == "as it is"
