@@ -158,11 +158,7 @@ class Embeddings:
 
         def features() -> EmbeddingFeatures:
             if self.samples.media_digest() is not None:
-<<<<<<< HEAD
-                logger.warning("dids_cluster_features: semantic reads texts alone, and no picture, video or sound")
-=======
                 logger.warning("dids_cluster_features: semantic reads texts alone, no pictures, videos or sounds")
->>>>>>> media
             return EmbeddingFeatures(SampleTexts(self.source.aligned, self.samples), encode, model.max_seq_length)
 
         return encode(["a"]).shape[1], features  # asked of the model: nothing it says holds for all kinds of modules
