@@ -65,6 +65,13 @@ def test_a_sample_that_the_map_lacks_is_refused_when_it_comes(finished, world, t
         train({k: v for k, v in values.items() if v is not None})
 
 
+def test_a_map_without_one_of_the_data_sets_is_refused(finished, world, tmp_path):
+    save_map(load_map(finished.dids).of_sources(SOURCES.keys() - {"noise"}), tmp_path / "less")
+    values = arguments(world, tmp_path, **STREAM | same_domains(finished) | {"dids_domains": str(tmp_path / "less")})
+    with pytest.raises(ValueError, match="dids_domains: got .*, allowed: a map that has samples of 'noise'"):
+        train({k: v for k, v in values.items() if v is not None})
+
+
 @pytest.mark.parametrize(("workers", "killed_at", "resumed_from"), [(0, 8, 7), (0, 23, 21), (2, 16, 14)])
 def test_killed_run_ends_as_one_that_was_not_killed(whole, workers, killed_at, resumed_from, world, tmp_path):
     changes = STREAM | {"dataloader_num_workers": workers}

@@ -37,11 +37,14 @@ def streamed(source: DataSource) -> tuple[dict[str, Any], DomainMap]:
         readers = [_Reader(((name, streams[name]),)) for name in names]
     else:
         domain_map = given_map(settings).of_sources(names)
+        sources_D = [description["sources"] for description in domain_map.describe()]
+        if lost := [name for name in names if not any(name in sources for sources in sources_D)]:
+            raise refuse("dids_domains", settings.config.dids_domains, f"a map that has samples of {lost[0]!r}")
         index = domain_map.lookup()
         tokenise = _tokeniser(source)
         readers = [
-            _Reader(tuple((name, streams[name]) for name in description["sources"]), domain, index, tokenise)
-            for domain, description in enumerate(domain_map.describe())
+            _Reader(tuple((name, streams[name]) for name in sources), domain, index, tokenise)
+            for domain, sources in enumerate(sources_D)
         ]
     shuffles = not settings.finetuning_args.disable_shuffling
     size = -(-source.data_args.buffer_size // len(readers)) if shuffles else 1
