@@ -50,6 +50,17 @@ class TokenisedSamples:
         """What changes with any sample's content, and with any of its tokens or labels; and with their order."""
         return {"samples": samples_digest(self.sources, self.keys), "tokens": tokens_digest(self.dataset)}
 
+    def media_digest(self) -> str | None:
+        """Changes with the files of pictures, videos and sounds, which keys name alone; None where rows have none."""
+        columns = [name for name in MEDIA if name in self.dataset.column_names]
+        batches = self.dataset.with_format("arrow").select_columns(columns).iter(batch_size=1_000)
+        found, paths = False, set()
+        for values in (_values(batch[name]) for batch in batches for name in columns):
+            found |= len(values) > values.null_count
+            paths.update(_paths(values))
+        marks = (mark for path in sorted(paths) for mark in proxy.marks_of(Path(path), EDGE))
+        return digest(marks) if found else None
+
 
 def tokens_digest(rows: Any) -> str:
     """32 hex digits that change with any number in the rows of a tokenised data set: tokens, labels, masks, answers.
@@ -72,17 +83,6 @@ def _bytes(numbers_N: pa.Array) -> memoryview:
     """Whole numbers as four bytes each: the host keeps some in eight where it keeps them in four another time."""
     numbers = pc.fill_null(numbers_N.cast(pa.int32()), -1).to_numpy(zero_copy_only=False)
     return memoryview(np.ascontiguousarray(numbers)).cast("B")
-
-    def media_digest(self) -> str | None:
-        """Changes with the files of pictures, videos and sounds, which keys name alone; None where rows have none."""
-        columns = [name for name in MEDIA if name in self.dataset.column_names]
-        batches = self.dataset.with_format("arrow").select_columns(columns).iter(batch_size=1_000)
-        found, paths = False, set()
-        for values in (_values(batch[name]) for batch in batches for name in columns):
-            found |= len(values) > values.null_count
-            paths.update(_paths(values))
-        marks = (mark for path in sorted(paths) for mark in proxy.marks_of(Path(path), EDGE))
-        return digest(marks) if found else None
 
 
 def _values(lists: Any) -> Any:
