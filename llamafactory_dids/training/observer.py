@@ -143,10 +143,11 @@ class Observer:
             impact_DT = impact_matrix(
                 self.needs, domains_DP, tasks, lambda: (probabilities_D, self._rows.terms_D(self._num_terms))
             )
+            assert self.needs.impact is not None
             if self.needs.domain_cosines:
-                assert self.needs.impact is not None
                 cosines_TDD = domain_cosines(domains_DP, tasks.fisher_TP, self.needs.impact.kind)
-            check_impact(impact_DT, self._usable(tasks), list(self.plan.tasks))
+            names, normalize = list(self.plan.tasks), self.needs.impact.normalize
+            check_impact(impact_DT, self._usable(tasks), names, domains_DP, normalize)
         else:
             self.look()
         signals = Signals(
