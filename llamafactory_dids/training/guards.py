@@ -64,14 +64,18 @@ def _aligned(tokens: Sequence[int], labels: Sequence[int]) -> bool:
 
 
 def check_impact(
-    impact_DT: NDArray[np.float64], usable_T: NDArray[np.bool_], tasks: Sequence[str], domains_DP: Tensor, normalize: str
+    impact_DT: NDArray[np.float64],
+    usable_T: NDArray[np.bool_],
+    tasks: Sequence[str],
+    gradients_DP: Tensor,
+    normalize: str,
 ) -> None:
     """Raise DidsError where a task has a gradient and yet no domain has an impact on it.
 
     A mixture that went by it would stay even, and nobody would know why. What `sum` leaves of impacts is their positive
     part, so there it is as it should be if all are negative.
     """
-    if normalize == "sum" and bool(domains_DP.any()):
+    if normalize == "sum" and bool(gradients_DP.any()):
         return
     silent_T = usable_T & (impact_DT == 0).all(axis=0)
     if silent_T.any():
