@@ -32,7 +32,7 @@ from scripts.experiments.scene import Scene  # noqa: E402
 from scripts.experiments.trials import Draws, Learner, State, truth  # noqa: E402
 from scripts.paper import mini  # noqa: E402
 
-WORLD = ("size", "continued", "domains", "model")  # the options that say which world it is
+WORLD = ("held_out", "size", "continued", "domains", "model")  # the options that say which world it is
 TRUTH = ("k", "share", "orders")
 LIBRARIES = ("llamafactory", "torch", "transformers")
 MakeWorld = Callable[[int], worlds.World]
@@ -145,6 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     making.add_argument("--k", type=int, default=40, help="steps that the truth looks ahead")
     making.add_argument("--share", type=float, default=0.4, help="of their samples that come from the domain")
     making.add_argument("--orders", type=int, default=4, help="of these samples, over which the truth is a mean")
+    making.add_argument("--held-out", type=int, default=100, help="samples of each task that the truth is of")
     making.add_argument("--window", type=int, default=12, help="steps of running gradients before a checkpoint")
     making.add_argument("--estimates", default="*", help="those whose names match a pattern")
     showing = commands.add_parser("table", help="print the scores")

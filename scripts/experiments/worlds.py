@@ -59,6 +59,7 @@ def mini(
     folder: Path,
     seed: int,
     *,
+    held_out: int = mini_data.SCORED,
     size: str = "cpu",
     continued: bool = False,
     domains: Path | None = None,
@@ -66,8 +67,9 @@ def mini(
 ) -> World:
     """The mini preset's sources and tasks in a seed's order, with its model from scratch or, `continued`, its proxy.
 
-    `domains` is the folder of a domain map (by default each source is a domain), `model` that of another model, which
-    is trained as a continued one.
+    `held_out` says how many samples of each task's scored part the truth is of, at most the preset's. `domains` is the
+    folder of a domain map (by default each source is a domain), `model` that of another model, which is trained as a
+    continued one.
     """
     for key, given, file in (("--domains", domains, "domains.json"), ("--model", model, "config.json")):
         if given is not None and not (given / file).exists():
@@ -83,10 +85,10 @@ def mini(
     keys["dids_domains"] = "source" if domains is None else str(domains.resolve())
     keys["eval_dataset"] = ",".join(f"{task}_test" for task in mini_data.TASKS)
     keys["output_dir"] = str(preset.folder / "validity" / str(seed))
-    return of_keys(keys | ({} if model is None else {"model_name_or_path": str(model.resolve())}))
+    return of_keys(keys | ({} if model is None else {"model_name_or_path": str(model.resolve())}), held_out)
 
 
-def of_keys(keys: Mapping[str, Any]) -> World:
+def of_keys(keys: Mapping[str, Any], held_out: int) -> World:
     """The world of a run with these keys: a strategy that observes tasks TASK_val, with TASK_test as evaluation."""
     from llamafactory.data import get_dataset, get_template_and_fix_tokenizer
     from llamafactory.model import load_tokenizer
@@ -110,7 +112,7 @@ def of_keys(keys: Mapping[str, Any]) -> World:
             for domain, name in enumerate(plan.domain_names)
         },
         observed_T=observed_T,
-        held_out_T={task: _tokens(found["eval_dataset"][f"{task}_test"]) for task in observed_T},
+        held_out_T={task: _tokens(found["eval_dataset"][f"{task}_test"])[:held_out] for task in observed_T},
         make_model=lambda: AutoModelForCausalLM.from_pretrained(keys["model_name_or_path"]).float(),
         training=Training(
             learning_rate=training_args.learning_rate,

@@ -398,10 +398,10 @@ def test_the_mini_presets_world_has_its_sources_as_domains_and_the_presets_train
     monkeypatch.setattr(mini_data, "TASKS", ("boolq", "piqa"))
     monkeypatch.setattr("scripts.paper.mini.TASKS", ("boolq", "piqa"))
     monkeypatch.setattr("scripts.paper.mini.UNSEEN", ())
-    world = worlds.mini(tmp_path / "data", tmp_path / "saves", 1)
+    world = worlds.mini(tmp_path / "data", tmp_path / "saves", 1, held_out=20)
     assert {name: len(rows) for name, rows in world.rows_D.items()} == {"poems": 15, "sums": 9}
     assert {name: len(rows) for name, rows in world.observed_T.items()} == {"boolq": 40, "piqa": 40}
-    assert {name: len(rows) for name, rows in world.held_out_T.items()} == {"boolq": 30, "piqa": 30}
+    assert {name: len(rows) for name, rows in world.held_out_T.items()} == {"boolq": 20, "piqa": 20}
     assert world.training == replace(worlds.Training(), learning_rate=2e-3, max_steps=200, batch_size=32)
     assert world.mixture_D == pytest.approx([0.5 * 15 / 24 + 0.25, 0.5 * 9 / 24 + 0.25])
     learner = Learner(world)
