@@ -75,10 +75,10 @@ def mini(
         if given is not None and not (given / file).exists():
             raise refuse(key, str(given), f"a folder with {file}")
     preset = Preset(folder.resolve(), data.resolve(), size, continued or model is not None, fp32=True)
-    if preset.continued and model is None:
-        preset.prepare(())
-    else:
-        mini_data.prepare_data(preset.source, preset.data, preset.size)
+    mini_data.prepare_data(preset.source, preset.data, preset.size)
+    if model is None and continued:
+        Preset(folder.resolve(), data.resolve(), size, fp32=True).prepare(())  # the proxy itself begins from scratch
+    elif model is None:
         mini_data.prepare_model(preset.data, preset.folder / "models" / str(seed), seed, preset.size)
     keys = preset.arguments("dids", seed)
     del keys["tokenized_path"]  # which has other domains' tags beside it

@@ -10,13 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from llamafactory_dids.artifacts.domain_map import save_map
 from llamafactory_dids.errors import DidsError
+from llamafactory_dids.integration.plan import planning
 from scripts.experiments import records, scoring, tables, validity, worlds
 from scripts.experiments.estimates import ESTIMATES, TODAY, debiased, shrink
 from scripts.experiments.moments import Mean, Moments
 from scripts.experiments.scene import BLOCKS, Scene
 from scripts.experiments.trials import Draws, Learner, truth
-from scripts.paper import mini_data
+from scripts.paper import mini, mini_data
 from tests.helpers import VOCAB, cosine, tiny_model
 
 # --- scores ------------------------------------------------------------------------------------------------
@@ -382,8 +384,10 @@ def test_a_domain_map_or_a_model_that_is_not_there_is_refused(tmp_path):
         worlds.mini(tmp_path, tmp_path, 1, model=tmp_path / "none")
 
 
-@pytest.mark.integration
-def test_the_mini_presets_world_has_its_sources_as_domains_and_the_presets_training(tmp_path, monkeypatch):
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """A data folder with two sources and two tasks."""
+
     def write(name: str, count: int) -> None:
         rows = [{"instruction": f"{name} {i}", "input": "", "output": f"answer {i}"} for i in range(count)]
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -396,9 +400,38 @@ def test_the_mini_presets_world_has_its_sources_as_domains_and_the_presets_train
         write(f"data/eval/{task}_test", 30)
     (tmp_path / "data/dataset_info.json").write_text("{}")
     monkeypatch.setattr(mini_data, "TASKS", ("boolq", "piqa"))
-    monkeypatch.setattr("scripts.paper.mini.TASKS", ("boolq", "piqa"))
-    monkeypatch.setattr("scripts.paper.mini.UNSEEN", ())
-    world = worlds.mini(tmp_path / "data", tmp_path / "saves", 1, held_out=20)
+    monkeypatch.setattr(mini, "TASKS", ("boolq", "piqa"))
+    monkeypatch.setattr(mini, "UNSEEN", ())
+    return tmp_path / "data"
+
+
+def test_a_continued_world_begins_with_the_proxy_which_began_from_scratch(tmp_path, data, monkeypatch):
+    monkeypatch.setattr(worlds, "of_keys", lambda keys, held_out: keys)
+    runs = []
+    monkeypatch.setattr(mini, "_in_a_process", lambda function, values, log, start: runs.append(values))
+    keys = worlds.mini(data, tmp_path / "saves", 3, continued=True)
+    (proxy,) = runs
+    assert keys["model_name_or_path"] == proxy["output_dir"] and not proxy["bf16"]
+    assert proxy["model_name_or_path"] == str(tmp_path / "saves/fp32/models" / str(mini_data.PROXY_SEED))
+    assert (tmp_path / "saves/fp32/models" / str(mini_data.PROXY_SEED) / "config.json").exists()
+    assert (keys["learning_rate"], proxy["learning_rate"]) == (5e-4, 2e-3)
+
+
+def test_another_model_is_trained_as_a_continued_one_and_needs_no_proxy(tmp_path, data, monkeypatch):
+    monkeypatch.setattr(worlds, "of_keys", lambda keys, held_out: keys)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/config.json").write_text("{}")
+    keys = worlds.mini(data, tmp_path / "saves", 3, model=tmp_path / "model")
+    assert keys["model_name_or_path"] == str(tmp_path / "model") and keys["learning_rate"] == 5e-4
+
+
+@pytest.mark.integration
+def test_the_mini_presets_world_has_its_sources_or_a_maps_clusters_as_domains_and_its_training(
+    tmp_path, data, monkeypatch
+):
+    plans, make_plan = [], planning.make_plan
+    monkeypatch.setattr(planning, "make_plan", lambda source: plans.append(make_plan(source)) or plans[-1])
+    world = worlds.mini(data, tmp_path / "saves", 1, held_out=20)
     assert {name: len(rows) for name, rows in world.rows_D.items()} == {"poems": 15, "sums": 9}
     assert {name: len(rows) for name, rows in world.observed_T.items()} == {"boolq": 40, "piqa": 40}
     assert {name: len(rows) for name, rows in world.held_out_T.items()} == {"boolq": 20, "piqa": 20}
@@ -407,3 +440,9 @@ def test_the_mini_presets_world_has_its_sources_as_domains_and_the_presets_train
     learner = Learner(world)
     learner.train(Draws.by(world.mixture_D, 1, 4, 0))
     assert np.isfinite(learner.losses(world.held_out_T)).all()
+
+    sources = plans[0]["mixing"].domain_map
+    clusters = replace(sources, names=("a", "b", "c"), domains_N=np.arange(24) % 3, inputs={})
+    save_map(clusters, tmp_path / "map")
+    world = worlds.mini(data, tmp_path / "saves", 1, domains=tmp_path / "map")
+    assert {name: len(rows) for name, rows in world.rows_D.items()} == {"a": 8, "b": 8, "c": 8}
