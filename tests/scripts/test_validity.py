@@ -281,6 +281,14 @@ def test_the_two_halves_of_a_window_make_the_whole(scene):
         assert torch.allclose(found.all_DP[domain], both_P, rtol=1e-3, atol=1e-6) or not (even and odd)
 
 
+def test_what_is_measured_is_at_the_checkpoint_wherever_the_training_stands(scene):
+    scene.learner.restore(scene.here)
+    expected_T = scene.learner.losses(scene.world.observed_T)
+    scene.learner.restore(scene.before)
+    again = Scene(scene.learner, scene.before, scene.window, scene.here, seed=1)
+    assert again.observed() == pytest.approx(expected_T, abs=1e-5)
+
+
 def test_estimates_leave_the_run_as_it_was(scene):
     scene.probe(2), scene.large_step(5), scene.running("all")
     scene.learner.restore(scene.here)
