@@ -32,7 +32,7 @@ def test_it_counts_what_the_run_then_has(explained, finished):
     assert found["sources"] == SOURCES
     assert found["tasks"] == dict.fromkeys(TASKS, 12)
     assert (found["steps"], found["training_samples"]) == (24, 192)
-    assert found["num_updates"] == len(finished.lines) - 1
+    assert found["num_updates"] == len(finished.lines) - 2  # of the start, and of the end
     assert found["num_domains"] == len(finished.probabilities[0])
     assert found["parameters"] == sum(weight.numel() for weight in finished.trainer.model.parameters())
 
@@ -43,7 +43,7 @@ def test_the_figures_follow_from_each_other(explained):
     samples, observed = sum(SOURCES.values()), 2 * 12
     assert found["training_passes"] == 192 * 3
     assert found["domain_passes"] == pytest.approx(samples * (1 + 2 * share))
-    assert found["update_passes"] == pytest.approx(6 * observed * (1 + 2 * share) + observed)
+    assert found["update_passes"] == pytest.approx(5 * observed * (1 + 2 * share) + 2 * observed)
     total = found["domain_passes"] + found["update_passes"]
     assert found["overhead"] == pytest.approx(total / found["training_passes"])
     assert found["disk_bytes"] == samples * (64 * 2 + 5 + 40)
@@ -52,7 +52,7 @@ def test_the_figures_follow_from_each_other(explained):
 def test_words_and_processes_change_what_is_explained(explained):
     found = explained("max_steps=48", "dids_update_samples=64", "--processes", "4")
     assert (found["processes"], found["samples_per_step"], found["training_samples"]) == (4, 32, 1536)
-    assert found["num_updates"] == 24
+    assert found["num_updates"] == 23
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -90,8 +90,9 @@ def test_it_says_so_in_words(explained, world):
     assert f"up to 6: k-means inside each dataset, on gradients of {world.model}" in text
     assert "observes 12 samples of task_sums, 12 samples of task_pairs" in text
     assert "192 samples in 24 steps of 8, on 1 process" in text and "processs" not in text
-    assert "6, one every 32 samples" in text and "at least 6 are needed" not in text
-    assert "at least 6 are needed" in explained(text=True, dids_update_samples=64)
+    assert "5, one every 32 samples; at least 6 are needed" in text
+    more = explained(text=True, max_steps=25)
+    assert "6, one every 32 samples" in more and "at least 6 are needed" not in more
 
 
 @pytest.mark.parametrize(
@@ -123,5 +124,5 @@ def test_a_number_of_processes_that_cannot_be_is_refused(explained):
 def test_the_command_explains_in_a_process_of_its_own(world, tmp_path):
     path = write_yaml(tmp_path / "run.yaml", arguments(world, tmp_path))
     out = finish_well(start(["llamafactory-dids", "explain", str(path)]))
-    assert out.startswith("Strategy: dids\n") and "6, one every 32 samples" in out
+    assert out.startswith("Strategy: dids\n") and "5, one every 32 samples" in out
     assert not (tmp_path / "out").exists(), "nothing is written"

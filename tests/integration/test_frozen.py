@@ -29,7 +29,7 @@ CASES = {
     "fp16": ({"fp16": True}, ROUNDED),
     "pt_packed": ({"stage": "pt", "per_device_train_batch_size": 2, "dids_update_samples": 8}, EXACT),
 }
-FROZEN = {"learning_rate": 0.0, "max_steps": 8, "dids_domains": "source", "dids_tracked_entries": 4096}
+FROZEN = {"learning_rate": 0.0, "max_steps": 9, "dids_domains": "source", "dids_tracked_entries": 4096}
 
 
 class Drawn:

@@ -92,7 +92,8 @@ def explain(processes: int | None = None) -> Explanation:
     needs = settings.needs
     tasks = _tasks(settings, model_args, data_args, training_args, finetuning_args.stage)
     num_domains, domains_from = _domains(settings, model_args, sources)
-    costs = _costs(settings, model_args, sources, tasks, num_domains, steps * per_step)
+    num_updates = updates_planned(settings.config, steps, per_step) if needs.measures else 0
+    costs = _costs(settings, model_args, sources, tasks, num_domains, steps * per_step, num_updates)
     return Explanation(
         strategy=settings.strategy,
         sources=sources,
@@ -104,7 +105,7 @@ def explain(processes: int | None = None) -> Explanation:
         steps=steps,
         training_samples=steps * per_step,
         update_samples=settings.config.dids_update_samples,
-        num_updates=updates_planned(settings.config, steps, per_step) if needs.measures else 0,
+        num_updates=num_updates,
         cache=str(cache_folder(settings.config)),
         output=str(Path(training_args.output_dir) / "dids"),
         packing=bool(data_args.packing),
@@ -155,6 +156,7 @@ def _costs(
     tasks: dict[str, int],
     num_domains: int,
     training_samples: int,
+    num_updates: int,
 ) -> dict[str, Any]:
     config, needs = settings.config, settings.needs
     num_samples, observed = sum(sources.values()), sum(tasks.values())
@@ -164,7 +166,6 @@ def _costs(
     relative = proxy.parameters / size.parameters if proxy and size else 1.0
     gradient_pass = FORWARD + BACKWARD * config.dids_gradient_layers  # backward through the tracked blocks alone
     makes_gradients = config.dids_domains == "cluster" and config.dids_cluster_features == "gradient"
-    num_updates = training_samples // config.dids_update_samples if needs.measures else 0
     per_update = observed * (gradient_pass if needs.impact else FORWARD)
     keeps_running = needs.impact is not None and config.dids_domain_gradients == "running"
     if needs.impact is not None and not keeps_running:
@@ -180,7 +181,7 @@ def _costs(
         "proxy_bytes": proxy.num_bytes if proxy and makes_gradients else 0,
         "training_passes": training,
         "domain_passes": num_samples * gradient_pass * relative if makes_gradients else 0.0,
-        "update_passes": num_updates * per_update + (observed * FORWARD if num_updates else 0.0),
+        "update_passes": num_updates * per_update + 2 * observed * FORWARD,  # losses alone, at the start and the end
         "proxy_run": run.name if run else None,
         "proxy_run_passes": run.share * training * relative if run else 0.0,
         "gradient_bytes": num_domains * tracked * 4 if keeps_running else 0,
