@@ -58,7 +58,7 @@ class Drawn:
         weights_D = torch.zeros(len(sums_DP))
         for first in range((update - 1) * self.window, update * self.window, self.per_step):
             step = self.draws[first : first + self.per_step]
-            total = sum(tokens(self.rows[i]) for i in step)
+            total = sum(items(self.rows[i]) for i in step)
             for domain in range(len(sums_DP)):
                 members = [self.rows[i] for i in step if self.plan.domains_N[i] == domain]
                 weight = sum(map(tokens, members)) / total
@@ -67,8 +67,13 @@ class Drawn:
         return sums_DP / weights_D[:, None]
 
 
+def items(row):
+    """What a step's loss is divided by, as transformers counts it: the first token too, where it has a label."""
+    return sum(label != -100 for label in row.get("labels", row["input_ids"]))
+
+
 def tokens(row):
-    """How many tokens of a row the loss counts."""
+    """How many tokens of a row the loss is of: the first has none before it that it could be told by."""
     return sum(label != -100 for label in row.get("labels", row["input_ids"])[1:])
 
 
