@@ -31,15 +31,11 @@ class DomainLosses:
         self.counts_D.zero_()
         return means_D
 
-    def common(self) -> dict[str, Tensor]:
-        """What all ranks have: nothing."""
-        return {}
-
     def share(self) -> dict[str, Tensor]:
         """What this rank has added up in the window so far."""
         return {"domain_loss_sums": self.sums_D, "domain_loss_counts": self.counts_D}
 
-    def restore(self, common: dict[str, Tensor], shares: list[dict[str, Tensor]]) -> None:
+    def restore(self, shares: list[dict[str, Tensor]]) -> None:
         """Go on from the shares that this rank takes over."""
         self.sums_D.zero_()
         self.counts_D.zero_()

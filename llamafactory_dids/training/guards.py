@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from ..errors import DidsError
 from ..stages.batching import is_tokens
 from ..stages.layers import TrackedLayers
-
-IGNORED = -100  # the label of a token that is not learned
+from ..stages.losses import IGNORE_INDEX
 
 
 def check_modules(model: nn.Module, tracked: TrackedLayers) -> None:
@@ -60,7 +59,7 @@ def check_aligned(tasks: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
 
 def _aligned(tokens: Sequence[int], labels: Sequence[int]) -> bool:
     tokens_S, labels_S = np.asarray(tokens), np.asarray(labels)
-    return tokens_S.shape == labels_S.shape and bool(((labels_S == tokens_S) | (labels_S == IGNORED)).all())
+    return tokens_S.shape == labels_S.shape and bool(((labels_S == tokens_S) | (labels_S == IGNORE_INDEX)).all())
 
 
 def check_impact(

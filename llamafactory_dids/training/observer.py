@@ -213,10 +213,7 @@ class Observer:
 
     def common(self) -> dict[str, Tensor]:
         """What resuming needs and all ranks have."""
-        tensors = {"losses": torch.tensor(np.array(self.losses))}
-        for part in self._parts():
-            tensors |= part.common()
-        return tensors
+        return {"losses": torch.tensor(np.array(self.losses))}
 
     def share(self) -> dict[str, Tensor]:
         """What resuming needs of this rank's window."""
@@ -226,7 +223,7 @@ class Observer:
         """Go on from `common`, and from the shares that this rank takes over."""
         self.losses = list(common["losses"].numpy())
         for part in self._parts():
-            part.restore(common, shares)
+            part.restore(shares)
 
     def _parts(self) -> list[RunningGradients | DomainLosses]:
         return [part for part in (self.running, self.domain_losses) if part is not None]

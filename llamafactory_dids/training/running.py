@@ -152,12 +152,11 @@ class RunningGradients:
         self.sums_DP[domain] = gradient_P if known else 0
         self.weights_D[domain] = float(known)
 
-    def common(self) -> dict[str, Tensor]:
-        """What all ranks have: nothing, since the last estimates are in the first rank's share."""
-        return {}
-
     def share(self) -> dict[str, Tensor]:
-        """What this rank has added up in the window so far, of the domains of which it has anything."""
+        """What this rank has added up in the window so far, of the domains of which it has anything.
+
+        The last estimates are in the first rank's.
+        """
         self._open_window()
         rows = torch.nonzero(self.weights_D)[:, 0]
         return {
@@ -166,7 +165,7 @@ class RunningGradients:
             "running_weights": self.weights_D[rows],
         }
 
-    def restore(self, common: dict[str, Tensor], shares: list[dict[str, Tensor]]) -> None:
+    def restore(self, shares: list[dict[str, Tensor]]) -> None:
         """Go on from the shares that this rank takes over."""
         self.sums_DP.zero_()
         self.weights_D.zero_()

@@ -31,7 +31,7 @@ def test_a_window_starts_from_nothing():
 
 def test_a_window_goes_on_from_its_state():
     resumed = DomainLosses(4)
-    resumed.restore({}, [filled().share()])
+    resumed.restore([filled().share()])
     whole = filled()
     for losses in (resumed, whole):
         losses.add([1, 0], torch.tensor([4.0, 8.0]), torch.tensor([1, 1]))

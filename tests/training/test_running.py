@@ -175,7 +175,7 @@ def test_a_restored_window_goes_on_as_if_never_interrupted(batches):
         trained.running.close_window()
     whole.step()
     first.step(batches=MICRO_BATCHES[:batches])
-    second.running.restore(first.running.common(), [first.running.share()])
+    second.running.restore([first.running.share()])
     second.step(batches=MICRO_BATCHES[batches:])
     (found_DP, known_D), (expected_DP, expected_known_D) = second.running.close_window(), whole.running.close_window()
     assert torch.equal(found_DP, expected_DP)
@@ -188,7 +188,7 @@ def test_a_window_that_changes_from_one_rank_to_two_weighs_both_parts_alike():
     for part, weight in ((whole, 0.1), (first, 0.1)):
         for indices in MICRO_BATCHES[:2]:
             part.loss_of(indices, weight).backward()
-    second.running.restore(first.running.common(), [first.running.share()])
+    second.running.restore([first.running.share()])
     for indices in MICRO_BATCHES[2:]:
         whole.loss_of(indices, 0.1).backward()
         second.loss_of(indices, 0.2, step_weight=2).backward()
@@ -202,7 +202,7 @@ def test_shares_of_two_ranks_can_go_to_one():
         for trained in (whole, rank):
             trained.loss_of(indices, 0.1).backward()
         shares.append(rank.running.share())
-    taker.running.restore(Trained().running.common(), shares)
+    taker.running.restore(shares)
     assert_same(taker.running.close_window()[0], whole.running.close_window()[0])
 
 

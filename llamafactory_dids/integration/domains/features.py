@@ -7,9 +7,10 @@ what fills a store; only that loads a model.
 import dataclasses
 import gc
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from llamafactory.hparams.model_args import ProcessorArguments
@@ -31,19 +32,25 @@ from .samples import SampleTexts, TokenisedSamples, proxy_tokens
 logger = logging.getLogger(__name__)
 
 
-class FeatureSource(Protocol):
-    """`name` is its folder in the cache, and the key of its inputs among those of a map."""
+class FeatureSource(ABC):
+    """`name` is its folder in the cache, and the key of its inputs among those of a map; `device` is where features are
+    computed: what the host, by accelerate, trains on."""
 
     name: str
-    device: torch.device  # where they are computed: what the host, by accelerate, trains on
 
+    def __init__(self, source: DataSource, samples: TokenisedSamples) -> None:
+        self.settings = source.settings
+        self.source = source
+        self.samples = samples
+        self.device = source.training_args.device
+
+    @abstractmethod
     def inputs(self) -> dict[str, Any]:
         """All that decides the features."""
-        ...
 
+    @abstractmethod
     def prepare(self) -> tuple[int, Callable[[], Features]]:
         """(dimension of a row, what makes the features)."""
-        ...
 
 
 def feature_source(source: DataSource, samples: TokenisedSamples) -> FeatureSource:
@@ -83,16 +90,10 @@ def free_memory(device: torch.device) -> None:
     devices.release(device)
 
 
-class Gradients:
+class Gradients(FeatureSource):
     """The proxy model's gradients of the samples as it tokenises them."""
 
     name = "gradients"
-
-    def __init__(self, source: DataSource, samples: TokenisedSamples) -> None:
-        self.settings = source.settings
-        self.source = source
-        self.samples = samples
-        self.device = source.training_args.device
 
     def inputs(self) -> dict[str, Any]:
         config = self.settings.config
@@ -132,16 +133,10 @@ class Gradients:
         return GradientFeatures(Samples(samples.dataset, samples.lengths(), collate), projector)
 
 
-class Embeddings:
+class Embeddings(FeatureSource):
     """The embeddings of the samples' texts by `dids_semantic_model`."""
 
     name = "embeddings"
-
-    def __init__(self, source: DataSource, samples: TokenisedSamples) -> None:
-        self.settings = source.settings
-        self.source = source
-        self.samples = samples
-        self.device = source.training_args.device
 
     def inputs(self) -> dict[str, Any]:
         return {
