@@ -67,17 +67,17 @@ class MixingConfig:
     dids_impact: Literal["preconditioned", "fisher", "gradient", "kl"] | None = _key(
         None, "Metric of the domain impact: F^(-1/2), the Fisher matrix, none, or the distance itself."
     )
-    dids_impact_normalize: Literal["cosine", "marginal", "sum", "none", "authors"] | None = _key(
+    dids_impact_normalize: Literal["cosine", "dot", "sum", "none", "authors"] | None = _key(
         None, "What is taken of the impact."
     )
-    dids_task_weights: Literal["alike", "mixed", "raw", "printed", "authors"] | None = _key(
+    dids_task_weights: Literal["alike", "raw", "printed", "authors"] | None = _key(
         None, "Weights of the tasks: alike, or by their loss improvement and potential."
     )
     dids_trajectory: bool | None = _key(None, "false: ignore the loss trajectory, weigh all tasks alike (DIDS-LT).")
-    dids_update: Literal["exponentiated", "standardized", "softmax", "linear"] | None = _key(
+    dids_update: Literal["evidence", "exponentiated", "standardized", "softmax", "linear"] | None = _key(
         None, "How a utility becomes a probability."
     )
-    dids_eta: float | None = _key(None, "Step size of the exponentiated update.")
+    dids_eta: float | None = _key(None, "Step size of the updates that start from the old p.")
     dids_temperature: float | None = _key(None, "Temperature of the standardized update.")
     dids_divide_by_p: bool | None = _key(None, "Divide the utility by the old probability, as equation 16 does.")
     dids_ema_beta: float | None = _key(None, "Weight of the old probabilities in the moving average.")
@@ -86,9 +86,6 @@ class MixingConfig:
         None, "The mixture at the start; `importance`: the share of the tasks' samples nearest to each domain."
     )
     dids_dga_similarity: Literal["cosine", "dot"] | None = _key(None, "Gradient alignment of `dga`.")
-    dids_mixture: Literal["separate", "by_task", "joint"] | None = _key(
-        None, "`dids`: a utility for each domain; a mixture for each task, averaged; or one chosen as a whole."
-    )
     dids_doge_similarity: Literal["cosine", "dot"] | None = _key(None, "Gradient alignment of `doge`.")
     dids_doremi_target: Literal["tasks", "domains"] | None = _key(
         None, "What `doremi` compares the proxy with the reference on: the observed tasks, or the domains themselves."

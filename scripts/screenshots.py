@@ -75,8 +75,10 @@ def save(path: Path, page: Any, what: str, height: int | None = None) -> None:
         target = page.locator(f".block:has(> button.label-wrap span:text-is('{name}')):visible").first
         raw = target.screenshot()
     else:
-        top = page.get_by_text(name).locator("visible=true").first.evaluate(
-            "element => element.getBoundingClientRect().top + window.scrollY"
+        top = (
+            page.get_by_text(name)
+            .locator("visible=true")
+            .first.evaluate("element => element.getBoundingClientRect().top + window.scrollY")
         )
         raw = page.screenshot(full_page=True, clip={"x": 0, "y": top - 30, "width": WIDTH, "height": height})
     few = {"colors": 256, "method": Image.Quantize.MAXCOVERAGE, "dither": Image.Dither.NONE}  # thin lines keep theirs

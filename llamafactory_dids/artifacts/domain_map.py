@@ -93,9 +93,7 @@ class DomainMap:
         """A dictionary a domain: name, size, samples of each source (the first to come first), typical texts."""
         encoded = self.sources_N.dictionary_encode()
         sources, codes_N = encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
-        found, first, counts = np.unique(
-            self.domains_N * len(sources) + codes_N, return_index=True, return_counts=True
-        )
+        found, first, counts = np.unique(self.domains_N * len(sources) + codes_N, return_index=True, return_counts=True)
         shares: list[dict[str, int]] = [{} for _ in self.names]
         for i in np.argsort(first).tolist():
             domain, source = divmod(int(found[i]), len(sources))

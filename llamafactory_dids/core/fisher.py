@@ -112,7 +112,7 @@ def impact(
     - `sum`: the part of the task's KL that the best step on the domain removes, <g_S,g_D>^2 / (2 |g_D|^2)
       where the inner product is positive, made to sum to one over the domains
     - `none`: <g_S,g_D> / |g_D|, negatives 0
-    - `dot`: <g_S,g_D> itself, as in DGA
+    - `dot`: <g_S,g_D> itself, as in DGA; `moments` has it with its error, of samples one by one
     - `authors`: (max_i x - x) / sum_i (max_i x - x) with x = <g_S,g_D> / 2, the release's rule, which is inverted
 
     Kind `kl` is equation 12 itself, whatever `normalize` is. A domain or task whose gradient is zero or not
@@ -131,74 +131,18 @@ def impact(
     return np.where(valid_DT, values_DT, 0.0)
 
 
-def marginal_impact(
-    domain_gradients_DP: Gradients,
-    task_gradients_TP: Gradients,
-    fisher_TP: Gradients | None,
-    probabilities_D: Array,
-    terms_D: Array,
-    kind: str = "preconditioned",
-) -> Array:
-    """`impact_DT`: what drawing a domain more often does to the alignment of the mixture's own step with each task.
-
-    A training batch weighs samples by their terms (labelled tokens), so the mixture's gradient is G = sum_i q_i g_i
-    with q_i = p_i n_i / sum_k p_k n_k, `terms_D` being n, the mean terms of a sample. The square of cos(g_S, G) in the
-    metric is the share of the task's KL that the mixture's best step removes; this is
-
-        d cos(g_S, G) / d p_i = n_i / sum_k p_k n_k · ( <g_S,g_i> / (|g_S| |G|) - cos(g_S, G) <g_i,G> / |G|^2 )
-
-    A domain whose step is that of the mixture gets 0, whatever its own alignment, and the mean over p is 0: what all
-    domains share is no reason to prefer one. Rows and columns of zeros, and errors, as in `impact`; a domain that is
-    not finite is left out of G.
+def directions(task_gradients_TP: Tensor, fisher_TP: Tensor, kind: str = "preconditioned") -> Tensor:
+    """`directions_TP` = M_j g_Sj in the metric `kind`, float32: the inner product with a gradient is <g_S, g>_M, what a
+    step along it gains for the task to first order. Zero for a task whose gradient is zero or not finite.
     """
-    domain_DP, task_TP = torch.as_tensor(domain_gradients_DP), torch.as_tensor(task_gradients_TP)
-    weights_D = probabilities_D * terms_D
-    weights_D = np.where(_finite_and_nonzero(domain_DP), weights_D, 0.0)
-    shares_D = weights_D / (weights_D.sum() or 1.0)
-    mixture_P = torch.as_tensor(shares_D).to(domain_DP) @ domain_DP.nan_to_num(0, 0, 0)
-    to_tasks = inner_products(domain_DP, task_TP, fisher_TP, kind)
-    along_DT = inner_products(domain_DP, mixture_P.expand_as(task_TP), fisher_TP, kind).cross_DT
-    with np.errstate(all="ignore"):
-        length_T = np.sqrt(_mean(shares_D, along_DT))
-        task_length_T = np.sqrt(to_tasks.task_T)
-        cosine_T = _mean(shares_D, to_tasks.cross_DT) / length_T / task_length_T
-        change_DT = to_tasks.cross_DT / length_T / task_length_T - cosine_T * along_DT / length_T**2
-        per_sample_D = terms_D / (probabilities_D @ terms_D)
-        values_DT = per_sample_D[:, None] * change_DT
-    return np.where(np.isfinite(values_DT), values_DT, 0.0)
-
-
-def domain_cosines(domain_gradients_DP: Gradients, fisher_TP: Gradients, kind: str = "preconditioned") -> Array:
-    """Cosines of each two domains' gradients in each task's metric, shape T x D x D, summed in chunks over P.
-
-    A domain whose gradient is zero or not finite has zeros, a task whose metric is not finite too. Raises ValueError
-    for shapes that do not fit and for a kind that is no metric.
-    """
-    domain_DP, scale_TP = torch.as_tensor(domain_gradients_DP), torch.as_tensor(fisher_TP)
-    if domain_DP.ndim != 2 or scale_TP.ndim != 2 or domain_DP.shape[1] != scale_TP.shape[1]:
-        shapes = f"{tuple(domain_DP.shape)} and {tuple(scale_TP.shape)}"
-        raise ValueError(f"domain gradients and fisher: got shapes {shapes}, allowed: D x P and T x P")
-    device = devices.exact(domain_DP.device)
-    largest_T = devices.doubled(scale_TP.amax(dim=1)).to(device)
-    products_TDD = torch.zeros((len(scale_TP), len(domain_DP), len(domain_DP)), dtype=torch.float64, device=device)
-    for domain_DC, scale_TC in _chunks(device, domain_DP, scale_TP):
-        metric_TC = metric(scale_TC, kind, largest_T)
-        for task, metric_C in enumerate(metric_TC):
-            products_TDD[task] += (domain_DC * metric_C) @ domain_DC.T
-    lengths_TD = products_TDD.diagonal(dim1=1, dim2=2).sqrt()
-    cosines_TDD = products_TDD / lengths_TD[:, :, None] / lengths_TD[:, None, :]
-    return cosines_TDD.clamp(-1.0, 1.0).nan_to_num(nan=0.0).cpu().numpy()
+    usable_T = torch.as_tensor(usable_tasks(task_gradients_TP, fisher_TP), device=task_gradients_TP.device)
+    return torch.where(usable_T[:, None], metric(fisher_TP, kind) * task_gradients_TP, 0.0)
 
 
 def usable_tasks(task_gradients_TP: Gradients, fisher_TP: Gradients | None = None) -> NDArray[np.bool_]:
     """`usable_T`: whether the gradient, and the Fisher diagonal if given, is finite and not all zero."""
     usable_T = _finite_and_nonzero(torch.as_tensor(task_gradients_TP))
     return usable_T if fisher_TP is None else usable_T & _finite_and_nonzero(torch.as_tensor(fisher_TP))
-
-
-def _mean(shares_D: Array, values_DT: Array) -> Array:
-    """Over domains by their shares; one without a share does not count, whatever its value."""
-    return shares_D @ np.where(shares_D[:, None] > 0, values_DT, 0.0)
 
 
 def _normalized(products: InnerProducts, valid_DT: NDArray[np.bool_], normalize: str) -> Array:

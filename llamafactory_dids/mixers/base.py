@@ -33,16 +33,16 @@ Bools: TypeAlias = NDArray[np.bool_]
 # What core.fisher.impact accepts; spelled out because this package does without torch (a test compares them).
 IMPACT_KINDS = ("preconditioned", "fisher", "gradient", "kl")
 IMPACT_NORMALIZATIONS = ("cosine", "sum", "none", "dot", "authors")
-MARGINAL = "marginal"  # core.fisher.marginal_impact: of the mixture, not of the domain alone
 
 _LARGEST = 1e60  # signals are cut off here, so that no product of two of them overflows
 
 
 class Impact(NamedTuple):
-    """The arguments of `core.fisher.impact`, or, with `normalize` MARGINAL, of `core.fisher.marginal_impact`."""
+    """The arguments of `core.fisher.impact`. With `errors` the impacts come with their covariance, for `dot` alone."""
 
     kind: str
     normalize: str
+    errors: bool = False
 
 
 class ProxyRun(NamedTuple):
@@ -74,13 +74,11 @@ class Needs:
     """What a mixer wants measured before each of its updates; with `proxy_run`, it is the mixer of that run.
 
     `excess_losses`, of `tasks` or of `domains`: max(loss now - loss of the run that kept its losses, 0), averaged
-    over tokens. `domain_cosines` come with the impact, in its metric. `task_samples`: the factory wants
-    `task_samples_TD`.
+    over tokens. `task_samples`: the factory wants `task_samples_TD`.
     """
 
     task_losses: bool = False
     impact: Impact | None = None
-    domain_cosines: bool = False
     domain_losses: bool = False
     excess_losses: Literal["tasks", "domains"] | None = None
     proxy_run: ProxyRun | None = None
@@ -104,7 +102,8 @@ class Signals:
 
     - `task_losses_UT`: a row for each measurement so far: row 0 before training, the last row now (U >= 1)
     - `impact_DT`: see `core.fisher.impact`
-    - `domain_cosines_TDD`: cosines among the domains' gradients in each task's metric
+    - `impact_covariance_DTT`: of each domain's impacts, their covariance over tasks as estimates; infinite for a domain
+      of which no sample was seen
     - `domain_losses_D`: mean training loss of each domain's samples in the window, NaN where none was drawn
     - `excess_losses_T`, `excess_losses_D`: see Needs
     - `samples_seen`: training samples so far, which always comes along
@@ -114,7 +113,7 @@ class Signals:
 
     task_losses_UT: Array | None = None
     impact_DT: Array | None = None
-    domain_cosines_TDD: Array | None = None
+    impact_covariance_DTT: Array | None = None
     domain_losses_D: Array | None = None
     excess_losses_T: Array | None = None
     excess_losses_D: Array | None = None
@@ -155,6 +154,16 @@ def read_impact(signals: Signals, num_domains: int, num_tasks: int) -> tuple[Arr
     assert impact_DT is not None and impact_DT.shape == (num_domains, num_tasks), "as `needs` asks"
     usable_T: Bools = np.isfinite(impact_DT).all(axis=0) & (impact_DT != 0).any(axis=0)
     return np.where(usable_T, np.clip(impact_DT, -_LARGEST, _LARGEST), 0.0), usable_T
+
+
+def read_covariance(signals: Signals, num_domains: int, usable_T: Bools) -> Array:
+    """`impact_covariance_DTT`: infinite for a domain of which it is not finite, or huge; zero for unusable tasks."""
+    covariance_DTT = signals.impact_covariance_DTT
+    assert covariance_DTT is not None, "as `needs` asks"
+    assert covariance_DTT.shape == (num_domains, len(usable_T), len(usable_T)), "D x T x T"
+    covariance_DTT = np.where(usable_T[:, None] & usable_T, covariance_DTT, 0.0)
+    known_D = (np.abs(covariance_DTT) <= _LARGEST).all(axis=(1, 2))  # NaN is not
+    return np.where(known_D[:, None, None], covariance_DTT, np.inf)
 
 
 def read_losses(signals: Signals, num_tasks: int) -> Array:

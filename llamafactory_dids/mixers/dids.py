@@ -1,17 +1,20 @@
 """Domain Impact-aware Data Sampling, DIDS (equations 13 and 16, Algorithm 1; method.md, sections 3 to 5).
 
-Each task j has a mixture p_j of its own, and the run draws from their mean. So a domain that helps many tasks cannot
-crowd out a domain that helps one.
+What a sample of domain i does for all tasks is added up over the tasks in nats, and the mixture moves by it as far as
+the measurement can be told from its own error:
 
-    start     p_ij = share of task j's observed samples that are nearest to domain i; 1 / D where that is not known
-    impact    I_ij = cosine of the gradients of i and j in the metric F_j^(-1/2): what an AdamW step on i does for j
-    update    p_hat_ij ∝ p_ij exp(eta I_ij)                exponentiated: it starts from p, so evidence adds up
-    average   p_j ← beta p_j + (1 - beta) p_hat_j          beta weighs the old p
-    floor     p_j ← the mixture nearest to p_j, in KL divergence, that is at least f / D everywhere
-    mean      p = sum_j w_j p_j,   w_j = 1 / T             every task counts alike
+    start     p_i = share of the tasks' observed samples that are nearest to domain i, each task counting alike
+    impact    I_ij = mean over samples of <g, g_Sj> in the metric F_j^(-1/2): what an AdamW step on i does for j
+    utility   U_i = sum_j w_j I_ij,   w_j = 1 / T
+    error     s_i^2 = w' C_i w,       C_i the covariance of domain i's impacts, from the spread of its samples
+    evidence  z_i = (U_i - mean U) / sd U * v / (v + s_i^2),   v = max(var U - mean s^2, 0);  means and var over p
+    update    p_hat_i ∝ p_i exp(eta z_i)                exponentiated: it starts from p, so evidence adds up
+    average   p ← beta p + (1 - beta) p_hat             beta weighs the old p
+    floor     p ← the mixture nearest to p, in KL divergence, that is at least f / D everywhere
 
-A task is usable if all its impacts are finite and one is not zero. One that is not keeps its mixture and its weight, so
-a measurement that fails does not take what the task needs out of p. Without a usable task p stays as it is.
+So one update moves p alike whatever the metric and the size of the gradients, and not at all where the domains differ
+by noise alone. A domain of which no sample was seen has no evidence. A task is usable if all its impacts are finite and
+one is not zero; others weigh nothing. Without a usable task p stays as it is.
 
 This is `dids_preset: default`. It departs from the paper where the paper's formulas contradict each other or lost in
 experiments; `dids_readings.py` has the other readings of the paper, and the options that switch between them.
@@ -30,14 +33,16 @@ import numpy as np
 
 from ..core import simplex
 from ..core.trajectory import potential
-from .base import Array, Bools, Impact, Needs, Signals, read_impact, read_losses
+from .base import Array, Bools, Impact, Needs, Signals, read_covariance, read_impact, read_losses
+
+
+_FURTHEST = 3.0  # deviations from the mean that count
 
 
 class DidsState(NamedTuple):
-    """The mixture, each task's own, and the terms of the last update, zero where there are none."""
+    """The mixture, and the terms of the last update, zero where there are none."""
 
     probabilities_D: Array
-    probabilities_TD: Array
     utility_D: Array  # U_i = sum_j I_ij w_j (equation 13)
     task_potential_T: Array  # how much each loss may still fall (equation 15)
     task_weight_T: Array  # w_j; at the start 1 / T
@@ -45,7 +50,7 @@ class DidsState(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Dids:
-    """The method. `start_D` is the mixture before training, and `start_TD` each task's own; neither has a floor yet.
+    """The method. `start_D` is the mixture before training, without a floor.
 
     `options` is what config.yaml holds of this mixer, and `warning` a line that is shown before training.
     """
@@ -53,49 +58,41 @@ class Dids:
     num_domains: int
     num_tasks: int
     start_D: Array
-    start_TD: Array
-    eta: float = 1.0
+    eta: float = 0.5
     ema_beta: float = 0.1
     floor: float = 0.05
-    needs: Needs = Needs(impact=Impact("preconditioned", "cosine"), task_samples=True)
+    needs: Needs = Needs(impact=Impact("preconditioned", "dot", errors=True), task_samples=True)
     options: Mapping[str, Any] = field(default_factory=dict)
     warning: str | None = None
 
     def init(self) -> DidsState:
         p_D = self.above_floor(self.start_D.copy())
-        p_TD = np.stack([self.above_floor(start_D) for start_D in self.start_TD])
-        weight_T = np.full(self.num_tasks, 1 / self.num_tasks)
-        return DidsState(p_D, p_TD, np.zeros(self.num_domains), np.zeros(self.num_tasks), weight_T)
+        return DidsState(p_D, np.zeros(self.num_domains), np.zeros(self.num_tasks), self.alike())
 
     def update(self, state: DidsState, signals: Signals) -> tuple[Array, DidsState]:
-        """One update of each usable task's mixture, and their mean."""
-        impact_DT, usable_T = self.read(signals)
-        weight_T, potential_T = self.weigh_tasks(signals, usable_T)
-        weight_T = np.where(usable_T, weight_T, state.task_weight_T)
-        tasks = zip(state.probabilities_TD, impact_DT.T, usable_T, strict=True)
-        p_TD = np.stack([self.step(p_D, impact_D) if usable else p_D for p_D, impact_D, usable in tasks])
-        p_D = mean_of_tasks(p_TD, weight_T) if usable_T.any() and weight_T.any() else state.probabilities_D
-        return p_D, DidsState(p_D, p_TD, utilities(impact_DT, weight_T), potential_T, weight_T)
+        """One update of the mixture."""
+        impact_DT, usable_T = read_impact(signals, self.num_domains, self.num_tasks)
+        weight_T = np.where(usable_T, self.alike(), 0.0)
+        utility_D, p_D = utilities(impact_DT, weight_T), state.probabilities_D
+        if usable_T.any():
+            covariance_DTT = read_covariance(signals, self.num_domains, usable_T)
+            variance_D = variances(covariance_DTT, weight_T)
+            p_D = self.approach(p_D, self.propose(p_D, evidence(p_D, utility_D, variance_D)))
+        return p_D, DidsState(p_D, utility_D, self.potentials(signals), weight_T)
 
-    def read(self, signals: Signals) -> tuple[Array, Bools]:
-        """`(impact_DT, usable_T)`."""
-        return read_impact(signals, self.num_domains, self.num_tasks)
+    def alike(self) -> Array:
+        """The weights of tasks of which each counts the same."""
+        return np.full(self.num_tasks, 1 / self.num_tasks)
 
-    def weigh_tasks(self, signals: Signals, usable_T: Bools) -> tuple[Array, Array]:
-        """`(weight_T, potential_T)`. The potential is for the log, and zero where no losses were measured."""
-        weight_T = np.full(self.num_tasks, 1 / self.num_tasks)
+    def potentials(self, signals: Signals) -> Array:
+        """For the log (T); zero where no losses were measured."""
         if signals.task_losses_UT is None:
-            return weight_T, np.zeros(self.num_tasks)
-        losses_UT = read_losses(signals, self.num_tasks)
-        return weight_T, np.array([potential(losses_U) for losses_U in losses_UT.T])
+            return np.zeros(self.num_tasks)
+        return np.array([potential(losses_U) for losses_U in read_losses(signals, self.num_tasks).T])
 
-    def step(self, p_D: Array, impact_D: Array) -> Array:
-        """The next p of one task."""
-        return self.approach(p_D, self.propose(p_D, impact_D))
-
-    def propose(self, p_D: Array, impact_D: Array) -> Array:
+    def propose(self, p_D: Array, scores_D: Array) -> Array:
         """p_hat."""
-        return simplex.exponentiated(p_D, self.eta * impact_D)
+        return simplex.exponentiated(p_D, self.eta * scores_D)
 
     def approach(self, p_D: Array, p_hat_D: Array) -> Array:
         """The moving average of p and p_hat, above the floor."""
@@ -116,9 +113,32 @@ def utilities(impact_DT: Array, weight_T: Array) -> Array:
     return utility_D
 
 
-def mean_of_tasks(p_TD: Array, weight_T: Array) -> Array:
-    """The mean of the tasks' mixtures by their weights, the same whatever the order of the domains."""
-    weight_T = simplex.normalize(weight_T)
-    mean_D: Array = np.array([math.fsum(weight_T * p_T) for p_T in p_TD.T])
-    clipped_D: Array = mean_D.clip(p_TD.min(axis=0), p_TD.max(axis=0))  # by rounding it may miss a floor that all keep
-    return clipped_D
+def variances(covariance_DTT: Array, weight_T: Array) -> Array:
+    """s_i^2, the variance that a utility has as an estimate (D); infinite where the covariance is."""
+    known_D = np.isfinite(covariance_DTT).all(axis=(1, 2))
+    finite_DTT = np.where(known_D[:, None, None], covariance_DTT, 0.0)
+    variance_D = np.maximum(np.einsum("dij,i,j->d", finite_DTT, weight_T, weight_T), 0.0)
+    return np.where(known_D, variance_D, np.inf)
+
+
+def evidence(p_D: Array, utility_D: Array, variance_D: Array) -> Array:
+    """z_i: a utility in deviations from the mean, times what of its own deviation is not error (D).
+
+    Mean and deviation are over what is drawn, the known domains by p. Zeros where no two domains can be told apart. Cut
+    off at three deviations: where one domain is nearly all that is drawn, another lies many from the mean.
+    """
+    known_D = np.isfinite(variance_D)
+    shares_D = np.where(known_D, p_D, 0.0)
+    largest = np.abs(utility_D[known_D]).max(initial=0.0)
+    if largest == 0 or not shares_D.any():
+        return np.zeros_like(utility_D)
+    shares_D = simplex.normalize(shares_D)
+    scaled_D = np.where(known_D, utility_D / largest, 0.0)  # a square of huge utilities would overflow
+    error_D = np.where(known_D, variance_D / largest / largest, 0.0)
+    centred_D = scaled_D - math.fsum(shares_D * scaled_D)
+    total = math.fsum(shares_D * centred_D**2)
+    signal = max(total - math.fsum(shares_D * error_D), 0.0)
+    if signal <= 1e-24:  # rounding alone
+        return np.zeros_like(utility_D)
+    reliability_D = np.where(known_D, signal / (signal + error_D), 0.0)
+    return np.clip(centred_D / math.sqrt(total) * reliability_D, -_FURTHEST, _FURTHEST)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .base import IMPACT_KINDS, IMPACT_NORMALIZATIONS, MARGINAL
+from .base import IMPACT_KINDS, IMPACT_NORMALIZATIONS
 from .checks import require_bool, require_choice, require_positive, require_share
 
 WHERE_CLUSTERED = "importance where the run makes its domains, else uniform"
 _COMMON: dict[str, Any] = {
-    "mixture": "separate",
     "trajectory": True,
     "eta": 4.0,
     "temperature": 1.0,
@@ -20,9 +19,8 @@ _COMMON: dict[str, Any] = {
 }
 PRESETS: dict[str, dict[str, Any]] = {
     "default": _COMMON
-    | {"impact": "preconditioned", "impact_normalize": "cosine", "task_weights": "alike"}
-    | {"update": "exponentiated", "divide_by_p": False}
-    | {"mixture": "by_task", "eta": 1.0, "init": WHERE_CLUSTERED},
+    | {"impact": "preconditioned", "impact_normalize": "dot", "task_weights": "alike"}
+    | {"update": "evidence", "divide_by_p": False, "eta": 0.5, "init": WHERE_CLUSTERED},
     "paper": _COMMON
     | {"impact": "fisher", "impact_normalize": "sum", "task_weights": "raw"}
     | {"update": "standardized", "divide_by_p": True},
@@ -40,12 +38,10 @@ PRESET_WARNINGS: dict[str, str] = {
     "that are best aligned with the tasks last. It is for studying the release, not for training.",
 }
 
-MIXTURES = ("separate", "by_task", "joint")
-_NOT_JOINT = ("impact_normalize", "update", "eta", "temperature", "divide_by_p")  # of a utility a domain
-UPDATES = ("exponentiated", "standardized", "softmax", "linear")
-TASK_WEIGHTS = ("alike", "mixed", "raw", "printed", "authors")
+UPDATES = ("evidence", "exponentiated", "standardized", "softmax", "linear")
+TASK_WEIGHTS = ("alike", "raw", "printed", "authors")
 INITS = ("uniform", "proportional", "importance")
-_SWITCHES = ("mixture", "task_weights", "update", "divide_by_p")  # the others are numbers, a start, or what is measured
+_SWITCHES = ("task_weights", "update", "divide_by_p")  # the others are numbers, a start, or what is measured
 
 
 def resolve(preset: str = "default", *, clustered: bool = False, **overrides: Any) -> dict[str, Any]:
@@ -62,9 +58,8 @@ def resolve(preset: str = "default", *, clustered: bool = False, **overrides: An
     values = PRESETS[preset] | {key: value for key, value in overrides.items() if value is not None}
     if values["init"] == WHERE_CLUSTERED:
         values["init"] = "importance" if clustered else "uniform"
-    require_choice("dids_mixture", values["mixture"], MIXTURES)
     require_choice("dids_impact", values["impact"], IMPACT_KINDS)
-    require_choice("dids_impact_normalize", values["impact_normalize"], (*IMPACT_NORMALIZATIONS, MARGINAL))
+    require_choice("dids_impact_normalize", values["impact_normalize"], IMPACT_NORMALIZATIONS)
     require_choice("dids_task_weights", values["task_weights"], TASK_WEIGHTS)
     require_choice("dids_update", values["update"], UPDATES)
     require_choice("dids_init", values["init"], INITS)
@@ -76,10 +71,8 @@ def resolve(preset: str = "default", *, clustered: bool = False, **overrides: An
         require_positive(f"dids_{key}", values[key])
     if not values["trajectory"]:
         values["task_weights"] = "alike"
-    if values["mixture"] == "joint":
-        values = _joint(values, overrides)
-    if values["mixture"] != "separate":
-        _require_no_negative_weights(values)
+    if values["update"] == "evidence":
+        _require_errors(values)
     return values
 
 
@@ -88,21 +81,11 @@ def is_the_method(options: Mapping[str, Any]) -> bool:
     return all(options.get(key) == PRESETS["default"][key] for key in _SWITCHES)
 
 
-def _require_no_negative_weights(values: Mapping[str, Any]) -> None:
-    if values["task_weights"] in ("printed", "authors"):
+def _require_errors(values: Mapping[str, Any]) -> None:
+    """An inner product has an error that can be told; a cosine or a share of the sum has none that is measured."""
+    if values["impact_normalize"] != "dot":
         raise ValueError(
-            f"dids_task_weights: got {values['task_weights']!r}, which may be negative, allowed with dids_mixture "
-            f"{values['mixture']!r}: alike, mixed, raw"
+            f"dids_impact_normalize: got {values['impact_normalize']!r}, allowed with dids_update 'evidence': dot"
         )
-
-
-def _joint(values: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The options where the mixture is chosen as a whole; what belongs to a utility a domain leaves."""
-    kept = {"impact_normalize": "cosine"}
-    for key in _NOT_JOINT:
-        if overrides.get(key) not in (None, kept.get(key)):
-            allowed = kept.get(key, "none")
-            raise ValueError(f"dids_{key}: got {overrides[key]!r}, allowed with dids_mixture 'joint': {allowed}")
     if values["impact"] == "kl":
-        raise ValueError("dids_impact: got 'kl', allowed with dids_mixture 'joint': preconditioned, fisher, gradient")
-    return {key: value for key, value in values.items() if key not in _NOT_JOINT} | kept
+        raise ValueError("dids_impact: got 'kl', allowed with dids_update 'evidence': preconditioned, fisher, gradient")

@@ -4,14 +4,11 @@
 formulas as printed and as released, to be measured against. Each part can be switched by itself (method.md, sections 4
 and 5); `dids_options.py` has the presets, and which values go together.
 
-    mixture        by_task    each task has a p of its own
-                   separate   one p, moved by U_i = sum_j I_ij w_j (equation 13)
-                   joint      p for the mixture as a whole (`joint.py`)
     task_weights   alike      1 / T
                    raw        l_c + l_p, at least 0: what the loss fell, and what it may still fall
-                   mixed      half 1 / T, half in proportion to max(0, l_c + l_p) / L
                    printed, authors   l_c + l_p as printed, and as released
-    update         exponentiated   p_hat ∝ p exp(eta U)
+    update         evidence        p_hat ∝ p exp(eta z), as `dids.py` has it
+                   exponentiated   p_hat ∝ p exp(eta U)
                    standardized    p_hat = softmax((U - mean) / deviation / temperature); p where U is zero
                    softmax         p_hat = softmax(U)
                    linear          p_hat = U / sum U, with 1e-7 for a negative one
@@ -31,11 +28,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core import simplex
-from .base import Array, Bools, Impact, Needs, Signals, read_losses
+from .base import Array, Bools, Impact, Needs, Signals, read_covariance, read_impact, read_losses
 from .checks import histograms, require_tasks, shares_of_sizes
-from .dids import Dids, DidsState, utilities
+from .dids import Dids, DidsState, evidence, utilities, variances
 from .dids_options import PRESET_WARNINGS, is_the_method, resolve
-from .joint import joint_mixture
 
 _LEAST_UTILITY = 1e-7  # what the linear update puts in place of a negative one
 _AUTHORS_MIN_POINTS = 5
@@ -46,78 +42,59 @@ class Reading(Dids):
 
     def update(self, state: DidsState, signals: Signals) -> tuple[Array, DidsState]:
         """One update. A usable task of weight zero is still usable."""
-        if self.options["mixture"] == "by_task":
-            return super().update(state, signals)
-        impact_DT, usable_T = self.read(signals)
+        impact_DT, usable_T = read_impact(signals, self.num_domains, self.num_tasks)
+        if self.options["task_weights"] != "alike":  # losses count, so a task without one now is not usable
+            usable_T = usable_T & np.isfinite(read_losses(signals, self.num_tasks)[-1])
         weight_T, potential_T = self.weigh_tasks(signals, usable_T)
         utility_D, p_D = utilities(impact_DT, weight_T), state.probabilities_D
-        if self.options["mixture"] == "joint":
-            assert signals.domain_cosines_TDD is not None, "as `needs` asks"
-            p_hat_D = joint_mixture(impact_DT, signals.domain_cosines_TDD, weight_T)
-            p_D = p_D if p_hat_D is None else self.approach(p_D, p_hat_D)
-        elif usable_T.any():
-            p_D = self.step(p_D, utility_D)
-        return p_D, DidsState(p_D, state.probabilities_TD, utility_D, potential_T, weight_T)
-
-    def read(self, signals: Signals) -> tuple[Array, Bools]:
-        """`(impact_DT, usable_T)`; where losses count, a task without one now is not usable."""
-        impact_DT, usable_T = super().read(signals)
-        if self.options["task_weights"] != "alike":
-            usable_T = usable_T & np.isfinite(read_losses(signals, self.num_tasks)[-1])
-        return impact_DT, usable_T
+        if usable_T.any():
+            p_D = self.approach(p_D, self.propose(p_D, self.score(signals, p_D, utility_D, weight_T, usable_T)))
+        return p_D, DidsState(p_D, utility_D, potential_T, weight_T)
 
     def weigh_tasks(self, signals: Signals, usable_T: Bools) -> tuple[Array, Array]:
         """`(weight_T, potential_T)` by l_c + l_p (equation 13; method.md, section 4)."""
-        _, potential_T = super().weigh_tasks(signals, usable_T)
+        potential_T = self.potentials(signals)
         kind = self.options["task_weights"]
         if kind == "alike":
-            return _alike(usable_T), potential_T
+            return usable_T / max(1, int(usable_T.sum())), potential_T
         losses_UT = read_losses(signals, self.num_tasks)
         if kind == "authors":
             potential_T[np.isfinite(losses_UT).sum(axis=0) < _AUTHORS_MIN_POINTS] = 1.0
-        return _weights(kind, _last_drop(losses_UT) + potential_T, losses_UT[-1], usable_T), potential_T
+        return _weights(kind, _last_drop(losses_UT) + potential_T, usable_T), potential_T
 
-    def step(self, p_D: Array, impact_D: Array) -> Array:
-        """The next p; of a standardized utility that is zero everywhere, as it is: nothing tells the domains apart."""
-        if self.options.get("update") == "standardized" and not impact_D.any():
-            return p_D
-        return super().step(p_D, impact_D)
-
-    def propose(self, p_D: Array, impact_D: Array) -> Array:
-        """p_hat; `impact_D` is U with `mixture: separate`."""
+    def score(self, signals: Signals, p_D: Array, utility_D: Array, weight_T: Array, usable_T: Bools) -> Array:
+        """What the update takes of the utilities (D)."""
         if self.options["divide_by_p"]:
-            impact_D = impact_D / np.maximum(p_D, 1e-3 / self.num_domains)
+            utility_D = utility_D / np.maximum(p_D, 1e-3 / self.num_domains)
+        if self.options["update"] == "evidence":
+            covariance_DTT = read_covariance(signals, self.num_domains, usable_T)
+            return evidence(p_D, utility_D, variances(covariance_DTT, weight_T))
+        return utility_D
+
+    def propose(self, p_D: Array, scores_D: Array) -> Array:
+        """p_hat. Of a standardized utility that is zero everywhere it is p: nothing tells the domains apart."""
         if self.options["update"] == "standardized":
-            return simplex.softmax(simplex.standardize(impact_D) / self.options["temperature"])
+            if not scores_D.any():
+                return p_D
+            return simplex.softmax(simplex.standardize(scores_D) / self.options["temperature"])
         if self.options["update"] == "softmax":
-            return simplex.softmax(impact_D)
+            return simplex.softmax(scores_D)
         if self.options["update"] == "linear":
-            return simplex.normalize(np.where(impact_D > 0, impact_D, _LEAST_UTILITY))
-        return super().propose(p_D, impact_D)
+            return simplex.normalize(np.where(scores_D > 0, scores_D, _LEAST_UTILITY))
+        return super().propose(p_D, scores_D)
 
     def above_floor(self, p_D: Array) -> Array:
         """p with at least f / D everywhere: raised if the update starts from p, mixed in if it forgets p."""
-        if self.options.get("update") == "exponentiated":
+        if self.options["update"] in ("evidence", "exponentiated"):
             return super().above_floor(p_D)
         return simplex.mix_floor(p_D, self.floor)
 
 
-def _weights(kind: str, progress_T: Array, loss_T: Array, usable_T: Bools) -> Array:
+def _weights(kind: str, progress_T: Array, usable_T: Bools) -> Array:
     """Task weights from l_c + l_p; zero for tasks that are left out."""
-    if kind in ("printed", "authors"):
-        return np.where(usable_T, progress_T, 0.0)
-    progress_T = np.where(usable_T, np.maximum(progress_T, 0.0), 0.0)
     if kind == "raw":
-        return progress_T
-    rate_T = np.where(usable_T, progress_T / np.fmax(loss_T, 1e-3), 0.0)
-    if not rate_T.any():
-        return _alike(usable_T)
-    return 0.5 * _alike(usable_T) + 0.5 * simplex.normalize(rate_T)
-
-
-def _alike(usable_T: Bools) -> Array:
-    """The same weight for each usable task, zero for the others."""
-    return usable_T.astype(np.float64) / max(1, int(usable_T.sum()))
+        progress_T = np.maximum(progress_T, 0.0)
+    return np.where(usable_T, progress_T, 0.0)
 
 
 def _last_drop(losses_UT: Array) -> Array:
@@ -131,7 +108,6 @@ def dids(
     num_tasks: int,
     *,
     preset: str = "default",
-    mixture: str | None = None,
     impact: str | None = None,
     impact_normalize: str | None = None,
     task_weights: str | None = None,
@@ -156,7 +132,6 @@ def dids(
     options = resolve(
         preset,
         clustered=clustered,
-        mixture=mixture,
         impact=impact,
         impact_normalize=impact_normalize,
         task_weights=task_weights,
@@ -169,14 +144,13 @@ def dids(
         floor=floor,
         init=init,
     )
-    start_D, start_TD = _start(options["init"], num_domains, num_tasks, task_samples_TD, sizes_D)
+    start_D = _start(options["init"], num_domains, num_tasks, task_samples_TD, sizes_D)
     make = Dids if is_the_method(options) else Reading
     return make(
         num_domains,
         num_tasks,
         start_D,
-        start_TD,
-        eta=options.get("eta", Dids.eta),  # a joint mixture has none
+        eta=options["eta"],
         ema_beta=options["ema_beta"],
         floor=options["floor"],
         needs=_needs(options),
@@ -187,20 +161,18 @@ def dids(
 
 def _start(
     init: str, num_domains: int, num_tasks: int, task_samples_TD: ArrayLike | None, sizes_D: ArrayLike | None
-) -> tuple[Array, Array]:
-    """`(start_D, start_TD)`."""
+) -> Array:
+    """The mixture before training (D)."""
     if init == "importance":
-        return histograms(task_samples_TD, num_tasks, num_domains, "dids_init 'importance'")
-    start_D = np.full(num_domains, 1.0 / num_domains)
+        return histograms(task_samples_TD, num_tasks, num_domains, "dids_init 'importance'")[0]
     if init == "proportional":
-        start_D = shares_of_sizes(sizes_D, num_domains, "dids_init 'proportional'")
-    return start_D, np.tile(start_D, (num_tasks, 1))
+        return shares_of_sizes(sizes_D, num_domains, "dids_init 'proportional'")
+    return np.full(num_domains, 1.0 / num_domains)
 
 
 def _needs(options: Mapping[str, Any]) -> Needs:
     return Needs(
         task_losses=options["task_weights"] != "alike",
-        impact=Impact(options["impact"], options["impact_normalize"]),
-        domain_cosines=options["mixture"] == "joint",
+        impact=Impact(options["impact"], options["impact_normalize"], errors=options["update"] == "evidence"),
         task_samples=options["init"] == "importance",
     )

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from ..core import devices
-from ..core.fisher import impact, marginal_impact
-from ..mixers.base import MARGINAL, Needs
+from ..core.fisher import impact
+from ..mixers.base import Impact
 from . import ranks
 from .batching import Collate, num_tokens
 from .entries import TrackedEntries
@@ -181,6 +181,30 @@ class GradientMeter(Meter):
         self.left_out += int(left_out)
         return sum_P / max(count, 1.0)
 
+    def scores(self, rows: Rows, directions_TP: Tensor) -> tuple[Tensor, Tensor]:
+        """Of each sample its terms (N) and, times these, the products of its gradient with T directions (N, T).
+
+        All ranks have them. A sample whose gradient is not finite has none that are.
+        """
+        counts_N = torch.zeros(len(rows), dtype=torch.float32, device=self.device)
+        scores_NT = torch.zeros(len(rows), len(directions_TP), device=self.device)
+        lengths_N = [num_tokens(row) for row in rows]
+        products = lambda batch: self._products(batch, directions_TP)  # noqa: E731
+        for batch, (counts_B, scores_BT) in self.passes.over(lengths_N, self._batch_of(rows), products):
+            places = torch.tensor(batch, device=self.device)
+            counts_N[places], scores_NT[places] = counts_B, scores_BT
+        ranks.sum_over_ranks(counts_N, scores_NT)
+        return counts_N, scores_NT
+
+    def _products(self, inputs: Mapping[str, Any], directions_TP: Tensor) -> tuple[Tensor, Tensor]:
+        with self.precision():
+            _, counts_N, pairs, scale_N = self.engine.run(inputs)
+        counts_N, scores_NT = counts_N.float(), torch.zeros(len(counts_N), len(directions_TP), device=self.device)
+        for i, (x, y) in enumerate(pairs):
+            gradients_NB = self.entries.gradients(i, self.entries.inputs(i, x), y)
+            scores_NT += gradients_NB @ directions_TP[:, self.entries.slices[i]].T
+        return counts_N, scores_NT * (counts_N / scale_N)[:, None]
+
     def _add(self, rows: Rows, weigh: Callable[[Tensor], Tensor], numbers_3: Tensor, *sums_P: Tensor) -> None:
         """Add what this rank measures to the numbers, to the gradients' sum and, if wanted, the squares'."""
         lengths_N = [num_tokens(row) for row in rows]
@@ -214,21 +238,7 @@ class GradientMeter(Meter):
         self._sums(inputs, lambda counts_N: counts_N)
 
 
-def impact_matrix(
-    needs: Needs,
-    domain_gradients_DP: Tensor,
-    tasks: TaskMeasurement,
-    mixture: Callable[[], tuple[Floats, Floats]] | None = None,
-) -> Any:
-    """The (D, T) impact in the metric and normalisation that the mixer asked for, or None.
-
-    `mixture` gives the probabilities and each domain's terms a sample (D, D), which a marginal impact needs.
-    """
-    if needs.impact is None:
-        return None
-    kind, normalize = needs.impact
-    gradients = (domain_gradients_DP, tasks.gradients_TP, tasks.fisher_TP)
-    if normalize != MARGINAL:
-        return impact(*gradients, kind=kind, normalize=normalize)
-    assert mixture is not None, "a marginal impact is one on the mixture"
-    return marginal_impact(*gradients, *mixture(), kind=kind)
+def impact_matrix(asked: Impact, domain_gradients_DP: Tensor, tasks: TaskMeasurement) -> Floats:
+    """The (D, T) impact in the metric and normalisation that the mixer asked for."""
+    gradients = domain_gradients_DP, tasks.gradients_TP, tasks.fisher_TP
+    return impact(*gradients, kind=asked.kind, normalize=asked.normalize)

@@ -100,7 +100,7 @@ class MixtureController:
         if step > 0:
             return self._reopen(step) if self.is_closed and step < max_steps else {}
         with self.clock.on("update_seconds"):
-            self.observer.look()
+            self.observer.aim()
             self._write_line(step=0, applies_from=0, impact_DT=None)
         self.clock.write(self.plan.folder)
         return tracker_series(self._progress(self.state.probabilities_D, None))
@@ -148,7 +148,7 @@ class MixtureController:
         began = time.monotonic()
         before_D = self.state.probabilities_D
         with self.clock.on("update_seconds"):
-            signals = self.observer.measure(self.num_updates, step * self.samples_per_step, before_D)
+            signals = self.observer.measure(self.num_updates, step * self.samples_per_step)
             probabilities_D, self.state = _of_first_rank(*self.plan.mixer.update(self.state, signals))
             # from a whole step on, so that it does not depend on how ranks and accumulation share out a step
             applies_from = self.sampler.set_probabilities(probabilities_D, self.samples_per_step)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import DidsError
 from ..stages.batching import is_tokens
@@ -62,20 +62,11 @@ def _aligned(tokens: Sequence[int], labels: Sequence[int]) -> bool:
     return tokens_S.shape == labels_S.shape and bool(((labels_S == tokens_S) | (labels_S == IGNORE_INDEX)).all())
 
 
-def check_impact(
-    impact_DT: NDArray[np.float64],
-    usable_T: NDArray[np.bool_],
-    tasks: Sequence[str],
-    gradients_DP: Tensor,
-    normalize: str,
-) -> None:
+def check_impact(impact_DT: NDArray[np.float64], usable_T: NDArray[np.bool_], tasks: Sequence[str]) -> None:
     """Raise DidsError where a task has a gradient and yet no domain has an impact on it.
 
-    A mixture that went by it would stay even, and nobody would know why. What `sum` leaves of impacts is their positive
-    part, so there it is as it should be if all are negative.
+    A mixture that went by it would stay even, and nobody would know why.
     """
-    if normalize == "sum" and bool(gradients_DP.any()):
-        return
     silent_T = usable_T & (impact_DT == 0).all(axis=0)
     if silent_T.any():
         raise DidsError(

@@ -13,18 +13,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..core.fisher import domain_cosines
 from ..errors import DidsError
 from ..mixers.base import Signals
 from ..stages.batching import Collate
 from ..stages.entries import TrackedEntries
 from ..stages.layers import track_layers
 from ..stages.losses import Objective
-from ..stages.meter import MAX_TOKENS, GradientMeter, Meter, TaskMeasurement, impact_matrix
+from ..stages.meter import MAX_TOKENS, GradientMeter, Meter
 from ..stages.per_sample import GradientEngine
 from .collator import untagged
 from .domain_losses import DomainLosses
-from .guards import check_aligned, check_impact, check_modules, no_gradient_came
+from .guards import check_aligned, check_modules, no_gradient_came
+from .impacts import Impacts, watched
+from .in_run import InRunImpact
 from .measured_rows import MeasuredRows
 from .plan import MixingPlan
 from .reference import Reference, keep_losses
@@ -57,7 +58,7 @@ class Observer:
         self.objective = objective
         self.losses: list[Floats] = []
         self.meter: GradientMeter | None = None
-        self.running: RunningGradients | None = None
+        self.running: RunningGradients | InRunImpact | None = None
         self.domain_losses: DomainLosses | None = None
         check_aligned(plan.tasks)
         self._rows = MeasuredRows(plan, train_rows)
@@ -68,7 +69,8 @@ class Observer:
             entries = TrackedEntries(tracked, plan.config.dids_tracked_entries, plan.seed)
             self.meter = GradientMeter(GradientEngine(model, tracked, objective), entries, untagged(collate), **how)
             if plan.config.dids_domain_gradients == "running":
-                self.running = RunningGradients(len(plan.domain_names), tracked, entries, self.meter.device)
+                self.running = watched(plan, tracked, entries, self.meter.device)
+            self._impacts = Impacts(plan, self.meter, self.running, self._rows)
         if self.needs.domain_losses:
             self.domain_losses = DomainLosses(len(plan.domain_names))
         self._reference = Reference(plan.reference) if self.needs.excess_losses else None
@@ -124,6 +126,14 @@ class Observer:
         if self.needs.tasks or self.needs.excess_losses:
             (self.meter or self._loss_meter).try_longest(self._rows.examples())
 
+    def aim(self) -> None:
+        """Before training: measure the losses of the tasks, where they count, and what their first window goes by."""
+        losses_T = self._impacts.aim() if self.needs.impact is not None else None
+        if losses_T is None:
+            self.look()
+        else:
+            self.losses.append(losses_T)
+
     def look(self) -> bool:
         """Measure the losses of the tasks, where they count, and nothing else; whether that was so."""
         if looks := bool(self.needs.tasks and self.plan.tasks):
@@ -131,29 +141,20 @@ class Observer:
             self._loss_meter.report()
         return looks
 
-    def measure(self, num_updates: int, samples_seen: int, probabilities_D: Floats) -> Signals:
-        """What the mixer needs, now, as signals; `num_updates` counts from 1, `probabilities_D` are those of now."""
+    def measure(self, num_updates: int, samples_seen: int) -> Signals:
+        """What the mixer needs, now, as signals; `num_updates` counts from 1."""
         if self.running is not None:
             self.running.rest()  # a measurement is no training batch
-        impact_DT = cosines_TDD = None
-        if self.meter is not None:
-            tasks = self.meter.tasks(list(self.plan.tasks.values()))
-            self.losses.append(tasks.losses_T)
-            domains_DP = self._domain_gradients(num_updates)
-            impact_DT = impact_matrix(
-                self.needs, domains_DP, tasks, lambda: (probabilities_D, self._rows.terms_D(self._num_terms))
-            )
-            assert self.needs.impact is not None
-            if self.needs.domain_cosines:
-                cosines_TDD = domain_cosines(domains_DP, tasks.fisher_TP, self.needs.impact.kind)
-            names, normalize = list(self.plan.tasks), self.needs.impact.normalize
-            check_impact(impact_DT, self._usable(tasks), names, domains_DP, normalize)
-        else:
+        impact_DT = covariance_DTT = None
+        if self.needs.impact is None:
             self.look()
+        else:
+            losses_T, impact_DT, covariance_DTT = self._impacts.measure(num_updates)
+            self.losses.append(losses_T)
         signals = Signals(
             task_losses_UT=np.stack(self.losses) if self.losses else None,
             impact_DT=impact_DT,
-            domain_cosines_TDD=cosines_TDD,
+            impact_covariance_DTT=covariance_DTT,
             domain_losses_D=self.domain_losses.close_window() if self.domain_losses is not None else None,
             excess_losses_T=self._excess("tasks"),
             excess_losses_D=self._excess("domains"),
@@ -166,36 +167,6 @@ class Observer:
 
     def _task_losses(self) -> Floats:
         return np.array([self._loss_meter.token_losses(rows).mean() for rows in self.plan.tasks.values()])
-
-    def _domain_gradients(self, num_updates: int) -> Tensor:
-        """Mean gradient of each domain, shape (D, P): of the window, of an earlier one, or measured now."""
-        if self.running is None:
-            assert self.meter is not None
-            size = len(self.plan.domain_names), self.meter.entries.size
-            fresh_DP = torch.empty(size, device=self.meter.device)  # not a stack, which is there twice
-            for domain in range(len(fresh_DP)):
-                fresh_DP[domain] = self._fresh_gradient(domain, num_updates)
-            return fresh_DP
-        gradients_DP, known_D = self.running.close_window()
-        for domain in np.flatnonzero(~known_D):
-            self.running.set_estimate(int(domain), self._fresh_gradient(int(domain), num_updates))
-        return gradients_DP
-
-    def _fresh_gradient(self, domain: int, num_updates: int) -> Tensor:
-        assert self.meter is not None
-        return self.meter.domain(self._rows.of_domain(domain, draw=num_updates))
-
-    def _num_terms(self, rows: list[Any]) -> float:
-        return float(self.objective.counts(self._loss_meter.collate(rows)).sum())
-
-    def _usable(self, tasks: TaskMeasurement) -> NDArray[np.bool_]:
-        """Which tasks could be measured (T); a line in the log for each that could not."""
-        norms_T = tasks.gradients_TP.norm(dim=1).cpu().numpy()
-        usable_T: NDArray[np.bool_] = np.isfinite(tasks.losses_T) & np.isfinite(norms_T) & (norms_T > 0)
-        for name, loss, norm, usable in zip(self.plan.tasks, tasks.losses_T, norms_T, usable_T, strict=True):
-            if not usable:
-                logger.warning("task %s is left out of this update: loss %s, gradient norm %s", name, loss, norm)
-        return usable_T
 
     def _excess(self, kind: str) -> Floats | None:
         if self._reference is None or self.needs.excess_losses != kind:
@@ -213,7 +184,8 @@ class Observer:
 
     def common(self) -> dict[str, Tensor]:
         """What resuming needs and all ranks have."""
-        return {"losses": torch.tensor(np.array(self.losses))}
+        aimed = {"directions": self.running.directions_TP} if isinstance(self.running, InRunImpact) else {}
+        return {"losses": torch.tensor(np.array(self.losses)), **aimed}
 
     def share(self) -> dict[str, Tensor]:
         """What resuming needs of this rank's window."""
@@ -222,10 +194,12 @@ class Observer:
     def restore(self, common: dict[str, Tensor], shares: list[dict[str, Tensor]]) -> None:
         """Go on from `common`, and from the shares that this rank takes over."""
         self.losses = list(common["losses"].numpy())
+        if isinstance(self.running, InRunImpact):
+            self.running.aim(common["directions"])
         for part in self._parts():
             part.restore(shares)
 
-    def _parts(self) -> list[RunningGradients | DomainLosses]:
+    def _parts(self) -> list[RunningGradients | InRunImpact | DomainLosses]:
         return [part for part in (self.running, self.domain_losses) if part is not None]
 
 

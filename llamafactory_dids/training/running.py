@@ -1,40 +1,25 @@
-"""The running gradient of each domain, from the training batches, without another backward pass.
-
-Hooks on the tracked layers see each micro-batch's activations and output gradients. What they yield is the
-gradient of the loss that is being trained, so the scale that gradient accumulation, mixed precision or the
-number of ranks put on it is divided out again: the mean over a window is weighted by terms, as training is.
+"""The running gradient of each domain: the mean over a window's training samples, weighted by terms, as training is.
 
 A domain without a labelled sample in the window keeps its last estimate: that enters the sums of the next window with a
 weight that is too small to show beside any sample, and is all there is where no sample came.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..stages import ranks
 from ..stages.entries import TrackedEntries
 from ..stages.layers import TrackedLayers
-from ..stages.per_sample import by_sample
+from .watching import MicroBatch, WatchedGradients
 
 LAST_ESTIMATE = 2.0**-40  # its weight; a power of two, so that an estimate on its own comes back to the last digit
 
 
-@dataclass
-class _MicroBatch:
-    domains_N: Tensor
-    weights_N: Tensor  # of the samples among those of the window
-    num_rows: int
-    step_weight: int
-    scale: Tensor | None = None  # of the backward pass below the loss, known once it starts
-    weighed: bool = False  # whether the weights are in the sums, as they are once a gradient is
-
-
-class RunningGradients:
+class RunningGradients(WatchedGradients):
     """Sums of D domains' gradients over the P tracked entries; fp32, on the device that the training computes on.
 
     Between two windows `sums_DP` holds the estimates, and `weights_D` 1 for each domain that has one, else 0.
@@ -47,79 +32,22 @@ class RunningGradients:
         entries: TrackedEntries,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.entries = entries
+        super().__init__(tracked, entries, device)
         self.sums_DP = torch.zeros(num_domains, entries.size, device=device)
         self.weights_D = torch.zeros(num_domains, device=device)
         self._window_is_open = False
-        self._num_watched = self._num_reached = 0  # micro-batches since `none_reached` was asked
-        self._micro_batch: _MicroBatch | None = None
-        self._handles = [layer.register_forward_hook(self._hook(i)) for i, layer in enumerate(tracked.layers)]
 
-    def watch(
-        self,
-        domains: list[int],
-        counts_N: Tensor,
-        term_weight: Tensor | float,
-        num_rows: int | None = None,
-        step_weight: int = 1,
-    ) -> None:
-        """The next forward pass is a training batch of samples of these domains, in `num_rows` rows (N unless told).
-
-        Each of a sample's terms (`counts_N`) weighs `term_weight` in the loss, all those of a step, over the ranks,
-        `step_weight`. It is divided out, so that a window can go on with other ranks than it began with.
-        """
+    def watch(self, *batch: Any, **how: Any) -> None:
+        """As of any watched gradients; the first batch of a window opens it."""
         self._open_window()
-        domains_N = torch.tensor(domains, device=self.sums_DP.device)
-        weights_N = (counts_N * term_weight / step_weight).to(self.weights_D)
-        self._micro_batch = _MicroBatch(domains_N, weights_N, num_rows or len(domains), step_weight)
-        self._num_watched += 1
+        super().watch(*batch, **how)
 
-    def watch_loss(self, loss: Tensor) -> None:
-        """Learn from the loss's own gradient how the backward pass is scaled."""
-        micro_batch = self._micro_batch
-        if micro_batch is not None and loss.requires_grad:
-            weight = micro_batch.step_weight
-            loss.register_hook(lambda gradient: setattr(micro_batch, "scale", gradient.float() * weight))
-
-    def rest(self) -> None:
-        """What runs from now on is not training."""
-        self._micro_batch = None
-
-    def none_reached(self) -> bool:
-        """Whether batches were watched since this was asked last, and the backward pass of none came by the hooks."""
-        unseen = self._num_watched > 0 and self._num_reached == 0
-        self._num_watched = self._num_reached = 0
-        return unseen
-
-    def close(self) -> None:
-        """Remove the hooks."""
-        for handle in self._handles:
-            handle.remove()
-
-    def _hook(self, layer: int) -> Any:
-        def hook(_module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-            micro_batch = self._micro_batch
-            if micro_batch is None or not output.requires_grad:
-                return
-            inputs = self.entries.inputs(layer, args[0].detach())
-            output.register_hook(lambda gradient: self._add(layer, inputs, gradient, micro_batch))
-
-        return hook
-
-    @torch.no_grad()
-    def _add(self, layer: int, inputs: Tensor, gradient: Tensor, micro_batch: _MicroBatch) -> None:
-        x_NSC, y_NSO = (by_sample(v, micro_batch.num_rows, len(micro_batch.domains_N)) for v in (inputs, gradient))
-        gradients_NB = self.entries.gradients(layer, x_NSC, y_NSO)
-        if micro_batch.scale is not None:
-            gradients_NB = gradients_NB / micro_batch.scale
-        # an overflow of a scaled fp16 loss, which the optimizer skips, must not spoil the window; it shows in the sum
-        finite_N = gradients_NB.sum(dim=1).isfinite()
-        gradients_NB = torch.where(finite_N[:, None], gradients_NB, 0)
+    def take(self, layer: int, gradients_NB: Tensor, micro_batch: MicroBatch) -> None:
+        """Add each sample's to its domain's."""
         self.sums_DP[:, self.entries.slices[layer]].index_add_(0, micro_batch.domains_N, gradients_NB)
-        if not micro_batch.weighed:
-            self.weights_D.index_add_(0, micro_batch.domains_N, micro_batch.weights_N * finite_N)
-            micro_batch.weighed = True
-            self._num_reached += 1
+        if micro_batch.kept is None:
+            self.weights_D.index_add_(0, micro_batch.domains_N, micro_batch.weights_N)
+            micro_batch.kept = True
 
     def _open_window(self) -> None:
         """From estimates to sums: the first rank carries the last estimates into them."""

@@ -11,11 +11,10 @@ from llamafactory_dids.core.fisher import (
     METRICS,
     NORMALIZATIONS,
     diagonal_fisher,
-    domain_cosines,
+    directions,
     impact,
     inner_products,
     kl_divergence,
-    marginal_impact,
     metric,
     usable_tasks,
 )
@@ -150,31 +149,20 @@ def test_usable_tasks_are_those_with_finite_gradients_that_are_not_all_zero():
 
 
 @pytest.mark.parametrize("kind", METRICS)
-def test_domain_cosines_are_those_of_each_pair_in_each_tasks_metric(measured, kind, monkeypatch):
-    domains_DP, _, fisher_TP = measured
-    expected_TDD = np.ones((T, D, D))
-    for t, fisher_P in enumerate(fisher_TP.tolist()):
-        metric_P = reference.metric(fisher_P, kind)
-        lengths = [math.sqrt(reference.inner(d, d, metric_P)) for d in domains_DP.tolist()]
-        for i, j in itertools.product(range(D), repeat=2):
-            product = reference.inner(domains_DP[i].tolist(), domains_DP[j].tolist(), metric_P)
-            expected_TDD[t, i, j] = product / lengths[i] / lengths[j]
-    np.testing.assert_allclose(domain_cosines(domains_DP, fisher_TP, kind), expected_TDD, rtol=1e-4, atol=1e-6)
-    monkeypatch.setattr(fisher, "_CHUNK", 10)
-    np.testing.assert_allclose(domain_cosines(domains_DP, fisher_TP, kind), expected_TDD, rtol=1e-4, atol=1e-6)
+def test_the_product_with_a_direction_is_the_inner_product_in_the_tasks_metric(measured, kind):
+    domains_DP, tasks_TP, fisher_TP = measured
+    found_DT = domains_DP @ directions(tasks_TP, fisher_TP, kind).T
+    np.testing.assert_allclose(found_DT, impact(*measured, kind, "dot"), rtol=1e-4, atol=1e-6)
 
 
-def test_a_domain_without_a_gradient_has_no_cosines_and_the_others_keep_theirs(measured):
-    domains_DP, _, fisher_TP = measured
-    whole_TDD = domain_cosines(domains_DP, fisher_TP)
-    for value in (0.0, math.nan):
-        broken_DP = domains_DP.clone()
-        broken_DP[2] = value
-        cosines_TDD = domain_cosines(broken_DP, fisher_TP)
-        assert not cosines_TDD[:, 2].any() and not cosines_TDD[:, :, 2].any()
-        np.testing.assert_allclose(cosines_TDD[:, :2, :2], whole_TDD[:, :2, :2])
-    with pytest.raises(ValueError, match="allowed: D x P and T x P"):
-        domain_cosines(domains_DP[:, 1:], fisher_TP)
+def test_a_task_without_a_usable_gradient_has_no_direction_and_the_others_keep_theirs(measured):
+    _, tasks_TP, fisher_TP = measured
+    whole_TP = directions(tasks_TP, fisher_TP)
+    for value in (0.0, math.nan, math.inf):
+        spoilt_TP = tasks_TP.clone()
+        spoilt_TP[1] = value
+        found_TP = directions(spoilt_TP, fisher_TP)
+        assert not found_TP[1].any() and torch.equal(found_TP[[0, 2]], whole_TP[[0, 2]])
 
 
 def test_the_inputs_are_left_as_they_were(measured):
@@ -212,71 +200,3 @@ def test_what_does_not_fit_is_refused_with_what_was_received(measured):
         impact(domains_DP[:, 1:], tasks_TP, fisher_TP)
     with pytest.raises(ValueError, match=r"\(2, 97\) and \(3, 97\)"):
         impact(domains_DP, tasks_TP, fisher_TP[:2])
-
-
-# --- of the mixture ----------------------------------------------------------------------------------------
-
-P_D, TERMS_D = np.array([0.1, 0.3, 0.2, 0.25, 0.15]), np.array([1.0, 5.0, 20.0, 3.0, 8.0])
-
-
-@pytest.mark.parametrize("kind", METRICS)
-def test_the_marginal_impact_is_the_slope_of_the_mixtures_alignment_with_each_task(measured, kind):
-    domains_DP, tasks_TP, fisher_TP = measured
-    found_DT = marginal_impact(*measured, P_D, TERMS_D, kind)
-    lists = domains_DP.tolist(), tasks_TP.tolist(), fisher_TP.double().tolist()
-    for domain, task in itertools.product(range(D), range(T)):
-        step_D = 1e-5 * np.eye(D)[domain]
-        ends = [
-            reference.alignment(lists[0], lists[1][task], lists[2][task], kind, list(p_D), list(TERMS_D))
-            for p_D in (P_D - step_D, P_D + step_D)
-        ]
-        assert found_DT[domain, task] == pytest.approx((ends[1] - ends[0]) / 2e-5, rel=1e-4, abs=1e-6)
-
-
-def test_marginal_impacts_average_to_zero_over_the_mixture(measured):
-    np.testing.assert_allclose(P_D @ marginal_impact(*measured, P_D, TERMS_D), 0.0, atol=1e-12)
-
-
-def test_what_all_domains_share_is_no_reason_to_prefer_one(measured):
-    domains_DP, tasks_TP, fisher_TP = measured
-    alike_DP = domains_DP[:1].repeat(D, 1)  # all as useful as the first, which is far from useless
-    assert impact(alike_DP, tasks_TP, fisher_TP).max() > 0.3
-    np.testing.assert_allclose(marginal_impact(alike_DP, tasks_TP, fisher_TP, P_D, TERMS_D), 0.0, atol=1e-6)
-
-
-def test_the_marginal_impact_of_a_sample_is_in_proportion_to_its_terms(measured):
-    domains_DP, tasks_TP, fisher_TP = measured
-    shares_D = P_D * TERMS_D / (P_D @ TERMS_D)
-    of_tokens_DT = marginal_impact(domains_DP, tasks_TP, fisher_TP, shares_D, np.ones(D))  # the same batches
-    of_samples_DT = marginal_impact(domains_DP, tasks_TP, fisher_TP, P_D, TERMS_D)
-    np.testing.assert_allclose(of_samples_DT, of_tokens_DT * (TERMS_D / (P_D @ TERMS_D))[:, None], rtol=1e-6)
-
-
-def test_the_marginal_impact_does_not_depend_on_the_size_of_the_gradients(measured):
-    domains_DP, tasks_TP, fisher_TP = measured
-    scaled_DT = marginal_impact(domains_DP * 64, tasks_TP / 32, fisher_TP / 32**2, P_D, TERMS_D)
-    np.testing.assert_allclose(scaled_DT, marginal_impact(*measured, P_D, TERMS_D), rtol=1e-5)
-
-
-@pytest.mark.parametrize("broken", [0.0, math.nan, math.inf])
-def test_a_domain_without_a_usable_gradient_is_left_out_of_the_mixture(measured, broken):
-    domains_DP, tasks_TP, fisher_TP = measured
-    spoilt_DP = domains_DP.clone()
-    spoilt_DP[2] = broken
-    found_DT = marginal_impact(spoilt_DP, tasks_TP, fisher_TP, P_D, TERMS_D)
-    others = [0, 1, 3, 4]
-    expected_DT = marginal_impact(
-        domains_DP[others], tasks_TP, fisher_TP, P_D[others] / P_D[others].sum(), TERMS_D[others]
-    )
-    scale_DT = expected_DT * (P_D[others] @ TERMS_D[others]) / P_D[others].sum() / (P_D @ TERMS_D)
-    np.testing.assert_allclose(found_DT[others], scale_DT, rtol=1e-5)
-    assert not found_DT[2].any()
-
-
-def test_a_task_without_a_usable_gradient_has_no_marginal_impact(measured):
-    domains_DP, tasks_TP, fisher_TP = measured
-    spoilt_TP = tasks_TP.clone()
-    spoilt_TP[1] = math.nan
-    found_DT = marginal_impact(domains_DP, spoilt_TP, fisher_TP, P_D, TERMS_D)
-    assert not found_DT[:, 1].any()
-    np.testing.assert_array_equal(found_DT[:, [0, 2]], marginal_impact(*measured, P_D, TERMS_D)[:, [0, 2]])

@@ -40,9 +40,7 @@ def expected_variance(x: np.ndarray, y: np.ndarray, output_dim: int) -> float:
 def test_it_equals_the_explicit_sign_matrix_of_unbounded_integers(seed):
     x_NP = normal(4, P)
     expected_NK = x_NP.double().numpy() @ explicit_matrix(P, K, seed)
-    np.testing.assert_allclose(
-        Projection(P, K, seed).project(x_NP).numpy(), expected_NK, rtol=1e-6, atol=1e-6
-    )
+    np.testing.assert_allclose(Projection(P, K, seed).project(x_NP).numpy(), expected_NK, rtol=1e-6, atol=1e-6)
 
 
 def test_the_matrix_of_seed_zero_never_changes():

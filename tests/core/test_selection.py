@@ -21,18 +21,14 @@ def test_exactly_the_entries_of_largest_magnitude_are_kept(gradients_NP, ratio):
         assert torch.equal(values_M, gradient_P[indices_M])
 
 
-@pytest.mark.parametrize(
-    ("num_entries", "ratio", "kept"), [(100, 0.07, 7), (3, 0.1, 1), (10, 0.3, 3), (11, 0.3, 4)]
-)
+@pytest.mark.parametrize(("num_entries", "ratio", "kept"), [(100, 0.07, 7), (3, 0.1, 1), (10, 0.3, 3), (11, 0.3, 4)])
 def test_the_count_is_the_share_rounded_up_and_not_up_by_rounding_errors(num_entries, ratio, kept):
     assert keep_largest(torch.randn(1, num_entries), ratio)[0].shape == (1, kept)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_row_is_the_same_whatever_the_batch_even_with_ties(gradients_NP, dtype):
-    coarse_NP = (
-        (gradients_NP * 4).round().to(dtype)
-    )  # about ten distinct magnitudes, so the threshold is tied
+    coarse_NP = (gradients_NP * 4).round().to(dtype)  # about ten distinct magnitudes, so the threshold is tied
     together_NM, _ = keep_largest(coarse_NP, 0.2)
     alone_NM = torch.cat([keep_largest(coarse_NP[n : n + 1], 0.2)[0] for n in reversed(range(7))]).flip(0)
     assert torch.equal(together_NM, alone_NM)

@@ -57,9 +57,7 @@ def test_equal_values_standardize_to_zeros_and_not_to_their_rounding_errors(valu
 def test_exponentiated_starts_from_the_probabilities():
     p_D = np.array([0.7, 0.2, 0.1])
     assert simplex.exponentiated(p_D, np.full(3, 5.0)) == pytest.approx(p_D)
-    assert simplex.exponentiated(p_D, np.log([1.0, 7.0, 1.0])) == pytest.approx(
-        np.array([0.7, 1.4, 0.1]) / 2.2
-    )
+    assert simplex.exponentiated(p_D, np.log([1.0, 7.0, 1.0])) == pytest.approx(np.array([0.7, 1.4, 0.1]) / 2.2)
 
 
 def test_exponentiated_lets_a_domain_of_probability_zero_come_back():
@@ -102,9 +100,7 @@ def test_what_lies_above_the_floor_is_left_to_the_last_bit():
 
 
 def test_valid_probabilities_are_made_to_sum_to_one():
-    assert math.fsum(simplex.validate_probabilities([0.3333, 0.3333, 0.3333], 3)) == pytest.approx(
-        1, abs=1e-15
-    )
+    assert math.fsum(simplex.validate_probabilities([0.3333, 0.3333, 0.3333], 3)) == pytest.approx(1, abs=1e-15)
 
 
 @pytest.mark.parametrize(

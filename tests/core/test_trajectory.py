@@ -57,9 +57,7 @@ def test_losses_that_are_not_finite_are_passed_over_and_keep_their_place_in_time
     assert potential(broken) == pytest.approx(potential(losses), rel=1e-2)
 
 
-@pytest.mark.parametrize(
-    ("losses", "c"), [([], 0.0), ([2.0], 2.0), ([3.0, 2.0], 2.0), ([-1.0], 0.0), ([0.0] * 5, 0.0)]
-)
+@pytest.mark.parametrize(("losses", "c"), [([], 0.0), ([2.0], 2.0), ([3.0, 2.0], 2.0), ([-1.0], 0.0), ([0.0] * 5, 0.0)])
 def test_too_few_losses_to_fit_are_flat_at_the_last(losses, c):
     assert fit_decay(losses) == Decay(0.0, B_RANGE[0], c)
 

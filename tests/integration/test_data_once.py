@@ -110,9 +110,7 @@ def test_saved_tokens_are_the_hosts_own(world, tmp_path):
     ours = module_of(values)[0]["train_dataset"]
     host = module_of(arguments(world, tmp_path, tokenized_path=str(tmp_path / "tokens"), **NO_MIXTURE))[0]
     assert set(host["train_dataset"].column_names) == set(ours.column_names) - {DOMAIN, KEY, SOURCE}
-    assert list(host["train_dataset"]) == list(
-        module_of(arguments(world, tmp_path, **NO_MIXTURE))[0]["train_dataset"]
-    )
+    assert list(host["train_dataset"]) == list(module_of(arguments(world, tmp_path, **NO_MIXTURE))[0]["train_dataset"])
 
 
 @pytest.fixture
@@ -126,9 +124,7 @@ def own_template(monkeypatch):
 
 @pytest.mark.parametrize("packing", [False, True])
 def test_saved_tokens_that_other_options_would_make_are_refused(packing, world, tmp_path, no_model, own_template):
-    values = arguments(
-        world, tmp_path, tokenized_path=str(tmp_path / "tokens"), dids_domains="source", packing=packing
-    )
+    values = arguments(world, tmp_path, tokenized_path=str(tmp_path / "tokens"), dids_domains="source", packing=packing)
     module_of(values)
     assert "holds other tokens than this run's" in refusal(values | {"default_system": "Be brief."})
 

@@ -215,7 +215,7 @@ def test_ranks_that_share_samples_by_accelerates_environment_are_refused(line_of
     monkeypatch.setenv("ACCELERATE_USE_PARALLELISM_CONFIG", "true")
     assert line_of({"parallelism_config": None}, {}) is None
     monkeypatch.setenv("PARALLELISM_CONFIG_CP_SIZE", "2")
-    assert "got \"accelerate's\"" in line_of({"parallelism_config": None}, {})
+    assert 'got "accelerate\'s"' in line_of({"parallelism_config": None}, {})
 
 
 # --- what is left alone -----------------------------------------------------------------------------------------

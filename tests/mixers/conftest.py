@@ -12,8 +12,8 @@ def stream() -> list[Signals]:
     rng = np.random.default_rng(5)
     speeds_T = np.array([0.1, 0.4, 1.5])
     losses_UT = (
-        1
-        + 2 * np.exp(-np.arange(NUM_UPDATES + 1)[:, None] * speeds_T)
-        + rng.normal(0, 0.05, (NUM_UPDATES + 1, T))
+        1 + 2 * np.exp(-np.arange(NUM_UPDATES + 1)[:, None] * speeds_T) + rng.normal(0, 0.05, (NUM_UPDATES + 1, T))
     )
-    return [Signals(losses_UT[: u + 2], rng.normal(0, 0.5, (D, T))) for u in range(NUM_UPDATES)]
+    impacts_UDT, roots_UDTT = rng.normal(0, 0.5, (NUM_UPDATES, D, T)), rng.normal(0, 0.2, (NUM_UPDATES, D, T, T))
+    covariances_UDTT = roots_UDTT @ roots_UDTT.transpose(0, 1, 3, 2)
+    return [Signals(losses_UT[: u + 2], impacts_UDT[u], covariances_UDTT[u]) for u in range(NUM_UPDATES)]

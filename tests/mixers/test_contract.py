@@ -13,20 +13,16 @@ from safetensors.numpy import load_file, save_file
 from llamafactory_dids import mixers
 from llamafactory_dids.core import fisher
 from llamafactory_dids.mixers import Mixer, Signals, base, create, names
-from llamafactory_dids.mixers.base import MARGINAL, RunRecord
+from llamafactory_dids.mixers.base import RunRecord
 from llamafactory_dids.mixers.dids_options import PRESETS, UPDATES
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in names()},
     **{f"dids-{preset}": ("dids", {"preset": preset}) for preset in PRESETS},
-    **{f"dids-mixed-{update}": ("dids", {"task_weights": "mixed", "update": update}) for update in UPDATES},
+    **{f"dids-raw-{update}": ("dids", {"task_weights": "raw", "update": update}) for update in UPDATES},
     "dids-proportional": ("dids", {"init": "proportional", "floor": 0.3}),
-    "dids-importance": ("dids", {"init": "importance", "impact_normalize": "marginal"}),
+    "dids-importance": ("dids", {"init": "importance", "update": "exponentiated", "impact_normalize": "none"}),
     "dids-no-trajectory": ("dids", {"preset": "paper", "trajectory": False}),
-    "dids-by-task": ("dids", {"mixture": "by_task"}),
-    "dids-paper-by-task": ("dids", {"mixture": "by_task", "preset": "paper"}),
-    "dids-joint": ("dids", {"mixture": "joint"}),
-    "dids-paper-joint": ("dids", {"mixture": "joint", "preset": "paper"}),
     "dga-dot": ("dga", {"similarity": "dot"}),
     "doge-dot": ("doge", {"similarity": "dot"}),
     "doge-main": ("doge", {"runs": 1}),
@@ -86,11 +82,11 @@ def signals_of(
     num_domains, num_tasks = impact_DT.shape
     extra_D = np.ones(num_domains) if extra_D is None else extra_D
     with np.errstate(all="ignore"):
-        cosines_TDD = impact_DT.T[:, :, None] * impact_DT.T[:, None, :]
+        covariance_DTT = 0.01 * impact_DT[:, :, None] * impact_DT[:, None, :]
     return Signals(
         losses_UT,
         impact_DT,
-        domain_cosines_TDD=cosines_TDD,
+        impact_covariance_DTT=covariance_DTT,
         domain_losses_D=extra_D,
         excess_losses_T=losses_UT[-1],
         excess_losses_D=extra_D,
@@ -103,7 +99,7 @@ def permuted(stream: list[Signals], order: list[int]) -> list[Signals]:
         replace(
             s,
             impact_DT=s.impact_DT[order],
-            domain_cosines_TDD=s.domain_cosines_TDD[:, order][:, :, order],
+            impact_covariance_DTT=s.impact_covariance_DTT[order],
             domain_losses_D=s.domain_losses_D[order],
             excess_losses_D=s.excess_losses_D[order],
         )
@@ -116,9 +112,7 @@ def arrays(signals: Signals) -> list[np.ndarray]:
 
 
 @st.composite
-def situations(
-    draw: st.DrawFn, values: st.SearchStrategy[float] = HOSTILE
-) -> tuple[np.ndarray, int, list[Signals]]:
+def situations(draw: st.DrawFn, values: st.SearchStrategy[float] = HOSTILE) -> tuple[np.ndarray, int, list[Signals]]:
     """(sizes_D, num_tasks, stream): one to five domains, one to three tasks, up to six updates."""
     num_domains, num_tasks, num_updates = (draw(st.integers(1, n)) for n in (5, 3, 6))
     sizes_D = np.array(draw(st.lists(st.integers(1, 9), min_size=num_domains, max_size=num_domains)))
@@ -129,8 +123,7 @@ def situations(
 
     losses_UT = table(num_updates + 1)
     stream = [
-        signals_of(losses_UT[: u + 2], table(num_domains), u + 1, table(1, num_domains)[0])
-        for u in range(num_updates)
+        signals_of(losses_UT[: u + 2], table(num_domains), u + 1, table(1, num_domains)[0]) for u in range(num_updates)
     ]
     return sizes_D, num_tasks, stream
 
@@ -155,8 +148,7 @@ def test_a_permutation_of_the_domains_permutes_the_probabilities(variant, situat
     straight = run(make(variant, sizes_D, num_tasks), stream)
     turned = run(make(variant, sizes_D[order], num_tasks), permuted(stream, order))
     for p_D, turned_D in zip(straight, turned, strict=True):
-        # A joint mixture solves for a root of its matrix, whose smallest eigenvalue is 1e-6 of the mean.
-        np.testing.assert_allclose(turned_D, p_D[order], atol=1e-6 if "joint" in variant else 1e-12)
+        np.testing.assert_allclose(turned_D, p_D[order], atol=1e-12)
 
 
 @every_variant
@@ -219,20 +211,12 @@ def impacts() -> np.ndarray:
 
 
 def assert_third_task_is_left_out(variant, losses_UT, impact_DT):
-    """As if it were not there; where each task has a mixture, its own stays, and keeps its weight in the mean."""
+    """As if it were not there."""
     alone = {"eta": 4 / 3} if VARIANTS[variant][0] in ("dga", "doge") else {}  # 4 / T unless given
     two, three = make(variant, np.array([3, 1, 2]), 2, **alone), make(variant, np.array([3, 1, 2]), 3)
-    expected_D, expected = two.update(two.init(), signals_of(losses()[:, :2], impacts()[:, :2]))
-    p_D, state = three.update(three.init(), signals_of(losses_UT, impact_DT))
-    if getattr(three, "options", {}).get("mixture") != "by_task":
-        np.testing.assert_allclose(p_D, expected_D, rtol=1e-12)
-        return
-    start = three.init()
-    np.testing.assert_allclose(state.probabilities_TD[:2], expected.probabilities_TD, rtol=1e-12)
-    np.testing.assert_array_equal(state.probabilities_TD[2], start.probabilities_TD[2])
-    assert state.task_weight_T[2] == start.task_weight_T[2] == 1 / 3
-    shares_T = state.task_weight_T / state.task_weight_T.sum()
-    np.testing.assert_allclose(p_D, shares_T @ state.probabilities_TD, rtol=1e-12)
+    expected_D, _ = two.update(two.init(), signals_of(losses()[:, :2], impacts()[:, :2]))
+    p_D, _ = three.update(three.init(), signals_of(losses_UT, impact_DT))
+    np.testing.assert_allclose(p_D, expected_D, rtol=1e-12)
 
 
 @every_variant
@@ -284,7 +268,7 @@ def test_what_is_needed_is_enough(variant):
     asked = {
         "task_losses_UT": needs.task_losses,
         "impact_DT": needs.impact is not None,
-        "domain_cosines_TDD": needs.domain_cosines,
+        "impact_covariance_DTT": bool(needs.impact and needs.impact.errors),
         "domain_losses_D": needs.domain_losses,
         "excess_losses_T": needs.excess_losses == "tasks",
         "excess_losses_D": needs.excess_losses == "domains",
@@ -311,7 +295,7 @@ def test_a_mixer_made_of_the_options_that_it_reports_does_the_same(variant):
 @every_variant
 def test_the_impact_asked_for_is_one_that_can_be_measured(variant):
     impact = make(variant, np.array([1, 1]), 1).needs.impact
-    assert impact is None or (impact.kind in fisher.KINDS and impact.normalize in (*fisher.NORMALIZATIONS, MARGINAL))
+    assert impact is None or (impact.kind in fisher.KINDS and impact.normalize in fisher.NORMALIZATIONS)
 
 
 def test_the_names_of_impacts_are_those_of_the_core():
@@ -369,11 +353,6 @@ def test_dga_multiplies_by_the_exponential_of_the_summed_alignment(similarity):
         (("importance", 2, 1, {}), "task_samples_TD: got None"),
         (("importance", 2, 1, {"task_samples_TD": [[0, 0]]}), r"task_samples_TD: got .*0.0.*, allowed: 1 x 2 c"),
         (("odm", 2, 0, {"alpha": 1.0}), "dids_odm_alpha: got 1.0, allowed: at least 0, below 1"),
-        (("dids", 2, 1, {"mixture": "both"}), "dids_mixture: got 'both', allowed: separate, by_task, joint"),
-        (("dids", 2, 1, {"mixture": "joint", "eta": 2}), "dids_eta: got 2, allowed with dids_mixture 'joint': none"),
-        (("dids", 2, 1, {"mixture": "joint", "impact": "kl"}), "dids_impact: got 'kl', allowed with"),
-        (("dids", 2, 1, {"mixture": "joint", "preset": "literal"}), "dids_impact: got 'kl', allowed with"),
-        (("dids", 2, 1, {"mixture": "joint", "task_weights": "printed"}), "dids_task_weights: got 'printed'"),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_was_received_and_what_is_allowed(arguments, message):

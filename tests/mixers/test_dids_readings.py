@@ -40,7 +40,7 @@ def test_each_preset_updates_step_by_step_as_its_reference(stream, preset):
 
 
 @pytest.mark.parametrize("update", ["exponentiated", "standardized", "softmax", "linear"])
-def test_mixed_task_weights_and_each_update_are_their_formula(stream, update):
+def test_raw_task_weights_and_each_update_are_their_formula(stream, update):
     rules = {
         "exponentiated": lambda p, u: reference.exponentiate(p, u, eta=2.5),
         "standardized": lambda p, u: reference.softmax([z / 3 for z in reference.standardize(u)]),
@@ -48,8 +48,8 @@ def test_mixed_task_weights_and_each_update_are_their_formula(stream, update):
         "linear": lambda p, u: [max(x, 1e-7) / sum(max(y, 1e-7) for y in u) for x in u],
     }
     options = {
-        "mixture": "separate",
-        "task_weights": "mixed",
+        "task_weights": "raw",
+        "impact_normalize": "cosine",
         "update": update,
         "eta": 2.5,
         "temperature": 3.0,
@@ -58,22 +58,17 @@ def test_mixed_task_weights_and_each_update_are_their_formula(stream, update):
     }
     finish = reference.finish_above if update == "exponentiated" else reference.finish
     for before, signals, after, _ in follow(stream, **options):
-        weights = reference.mixed_weights(*trajectory_of(signals.task_losses_UT, "default"))
+        _, l_c, l_p = trajectory_of(signals.task_losses_UT, "default")
+        weights = [max(0.0, c + q) for c, q in zip(l_c, l_p, strict=True)]
         u = reference.utilities(signals.impact_DT.tolist(), weights)
         expected = finish(before, rules[update](before, u), beta=0.3, floor=0.2)
         assert after == pytest.approx(expected, rel=1e-9)
 
 
-def test_mixed_weights_are_alike_while_no_task_learns():
-    losses_UT, impact_DT = np.array([[2.0, 3.0], [2.0, 4.0]]), np.array([[0.3, 0.1], [0.2, 0.9]])
-    _, state = update_once(Signals(losses_UT, impact_DT), task_weights="mixed")
-    assert state.task_weight_T.tolist() == [0.5, 0.5]
-
-
 def test_raw_weights_are_clipped_and_printed_ones_are_not():
-    signals = Signals(np.array([[2.0, 3.0], [1.5, 3.25]]), np.array([[0.3, 0.1], [0.2, 0.9]]))
+    signals = Signals(np.array([[2.0, 3.0], [1.5, 3.25]]), np.array([[0.3, 0.1], [0.2, 0.9]]), np.zeros((2, 2, 2)))
     assert update_once(signals, task_weights="raw")[1].task_weight_T.tolist() == [1.0, 0.0]
-    assert update_once(signals, task_weights="printed", mixture="separate")[1].task_weight_T.tolist() == [1.0, -0.25]
+    assert update_once(signals, task_weights="printed")[1].task_weight_T.tolist() == [1.0, -0.25]
 
 
 def test_without_trajectory_tasks_weigh_alike_in_any_preset(stream):
@@ -145,11 +140,9 @@ def test_the_default_preset_is_the_method_with_its_own_numbers():
     ("options", "kind"),
     [
         ({"eta": 3.0, "floor": 0.0, "ema_beta": 0.5, "temperature": 2.0}, Dids),
-        ({"impact": "fisher", "impact_normalize": "sum", "init": "uniform", "trajectory": False}, Dids),
-        ({"preset": "paper"} | {k: PRESETS["default"][k] for k in ("mixture", "update", "divide_by_p")}, Reading),
-        ({"mixture": "separate"}, Reading),
-        ({"mixture": "joint"}, Reading),
-        ({"task_weights": "mixed"}, Reading),
+        ({"impact": "fisher", "init": "uniform", "trajectory": False}, Dids),
+        ({"preset": "paper", "impact_normalize": "dot", "update": "evidence", "divide_by_p": False}, Reading),
+        ({"task_weights": "raw"}, Reading),
         ({"update": "softmax"}, Reading),
         ({"divide_by_p": True}, Reading),
     ],
@@ -159,15 +152,9 @@ def test_an_option_that_switches_a_piece_makes_a_reading_and_a_number_does_not(o
 
 
 def test_presets_are_those_of_the_method_page():
-    assert resolve("default", eta=None)["eta"] == 1
-    assert {name: resolve(name)["mixture"] for name in PRESETS} == {
-        "default": "by_task",
-        "paper": "separate",
-        "literal": "separate",
-        "authors": "separate",
-    }
+    assert resolve("default", eta=None)["eta"] == 0.5
     measured = {preset: create("dids", 2, 1, preset=preset).needs.impact for preset in PRESETS}
-    assert measured["default"] == Impact("preconditioned", "cosine")
+    assert measured["default"] == Impact("preconditioned", "dot", errors=True)
     assert measured["paper"] == Impact("fisher", "sum")
     assert measured["literal"].kind == "kl"
     assert measured["authors"] == Impact("fisher", "authors")
@@ -191,14 +178,15 @@ def test_final_values_resolve_to_themselves():
     ("options", "message"),
     [
         ({"preset": "papers"}, "dids_preset: got 'papers', allowed: default, paper, literal, authors"),
-        ({"update": "foo"}, "dids_update: got 'foo', allowed: exponentiated, standardized, softmax, linear"),
+        ({"update": "foo"}, "dids_update: got 'foo', allowed: evidence, exponentiated, standardized, softmax, linear"),
         ({"impact": "dot"}, "dids_impact: got 'dot', allowed: preconditioned, fisher, gradient, kl"),
         ({"impact_normalize": "l1"}, "dids_impact_normalize: got 'l1', allowed: cosine"),
-        ({"task_weights": 3}, "dids_task_weights: got 3, allowed: alike, mixed"),
+        ({"task_weights": 3}, "dids_task_weights: got 3, allowed: alike, raw"),
         ({"init": "random"}, "dids_init: got 'random', allowed: uniform, proportional"),
         ({"init": "proportional"}, "sizes_D: got None.*dids_init 'proportional'"),
         ({"init": "importance"}, "task_samples_TD: got None.*dids_init 'importance'"),
-        ({"mixture": "by_task", "preset": "literal"}, "dids_task_weights: got 'printed', which may be negative"),
+        ({"impact_normalize": "sum"}, "dids_impact_normalize: got 'sum', allowed with dids_update 'evidence': dot"),
+        ({"impact": "kl"}, "dids_impact: got 'kl', allowed with dids_update 'evidence': preconditioned"),
         ({"trajectory": "no"}, "dids_trajectory: got 'no', allowed: true, false"),
         ({"divide_by_p": 1}, "dids_divide_by_p: got 1"),
         ({"ema_beta": 1.0}, "dids_ema_beta: got 1.0, allowed: at least 0, below 1"),
@@ -214,7 +202,7 @@ def test_a_bad_value_is_refused_under_its_yaml_name(options, message):
 
 
 def test_an_unknown_part_is_refused_under_its_yaml_name():
-    with pytest.raises(ValueError, match="dids_gamma: unknown option of dids, allowed: dids_mixture"):
+    with pytest.raises(ValueError, match="dids_gamma: unknown option of dids, allowed: dids_trajectory"):
         resolve("default", gamma=1)
 
 

@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from llamafactory_dids.core.fisher import domain_cosines, impact
 from llamafactory_dids.mixers import Impact, Mixer, Signals, create
 from llamafactory_dids.mixers.base import RunRecord
-from llamafactory_dids.mixers.joint import joint_mixture
 from llamafactory_dids.mixers.velocitune import predicted_loss
 from llamafactory_dids.stages.means import nearest_domains
 from tests.reference import dids as reference
@@ -32,8 +30,7 @@ def stream(rng) -> list[tuple[np.ndarray, np.ndarray]]:
     """(domain_gradients_DP, task_gradients_TP) of each update, correlated, so that the signs are mixed."""
     common_P = rng.normal(size=P)
     return [
-        (rng.normal(size=(D, P)) + 0.3 * common_P, rng.normal(size=(T, P)) + 0.3 * common_P)
-        for _ in range(NUM_UPDATES)
+        (rng.normal(size=(D, P)) + 0.3 * common_P, rng.normal(size=(T, P)) + 0.3 * common_P) for _ in range(NUM_UPDATES)
     ]
 
 
@@ -62,9 +59,7 @@ def test_dga_is_its_papers_rule(stream, similarity):
     mixer = create("dga", D, T, similarity=similarity, eta=0.7, ema_beta=0.2)
     expected = [1 / D] * D
     for (domains, tasks), p_D in zip(stream, follow(mixer, measured(mixer, stream))[1:], strict=True):
-        expected = gradients.dga_update(
-            expected, domains.tolist(), tasks.tolist(), SIMILARITIES[similarity], 0.7, 0.2
-        )
+        expected = gradients.dga_update(expected, domains.tolist(), tasks.tolist(), SIMILARITIES[similarity], 0.7, 0.2)
         assert p_D == pytest.approx(expected, rel=1e-9)
 
 
@@ -75,9 +70,7 @@ def test_doge_is_its_papers_rule_and_hands_on_the_mean(stream, similarity):
     trace = follow(proxy, measured(proxy, stream))
     history = [[1 / D] * D]
     for (domains, tasks), p_D in zip(stream, trace[1:], strict=True):
-        step = gradients.doge_update(
-            history[-1], domains.tolist(), tasks.tolist(), SIMILARITIES[similarity], 0.7
-        )
+        step = gradients.doge_update(history[-1], domains.tolist(), tasks.tolist(), SIMILARITIES[similarity], 0.7)
         history.append(step)
         assert p_D == pytest.approx(step, rel=1e-9)
     main = create("doge", D, T, similarity=similarity, eta=0.7, proxy_runs=[trained_with(trace)])
@@ -196,55 +189,3 @@ def quadratic(q_D, domains_DP, tasks_TP, weight_T, metric_TP) -> float:
         goal_P = task_P * root_P / np.linalg.norm(task_P * root_P)
         total += weight * float(np.sum((goal_P - q_D @ unit_DP) ** 2))
     return total
-
-
-@pytest.fixture
-def joint_problem(rng):
-    """(domains_DP, tasks_TP, fisher_TP, weight_T, cosines_DT, domain_cosines_TDD) of the default's metric."""
-    domains_DP, tasks_TP = rng.normal(size=(D, P)), rng.normal(size=(T, P))
-    tasks_TP[0] += 2 * domains_DP[0] + 2 * domains_DP[1]
-    fisher_TP, weight_T = rng.gamma(2, 1, size=(T, P)), np.array([0.5, 0.2, 0.3])
-    cosines_DT = impact(domains_DP, tasks_TP, fisher_TP, "preconditioned", "cosine")
-    return domains_DP, tasks_TP, fisher_TP, weight_T, cosines_DT, domain_cosines(domains_DP, fisher_TP)
-
-
-def test_joint_is_the_best_of_all_non_negative_mixtures(joint_problem):
-    domains_DP, tasks_TP, fisher_TP, weight_T, cosines_DT, cosines_TDD = joint_problem
-    root_TP = np.sqrt(fisher_TP)
-    metric_TP = 1 / (root_TP + 1e-3 * root_TP.max(axis=1, keepdims=True))
-    best, best_value = None, math.inf
-    for size in range(1, D + 1):  # every set of active domains, each solved without bounds
-        for active in map(list, combinations(range(D), size)):
-            fit = minimize(
-                lambda q, active=active: quadratic(q, domains_DP[active], tasks_TP, weight_T, metric_TP),
-                np.full(size, 0.1),
-            )
-            if (fit.x >= 0).all() and fit.fun < best_value:
-                best, best_value = np.zeros(D), fit.fun
-                best[active] = fit.x
-    p_D = joint_mixture(cosines_DT, cosines_TDD, weight_T)
-    assert p_D == pytest.approx(best / best.sum(), abs=1e-4)
-
-
-def test_joint_discounts_a_domain_that_repeats_another(joint_problem):
-    domains_DP, tasks_TP, fisher_TP, weight_T, _, _ = joint_problem
-    doubled_DP = np.concatenate([domains_DP, domains_DP[:1]])
-    cosines_DT = impact(doubled_DP, tasks_TP, fisher_TP, "preconditioned", "cosine")
-    p_D = joint_mixture(cosines_DT, domain_cosines(doubled_DP, fisher_TP), weight_T)
-    alone_D = joint_mixture(*joint_problem[4:], weight_T)
-    assert p_D[0] == pytest.approx(p_D[-1], rel=1e-3)
-    assert p_D[0] + p_D[-1] == pytest.approx(alone_D[0], abs=1e-3)
-
-
-def test_dids_with_a_joint_mixture_follows_it_with_the_moving_average_and_the_floor(joint_problem):
-    _, _, _, _, cosines_DT, cosines_TDD = joint_problem
-    mixer = create("dids", D, T, mixture="joint", ema_beta=0.3, floor=0.1)
-    assert mixer.needs.domain_cosines and mixer.needs.impact == Impact("preconditioned", "cosine")
-    p_D, _ = mixer.update(mixer.init(), Signals(impact_DT=cosines_DT, domain_cosines_TDD=cosines_TDD))
-    chosen_D = joint_mixture(cosines_DT, cosines_TDD, np.full(T, 1 / T))
-    assert p_D == pytest.approx(0.9 * (0.3 / D + 0.7 * chosen_D) + 0.1 / D)
-
-
-def test_joint_has_no_answer_where_no_domain_is_aligned_with_a_task():
-    assert joint_mixture(-np.ones((2, 1)), np.eye(2)[None], np.ones(1)) is None
-    assert joint_mixture(np.ones((2, 1)), np.eye(2)[None], np.zeros(1)) is None

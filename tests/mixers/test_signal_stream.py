@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from llamafactory_dids.core.fisher import diagonal_fisher, domain_cosines, impact
+from llamafactory_dids.core.fisher import diagonal_fisher, directions, impact
+from llamafactory_dids.core.moments import Moments
 from llamafactory_dids.mixers import Mixer, Signals, create
 from llamafactory_dids.mixers.base import RunRecord
 from llamafactory_dids.mixers.dids_options import PRESETS
@@ -48,7 +49,6 @@ class Stream:
 
 STRATEGIES: dict[str, dict[str, Any]] = {
     **{preset: {"name": "dids", "preset": preset} for preset in PRESETS},
-    "joint": {"name": "dids", "mixture": "joint"},
     "dga": {"name": "dga"},
     "dga dot": {"name": "dga", "similarity": "dot", "eta": 1.0},
     "doge": {"name": "doge"},
@@ -86,13 +86,22 @@ class Run:
         needs, learned = mixer.needs, math.exp(-0.1 * u)
         return Signals(
             self.losses_UT[: u + 2],
-            impact(domains_DP, tasks_TP, fisher_TP, *needs.impact) if needs.impact else None,
-            domain_cosines(domains_DP, fisher_TP, needs.impact.kind) if needs.domain_cosines else None,
+            *self.impacts(domains_DP, tasks_TP, fisher_TP, needs.impact),
             domain_losses_D=np.array([1 + learned] * 6 + [3.0] * 3) + self.rng.normal(0, 0.05, 9),
             excess_losses_T=np.maximum(self.losses_UT[u + 1] - self.losses_UT[-1], 0),
             excess_losses_D=np.array([learned] * 6 + [0.0] * 3),
             samples_seen=100 * (u + 1),
         )
+
+    def impacts(self, domains_DP, tasks_TP, fisher_TP, asked) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """With errors, of ten samples a domain about its mean."""
+        if asked is None or not asked.errors:
+            return (None if asked is None else impact(domains_DP, tasks_TP, fisher_TP, asked.kind, asked.normalize)), None
+        moments, towards_TP = Moments(len(domains_DP), T), directions(tasks_TP.float(), fisher_TP, asked.kind)
+        for domain, gradient_P in enumerate(domains_DP.float()):
+            samples_NP = gradient_P + torch.tensor(2 * self.stream.noise(10), dtype=torch.float32)
+            moments.add(torch.full((10,), domain), torch.ones(10), samples_NP @ towards_TP.T)
+        return tuple(moments.estimates())
 
     def nearest(self) -> np.ndarray:
         """How many samples of each task are nearest to each domain's gradient, both at unit length."""

@@ -52,21 +52,24 @@ def standardize(u: list[float]) -> list[float]:
     return [(v - mean) / deviation for v in u]
 
 
-def mixed_weights(losses: list[float], l_c: list[float], l_p: list[float]) -> list[float]:
-    rates = [max(0.0, c + q) / max(loss, 1e-3) for loss, c, q in zip(losses, l_c, l_p, strict=True)]
-    if sum(rates) == 0:
-        return [1 / len(rates) for _ in rates]
-    return [0.5 / len(rates) + 0.5 * r / sum(rates) for r in rates]
+def evidence(p: list, impact: list, covariance: list, weights: list) -> list[float]:
+    """z of each domain; `covariance[i]` is T x T."""
+    T = range(len(weights))
+    u = utilities(impact, weights)
+    noise = [sum(weights[j] * weights[k] * c[j][k] for j in T for k in T) for c in covariance]
+    mean = sum(q * v for q, v in zip(p, u, strict=True))
+    variance = sum(q * (v - mean) ** 2 for q, v in zip(p, u, strict=True))
+    signal = max(0.0, variance - sum(q * e for q, e in zip(p, noise, strict=True)))
+    if signal == 0:
+        return [0.0 for _ in p]
+    z = [(v - mean) / math.sqrt(variance) * signal / (signal + e) for v, e in zip(u, noise, strict=True)]
+    return [min(max(x, -3.0), 3.0) for x in z]
 
 
-def by_task(p_of_tasks: list, impact: list, weights: list) -> tuple[list[list[float]], list[float]]:
-    """`default`: each task's own mixture, and their mean by the weights."""
-    moved = []
-    for j, p in enumerate(p_of_tasks):
-        p_hat = exponentiate(p, [row[j] for row in impact], eta=1.0)
-        moved.append(finish_above(p, p_hat, beta=0.1, floor=0.05))
-    mean = [sum(w * p[i] for w, p in zip(weights, moved, strict=True)) / sum(weights) for i in range(len(impact))]
-    return moved, mean
+def default(p: list, impact: list, covariance: list) -> list[float]:
+    T = len(impact[0])
+    z = evidence(p, impact, covariance, [1 / T] * T)
+    return finish_above(p, exponentiate(p, z, eta=0.5), beta=0.1, floor=0.05)
 
 
 def paper(p: list, impact: list, losses: list, l_c: list, l_p: list) -> list[float]:

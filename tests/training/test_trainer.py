@@ -70,9 +70,7 @@ def test_running_gradients_are_per_token_means_whatever_the_host_does_to_the_los
         losses = [loss for i in drawn if DOMAINS_N[i] == domain for loss in token_losses(model, ROWS[i])]
         expected = weight_gradients(model, layers, sum(losses) / len(losses))
         assert known_D[domain]
-        torch.testing.assert_close(
-            means_DP[domain], torch.cat([g.flatten() for g in expected]), rtol=1e-3, atol=1e-6
-        )
+        torch.testing.assert_close(means_DP[domain], torch.cat([g.flatten() for g in expected]), rtol=1e-3, atol=1e-6)
 
 
 def test_evaluation_leaves_the_running_gradients_alone(tmp_path):

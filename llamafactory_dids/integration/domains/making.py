@@ -110,9 +110,7 @@ def clustered_map(source: DataSource, samples: TokenisedSamples) -> DomainMap:
     shares = _shares(config, samples)
     with source.clock.on("domain_seconds"):
         store = feature_store(cache_folder(config), features, made_from, len(samples.keys))
-        ranks.done_by_first(
-            lambda: save_map(_cluster(config, settings.seed, samples, store, shares, inputs), folder)
-        )
+        ranks.done_by_first(lambda: save_map(_cluster(config, settings.seed, samples, store, shares, inputs), folder))
         logger.info("domains: made %s", folder)
     return load_map(ranks.wait_to_see(folder / "domains.json").parent)
 
@@ -151,9 +149,7 @@ def _cluster(
         logger.warning(
             "%d of %d samples have no features and join their dataset's largest domain", lost, len(written_N)
         )
-    domains_N = cluster_domains(
-        features, written_N, groups_N, shares, min_size=config.dids_min_domain_size, seed=seed
-    )
+    domains_N = cluster_domains(features, written_N, groups_N, shares, min_size=config.dids_min_domain_size, seed=seed)
     names = _names(domains_N, groups_N, groups)
     if len(names) < config.dids_num_domains:
         logger.warning(

@@ -48,9 +48,7 @@ def _features(source: DataSource, samples: TokenisedSamples) -> StoredFeatures:
     return StoredFeatures(store, config.dids_normalize)
 
 
-def _task_samples(
-    source: DataSource, choose: Callable[[Any], Any]
-) -> tuple[TokenisedSamples, NDArray[np.int64]]:
+def _task_samples(source: DataSource, choose: Callable[[Any], Any]) -> tuple[TokenisedSamples, NDArray[np.int64]]:
     """The observed samples of all tasks, with their tags, as the proxy tokenises them; and the task of each (M)."""
     template, module = proxy_tokens(source)
     parts = [source.task(name, choose, template=template, keep_tags=True, **module) for name in source.settings.tasks]

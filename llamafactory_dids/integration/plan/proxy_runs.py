@@ -121,9 +121,7 @@ def _forget_model(folder: Path) -> None:
             path.unlink()
 
 
-def _arguments(
-    run: ProxyRun, source: DataSource, folder: Path, checkpoint: Path | None
-) -> dict[str, Any] | list[str]:
+def _arguments(run: ProxyRun, source: DataSource, folder: Path, checkpoint: Path | None) -> dict[str, Any] | list[str]:
     """The main run's arguments as they were given, changed to those of the proxy run."""
     settings, training_args = source.settings, source.training_args
     changes = {

@@ -1,0 +1,84 @@
+"""Means of per-sample scores by domain, with the errors that they have as means of so few samples.
+
+A sample's scores are the inner products of its gradient with the tasks' (`fisher.directions`). They are linear in the
+gradient, so their mean is unbiased whatever the number of samples; a length of a mean gradient, as in a cosine, holds
+the noise of the mean, and makes a domain that is drawn rarely look less aligned.
+
+    m_i = sum_s w_s x_s / sum_s w_s                       w: a sample's weight in training, by its terms
+    n_i = (sum_s w_s)^2 / sum_s w_s^2                     as many samples as this mean is worth
+    S_i = n_i sum_s w_s^2 (x_s - m_i)(x_s - m_i)' / sum_s w_s^2 + k S     over   n_i - 1 + k
+    C_i = S_i / n_i                                       the covariance of m_i, over the T tasks
+
+S is the domains' common covariance of a sample's scores: with few samples a domain's own says little about its error.
+
+Shapes: `N` samples, `D` domains, `T` tasks.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from . import devices
+
+Array: TypeAlias = NDArray[np.float64]
+
+PRIOR = 4.0  # k: as many samples as the common covariance counts
+_LEAST = 1e-300
+
+
+class Estimates(NamedTuple):
+    """Mean scores, and the covariance over tasks that each domain's have as means; infinite without a sample."""
+
+    mean_DT: Array
+    covariance_DTT: Array
+
+
+class Moments:
+    """Sums over samples from which the means and their covariances follow, float64. What is not finite is left out."""
+
+    def __init__(self, num_domains: int, num_tasks: int, device: torch.device | str = "cpu") -> None:
+        where = devices.exact(torch.device(device))
+        shapes = {"weights": (), "squares": (), "scores": (num_tasks,), "twice": (num_tasks,)}
+        shapes["products"] = (num_tasks, num_tasks)
+        self.sums = {
+            name: torch.zeros((num_domains, *shape), dtype=torch.float64, device=where)
+            for name, shape in shapes.items()
+        }
+
+    def add(self, domains_N: Tensor, weights_N: Tensor, scores_NT: Tensor) -> None:
+        """Samples with their weights and, times their weights, their scores."""
+        weights_N, scores_NT = devices.doubled(weights_N), devices.doubled(scores_NT)
+        kept_N = scores_NT.sum(dim=1).isfinite() & (weights_N > 0)
+        domains_N = domains_N.to(weights_N.device)[kept_N]
+        weights_N, scores_NT = weights_N[kept_N], scores_NT[kept_N]
+        parts = {
+            "weights": weights_N,
+            "squares": weights_N.square(),
+            "scores": scores_NT,
+            "twice": weights_N[:, None] * scores_NT,
+            "products": scores_NT[:, :, None] * scores_NT[:, None, :],
+        }
+        for name, part in parts.items():
+            self.sums[name].index_add_(0, domains_N, part)
+
+    def estimates(self) -> Estimates:
+        """The means and their covariances; see above."""
+        weight_D, square_D, score_DT, twice_DT, product_DTT = (x.cpu().numpy() for x in self.sums.values())
+        seen_D = weight_D > 0
+        mean_DT = score_DT / np.maximum(weight_D, _LEAST)[:, None]
+        crossed_DTT = mean_DT[:, :, None] * twice_DT[:, None, :]
+        squares_DTT = mean_DT[:, :, None] * mean_DT[:, None, :] * square_D[:, None, None]
+        spread_DTT = product_DTT - crossed_DTT - crossed_DTT.transpose(0, 2, 1) + squares_DTT
+        count_D = np.where(seen_D, weight_D**2 / np.maximum(square_D, _LEAST), 0.0)
+        scatter_DTT = spread_DTT * (count_D / np.maximum(square_D, _LEAST))[:, None, None]
+        free_D = np.where(seen_D, np.maximum(count_D - 1, 0.0), 0.0)
+        common_TT = scatter_DTT[seen_D].sum(axis=0) / max(free_D.sum(), 1.0)
+        own_DTT = (scatter_DTT + PRIOR * common_TT) / (free_D + PRIOR)[:, None, None]
+        covariance_DTT = own_DTT / np.where(seen_D, count_D, 1.0)[:, None, None]
+        covariance_DTT[~seen_D] = np.inf
+        return Estimates(mean_DT, covariance_DTT)

@@ -1,0 +1,141 @@
+"""The impact of each domain on each task, in the way that the mixer asks for and the run's keys say.
+
+In-run impact comes with its errors, from the products of training samples with the tasks' directions; other
+normalisations need the domains' mean gradients, of the window or measured freshly.
+"""
+
+import logging
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..core.fisher import directions
+from ..core.moments import Moments
+from ..stages.entries import TrackedEntries
+from ..stages.layers import TrackedLayers
+from ..stages.meter import GradientMeter, TaskMeasurement, impact_matrix
+from .guards import check_impact
+from .in_run import InRunImpact
+from .measured_rows import MeasuredRows
+from .plan import MixingPlan
+from .running import RunningGradients
+
+logger = logging.getLogger(__name__)
+
+Floats = NDArray[np.float64]
+
+
+class Measured(NamedTuple):
+    """What an update goes by: the tasks' losses and the impacts, with their covariances where the mixer needs them."""
+
+    losses_T: Floats
+    impact_DT: Floats
+    covariance_DTT: Floats | None
+
+
+def watched(
+    plan: MixingPlan, tracked: TrackedLayers, entries: TrackedEntries, device: torch.device
+) -> RunningGradients | InRunImpact:
+    """What takes the impact of a run from its training batches."""
+    assert plan.mixer.needs.impact is not None
+    if plan.mixer.needs.impact.errors:
+        return InRunImpact(len(plan.domain_names), len(plan.tasks), tracked, entries, device)
+    return RunningGradients(len(plan.domain_names), tracked, entries, device)
+
+
+class Impacts:
+    """Measures for one run; `running` is None where domains are measured by fresh samples."""
+
+    def __init__(
+        self,
+        plan: MixingPlan,
+        meter: GradientMeter,
+        running: RunningGradients | InRunImpact | None,
+        rows: MeasuredRows,
+    ) -> None:
+        assert plan.mixer.needs.impact is not None
+        self.plan, self.needs, self.meter, self.running = plan, plan.mixer.needs.impact, meter, running
+        self._rows = rows
+
+    def aim(self) -> Floats | None:
+        """Before training, where the first window needs the tasks' directions: their losses (T)."""
+        if not isinstance(self.running, InRunImpact):
+            return None
+        tasks = self._measure_tasks()
+        self.running.aim(self._directions(tasks))
+        return tasks.losses_T
+
+    def measure(self, num_updates: int) -> Measured:
+        """At an update, `num_updates` from 1: of the window that ends here, or of samples drawn for it."""
+        if not self.needs.errors:
+            return self._by_mean_gradients(num_updates)
+        if isinstance(self.running, InRunImpact):
+            return self._in_run(self.running)
+        return self._by_samples(num_updates)
+
+    def _in_run(self, running: InRunImpact) -> Measured:
+        """Along where the window began."""
+        aimed_T = running.directions_TP.any(dim=1).cpu().numpy()
+        found = running.close_window()
+        check_impact(found.mean_DT, aimed_T, list(self.plan.tasks))
+        tasks = self._measure_tasks()
+        self._usable(tasks)  # which says those that are not
+        running.aim(self._directions(tasks))
+        return Measured(tasks.losses_T, *found)
+
+    def _by_samples(self, num_updates: int) -> Measured:
+        tasks = self._measure_tasks()
+        directions_TP = self._directions(tasks)
+        moments = Moments(len(self.plan.domain_names), len(directions_TP), self.meter.device)
+        for domain in range(len(self.plan.domain_names)):
+            rows = self._rows.of_domain(domain, draw=num_updates)
+            counts_N, scores_NT = self.meter.scores(rows, directions_TP)
+            moments.add(torch.full_like(counts_N, domain, dtype=torch.int64), counts_N, scores_NT)
+        found = moments.estimates()
+        check_impact(found.mean_DT, self._usable(tasks), list(self.plan.tasks))
+        return Measured(tasks.losses_T, *found)
+
+    def _by_mean_gradients(self, num_updates: int) -> Measured:
+        tasks = self._measure_tasks()
+        domains_DP = self._domain_gradients(num_updates)
+        impact_DT: Floats = impact_matrix(self.needs, domains_DP, tasks)
+        usable_T = self._usable(tasks)
+        # what `sum` leaves of impacts is their positive part, so it may be zero for a task that all domains harm
+        if self.needs.normalize != "sum" or not bool(domains_DP.any()):
+            check_impact(impact_DT, usable_T, list(self.plan.tasks))
+        return Measured(tasks.losses_T, impact_DT, None)
+
+    def _measure_tasks(self) -> TaskMeasurement:
+        return self.meter.tasks(list(self.plan.tasks.values()))
+
+    def _directions(self, tasks: TaskMeasurement) -> Tensor:
+        return directions(tasks.gradients_TP, tasks.fisher_TP, self.needs.kind)
+
+    def _domain_gradients(self, num_updates: int) -> Tensor:
+        """Mean gradient of each domain, shape (D, P): of the window, of an earlier one, or measured now."""
+        if self.running is None:
+                size = len(self.plan.domain_names), self.meter.entries.size
+            fresh_DP = torch.empty(size, device=self.meter.device)  # not a stack, which is there twice
+            for domain in range(len(fresh_DP)):
+                fresh_DP[domain] = self._fresh_gradient(domain, num_updates)
+            return fresh_DP
+        assert isinstance(self.running, RunningGradients)
+        gradients_DP, known_D = self.running.close_window()
+        for domain in np.flatnonzero(~known_D):
+            self.running.set_estimate(int(domain), self._fresh_gradient(int(domain), num_updates))
+        return gradients_DP
+
+    def _fresh_gradient(self, domain: int, num_updates: int) -> Tensor:
+        return self.meter.domain(self._rows.of_domain(domain, draw=num_updates))
+
+    def _usable(self, tasks: TaskMeasurement) -> NDArray[np.bool_]:
+        """Which tasks could be measured (T); a line in the log for each that could not."""
+        norms_T = tasks.gradients_TP.norm(dim=1).cpu().numpy()
+        usable_T: NDArray[np.bool_] = np.isfinite(tasks.losses_T) & np.isfinite(norms_T) & (norms_T > 0)
+        for name, loss, norm, usable in zip(self.plan.tasks, tasks.losses_T, norms_T, usable_T, strict=True):
+            if not usable:
+                logger.warning("task %s is left out of this update: loss %s, gradient norm %s", name, loss, norm)
+        return usable_T

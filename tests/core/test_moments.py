@@ -1,0 +1,71 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from llamafactory_dids.core.moments import PRIOR, Moments
+
+T = 3
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(7)
+
+
+def moments_of(*domains: np.ndarray, weights: list[np.ndarray] | None = None) -> Moments:
+    """Each domain's scores (n x T) and weights, added two samples at a time."""
+    weights = weights or [np.ones(len(scores_NT)) for scores_NT in domains]
+    found = Moments(len(domains), T)
+    for domain, (scores_NT, weights_N) in enumerate(zip(domains, weights, strict=True)):
+        for start in range(0, len(scores_NT), 2):
+            part = slice(start, start + 2)
+            mine_N = torch.tensor(weights_N[part])
+            weighted_NT = mine_N[:, None] * torch.tensor(scores_NT[part])
+            found.add(torch.full((len(mine_N),), domain), mine_N, weighted_NT)
+    return found
+
+
+def test_the_means_are_weighted_and_the_covariances_those_of_a_mean(rng):
+    scores = [rng.normal(size=(n, T)) for n in (40, 60)]
+    weights = [rng.uniform(0.5, 2, len(scores_NT)) for scores_NT in scores]
+    mean_DT, covariance_DTT = moments_of(*scores, weights=weights).estimates()
+    scatters, counts = [], []
+    for found_T, scores_NT, weights_N in zip(mean_DT, scores, weights, strict=True):
+        np.testing.assert_allclose(found_T, np.average(scores_NT, axis=0, weights=weights_N))
+        centred_NT = (scores_NT - found_T) * weights_N[:, None]
+        counts.append(weights_N.sum() ** 2 / (weights_N**2).sum())
+        scatters.append(counts[-1] * centred_NT.T @ centred_NT / (weights_N**2).sum())
+    common_TT = sum(scatters) / (sum(counts) - 2)
+    for found_TT, scatter_TT, count in zip(covariance_DTT, scatters, counts, strict=True):
+        np.testing.assert_allclose(found_TT, (scatter_TT + PRIOR * common_TT) / (count - 1 + PRIOR) / count)
+
+
+@pytest.mark.parametrize("n", [2, 5, 80])
+def test_a_mean_is_unbiased_and_its_error_told_whatever_the_number_of_samples(n):
+    """Where a cosine shrinks by 1 / sqrt(1 + B / n)."""
+    rng, others = np.random.default_rng(0), 300
+    found = [moments_of(0.5 + rng.normal(size=(n, T)), rng.normal(size=(others, T))).estimates() for _ in range(400)]
+    means_RT = np.stack([mean_DT[0] for mean_DT, _ in found])
+    told_T = np.mean([np.diag(covariance_DTT[0]) for _, covariance_DTT in found], axis=0)
+    assert means_RT.mean(axis=0) == pytest.approx(0.5, abs=4 / math.sqrt(400 * n))
+    assert told_T == pytest.approx(1 / n, rel=0.1) and means_RT.var(axis=0) == pytest.approx(1 / n, rel=0.35)
+
+
+def test_one_sample_has_the_error_that_samples_have_in_common(rng):
+    _, covariance_DTT = moments_of(rng.normal(size=(1, T)), rng.normal(size=(5000, T))).estimates()
+    np.testing.assert_allclose(covariance_DTT[0], np.eye(T), atol=0.1)
+
+
+def test_a_domain_without_a_sample_is_not_known(rng):
+    mean_DT, covariance_DTT = moments_of(rng.normal(size=(0, T)), rng.normal(size=(3, T))).estimates()
+    assert not mean_DT[0].any() and np.isinf(covariance_DTT[0]).all() and np.isfinite(covariance_DTT[1]).all()
+
+
+def test_a_sample_that_is_not_finite_or_has_no_weight_is_left_out(rng):
+    scores_NT = rng.normal(size=(4, T))
+    spoilt_NT = np.concatenate([scores_NT, [[math.nan] * T], [[1e30] * T]])
+    spoilt = moments_of(spoilt_NT, weights=[np.array([1, 1, 1, 1, 1, 0.0])])
+    for found, expected in zip(spoilt.estimates(), moments_of(scores_NT).estimates(), strict=True):
+        np.testing.assert_allclose(found, expected)
