@@ -33,8 +33,7 @@ import numpy as np
 
 from ..core import simplex
 from ..core.trajectory import potential
-from .base import Array, Bools, Impact, Needs, Signals, read_covariance, read_impact, read_losses
-
+from .base import Array, Impact, Needs, Signals, read_covariance, read_impact, read_losses
 
 _FURTHEST = 3.0  # deviations from the mean that count
 

@@ -41,14 +41,18 @@ class Reading(Dids):
     """Another reading of the method: `options` has the final value of each, and says which piece is which."""
 
     def update(self, state: DidsState, signals: Signals) -> tuple[Array, DidsState]:
-        """One update. A usable task of weight zero is still usable."""
+        """One update. A usable task of weight zero is still usable.
+
+        A standardized utility that is zero everywhere leaves p as it is: nothing tells the domains apart.
+        """
         impact_DT, usable_T = read_impact(signals, self.num_domains, self.num_tasks)
         if self.options["task_weights"] != "alike":  # losses count, so a task without one now is not usable
             usable_T = usable_T & np.isfinite(read_losses(signals, self.num_tasks)[-1])
         weight_T, potential_T = self.weigh_tasks(signals, usable_T)
         utility_D, p_D = utilities(impact_DT, weight_T), state.probabilities_D
-        if usable_T.any():
-            p_D = self.approach(p_D, self.propose(p_D, self.score(signals, p_D, utility_D, weight_T, usable_T)))
+        scores_D = self.score(signals, p_D, utility_D, weight_T, usable_T)
+        if usable_T.any() and (scores_D.any() or self.options["update"] != "standardized"):
+            p_D = self.approach(p_D, self.propose(p_D, scores_D))
         return p_D, DidsState(p_D, utility_D, potential_T, weight_T)
 
     def weigh_tasks(self, signals: Signals, usable_T: Bools) -> tuple[Array, Array]:
@@ -72,10 +76,8 @@ class Reading(Dids):
         return utility_D
 
     def propose(self, p_D: Array, scores_D: Array) -> Array:
-        """p_hat. Of a standardized utility that is zero everywhere it is p: nothing tells the domains apart."""
+        """p_hat."""
         if self.options["update"] == "standardized":
-            if not scores_D.any():
-                return p_D
             return simplex.softmax(simplex.standardize(scores_D) / self.options["temperature"])
         if self.options["update"] == "softmax":
             return simplex.softmax(scores_D)

@@ -117,7 +117,7 @@ class Impacts:
     def _domain_gradients(self, num_updates: int) -> Tensor:
         """Mean gradient of each domain, shape (D, P): of the window, of an earlier one, or measured now."""
         if self.running is None:
-                size = len(self.plan.domain_names), self.meter.entries.size
+            size = len(self.plan.domain_names), self.meter.entries.size
             fresh_DP = torch.empty(size, device=self.meter.device)  # not a stack, which is there twice
             for domain in range(len(fresh_DP)):
                 fresh_DP[domain] = self._fresh_gradient(domain, num_updates)

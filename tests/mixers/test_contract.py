@@ -316,7 +316,7 @@ def test_fixed_mixtures_are_what_they_say():
 def test_dga_multiplies_by_the_exponential_of_the_summed_alignment(similarity):
     impact_DT = np.array([[1.0, 0.5], [-0.5, 0.2]])
     mixer = create("dga", 2, 2, similarity=similarity, eta=2.0, ema_beta=0.25)
-    assert mixer.needs.impact == ("gradient", similarity)
+    assert mixer.needs.impact == base.Impact("gradient", similarity)
     p_D, state = mixer.update(mixer.init(), Signals(impact_DT=impact_DT))
     a, b = math.exp(2 * 1.5), math.exp(2 * -0.3)
     assert p_D[0] == pytest.approx(0.25 * 0.5 + 0.75 * a / (a + b), rel=1e-12)
@@ -328,7 +328,7 @@ def test_dga_multiplies_by_the_exponential_of_the_summed_alignment(similarity):
     [
         (("did", 2, 1, {}), "mix_strategy: got 'did', allowed: dids, dga, doge"),
         (("uniform", 2, 1, {"eta": 1}), "uniform: got unknown option 'eta', allowed: sizes_D"),
-        (("dids", 2, 1, {"betta": 1}), "dids: got unknown option 'betta', allowed: preset, mixture"),
+        (("dids", 2, 1, {"betta": 1}), "dids: got unknown option 'betta', allowed: preset, impact"),
         (("uniform", 0, 1, {}), "got 0 domains"),
         (("dids", 2, 0, {}), "dids_tasks: got none"),
         (("dga", 2, 0, {}), "dids_tasks: got none"),

@@ -88,7 +88,7 @@ def test_before_any_training_tasks_have_made_no_progress():
 
 def test_a_missing_loss_in_the_past_is_bridged():
     losses_UT = np.array([[2.0, 3.0], [np.nan, 2.5], [1.5, 2.25]])
-    _, state = update_once(Signals(losses_UT, np.array([[0.3, 0.1], [0.2, 0.9]])), task_weights="raw")
+    _, state = update_once(Signals(losses_UT, np.array([[0.3, 0.1], [0.2, 0.9]])), preset="paper")
     assert state.task_weight_T.tolist() == [1.0, 0.5]
 
 
@@ -104,12 +104,12 @@ def test_division_by_p_is_floored_so_that_an_empty_domain_does_not_take_all():
 
 def test_with_fixed_impacts_the_default_keeps_moving_and_the_paper_does_not():
     moves = {}
-    for preset, eta in (("default", 4.0), ("paper", None)):
+    for preset, eta in (("default", None), ("paper", None)):
         mixer = create("dids", 3, 1, preset=preset, divide_by_p=False, floor=0.0, eta=eta)
         state, trace = mixer.init(), []
         for u in range(6):
             losses_UT = np.exp(-0.2 * np.arange(u + 2.0))[:, None]
-            _, state = mixer.update(state, Signals(losses_UT, np.array([[0.3], [0.2], [0.1]])))
+            _, state = mixer.update(state, Signals(losses_UT, np.array([[0.3], [0.2], [0.1]]), np.zeros((3, 1, 1))))
             trace.append(state.probabilities_D[0])
         moves[preset] = trace[-1] - trace[1]
     assert moves["default"] > 0.2 and abs(moves["paper"]) < 0.02

@@ -1,12 +1,11 @@
 """Each strategy beyond dids against a reference written from its own paper (tests/reference), on random signals."""
 
 import math
-from itertools import combinations
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize
 
+from llamafactory_dids.core.fisher import impact
 from llamafactory_dids.mixers import Impact, Mixer, Signals, create
 from llamafactory_dids.mixers.base import RunRecord
 from llamafactory_dids.mixers.velocitune import predicted_loss
@@ -50,7 +49,7 @@ def follow(mixer: Mixer, stream: list[Signals]) -> list[np.ndarray]:
 
 
 def measured(mixer: Mixer, stream: list) -> list[Signals]:
-    kind, normalize = mixer.needs.impact
+    kind, normalize, _ = mixer.needs.impact
     return [Signals(impact_DT=impact(domains, tasks, None, kind, normalize)) for domains, tasks in stream]
 
 

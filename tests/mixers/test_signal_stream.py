@@ -96,7 +96,9 @@ class Run:
     def impacts(self, domains_DP, tasks_TP, fisher_TP, asked) -> tuple[np.ndarray | None, np.ndarray | None]:
         """With errors, of ten samples a domain about its mean."""
         if asked is None or not asked.errors:
-            return (None if asked is None else impact(domains_DP, tasks_TP, fisher_TP, asked.kind, asked.normalize)), None
+            return (
+                None if asked is None else impact(domains_DP, tasks_TP, fisher_TP, asked.kind, asked.normalize)
+            ), None
         moments, towards_TP = Moments(len(domains_DP), T), directions(tasks_TP.float(), fisher_TP, asked.kind)
         for domain, gradient_P in enumerate(domains_DP.float()):
             samples_NP = gradient_P + torch.tensor(2 * self.stream.noise(10), dtype=torch.float32)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from llamafactory_dids.core.fisher import impact, marginal_impact
-from llamafactory_dids.mixers.base import MARGINAL, Impact, Needs
+from llamafactory_dids.core.fisher import impact
+from llamafactory_dids.mixers.base import Impact
 from llamafactory_dids.stages import meter as module
 from llamafactory_dids.stages.entries import TrackedEntries
 from llamafactory_dids.stages.layers import track_layers
@@ -91,25 +91,21 @@ def test_the_impact_is_measured_in_the_metric_that_the_mixer_asked_for(wanted):
     domains_DP, tasks_TP = (torch.randn(n, 30, generator=generator) for n in (4, 2))
     fisher_TP = torch.rand(2, 30, generator=generator)
     measured = TaskMeasurement(np.ones(2), tasks_TP, fisher_TP)
-    found_DT = impact_matrix(Needs(impact=wanted), domains_DP, measured)
+    found_DT = impact_matrix(wanted, domains_DP, measured)
     np.testing.assert_array_equal(
         found_DT, impact(domains_DP, tasks_TP, fisher_TP, kind=wanted.kind, normalize=wanted.normalize)
     )
     assert found_DT.shape == (4, 2)
 
 
-def test_a_marginal_impact_is_that_on_the_mixture_of_now():
-    generator = torch.Generator().manual_seed(0)
-    domains_DP, tasks_TP = (torch.randn(n, 30, generator=generator) for n in (3, 2))
-    measured = TaskMeasurement(np.ones(2), tasks_TP, torch.rand(2, 30, generator=generator))
-    mixture = np.array([0.5, 0.2, 0.3]), np.array([4.0, 1.0, 9.0])
-    found_DT = impact_matrix(Needs(impact=Impact("fisher", MARGINAL)), domains_DP, measured, lambda: mixture)
-    expected_DT = marginal_impact(domains_DP, tasks_TP, measured.fisher_TP, *mixture, kind="fisher")
-    np.testing.assert_array_equal(found_DT, expected_DT)
-
-
-def test_no_impact_is_computed_for_a_mixer_that_needs_none():
-    assert impact_matrix(Needs(task_losses=True), torch.ones(2, 3), None) is None
+def test_the_scores_of_samples_are_their_gradients_along_each_direction_times_their_terms():
+    meter = make_meter(tiny_model(), 500)
+    rows = samples(5, seed=3)
+    directions_TP = torch.randn(2, meter.entries.size, generator=torch.Generator().manual_seed(4))
+    counts_N, scores_NT = meter.scores(rows, directions_TP)
+    assert counts_N.tolist() == num_labelled(rows).tolist()
+    for row, count, score_T in zip(rows, counts_N, scores_NT, strict=True):
+        torch.testing.assert_close(score_T, count * (directions_TP @ meter.domain([row])), rtol=1e-3, atol=1e-5)
 
 
 def spoil(meter, monkeypatch, bad, *, loss=False):

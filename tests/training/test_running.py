@@ -18,7 +18,9 @@ MICRO_BATCHES = [[0, 1, 2], [3, 4], [5, 6], [7, 8]]
 class Trained:
     """A model in training mode whose running gradients are watched."""
 
-    def __init__(self, family: str = "llama", lora: str | None = None, budget: int = 700, watches=RunningGradients) -> None:
+    def __init__(
+        self, family: str = "llama", lora: str | None = None, budget: int = 700, watches=RunningGradients
+    ) -> None:
         model = tiny_model(family, num_blocks=3)
         self.model = model if lora is None else with_lora(model, **LORA[lora])
         self.tracked = track_layers(self.model, 0.6, trainable_only=True)

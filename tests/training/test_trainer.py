@@ -15,6 +15,7 @@ from tests.helpers import collate, samples, tiny_model
 from tests.reference.gradients import token_losses, weight_gradients
 
 DOMAINS_N = np.array([0, 1, 0, 1, 1, 0, 0, 1])
+COSINES = {"update": "exponentiated", "impact_normalize": "cosine"}  # of mean gradients
 ROWS = [{**row, DOMAIN_COLUMN: int(d)} for row, d in zip(samples(8, seed=3), DOMAINS_N, strict=True)]
 
 
@@ -22,12 +23,12 @@ class MixingTrainer(MixingTrainerMixin, Trainer):
     """As the integration makes it of the host's trainer."""
 
 
-def train_one_step(folder, model, *, batch_size, accumulation, checkpointing):
+def train_one_step(folder, model, options, *, batch_size, accumulation, checkpointing):
     config = make_config({"dids_update_samples": 100, "dids_gradient_layers": 0.3})
     plan = MixingPlan(
         "dids",
         config,
-        mixers.create("dids", 2, 1),
+        mixers.create("dids", 2, 1, **options),
         DomainMap(("math", "chat"), [f"k{i}" for i in range(8)], ["books"] * 8, DOMAINS_N),
         DOMAINS_N,
         {"exam": samples(2, seed=31)},
@@ -54,27 +55,32 @@ def train_one_step(folder, model, *, batch_size, accumulation, checkpointing):
     return trainer, drawn
 
 
+@pytest.mark.parametrize("options", [{}, COSINES], ids=["in-run", "running"])
 @pytest.mark.parametrize("batch_size, accumulation, checkpointing", [(4, 1, False), (2, 2, False), (2, 2, True)])
-def test_running_gradients_are_per_token_means_whatever_the_host_does_to_the_loss(
-    tmp_path, batch_size, accumulation, checkpointing
+def test_what_the_hooks_see_are_per_token_means_whatever_the_host_does_to_the_loss(
+    tmp_path, batch_size, accumulation, checkpointing, options
 ):
     model = tiny_model(num_blocks=3)
     trainer, drawn = train_one_step(
-        tmp_path, model, batch_size=batch_size, accumulation=accumulation, checkpointing=checkpointing
+        tmp_path, model, options, batch_size=batch_size, accumulation=accumulation, checkpointing=checkpointing
     )
-    running = trainer.mixture.observer.running
-    means_DP, known_D = running.close_window()
-    layers = trainer.mixture.observer.meter.engine.tracked.layers
+    observer = trainer.mixture.observer
+    found = torch.as_tensor(observer.running.close_window()[0]).float()
+    layers = observer.meter.engine.tracked.layers
     model.eval()
     for domain in {int(DOMAINS_N[i]) for i in drawn}:
         losses = [loss for i in drawn if DOMAINS_N[i] == domain for loss in token_losses(model, ROWS[i])]
-        expected = weight_gradients(model, layers, sum(losses) / len(losses))
-        assert known_D[domain]
-        torch.testing.assert_close(means_DP[domain], torch.cat([g.flatten() for g in expected]), rtol=1e-3, atol=1e-6)
+        expected = torch.cat([g.flatten() for g in weight_gradients(model, layers, sum(losses) / len(losses))])
+        if not options:
+            expected = observer.running.directions_TP @ expected
+        torch.testing.assert_close(found[domain], expected, rtol=1e-3, atol=1e-6 if options else 1e-4)
 
 
-def test_evaluation_leaves_the_running_gradients_alone(tmp_path):
-    trainer, _ = train_one_step(tmp_path, tiny_model(num_blocks=3), batch_size=2, accumulation=1, checkpointing=False)
-    before = trainer.mixture.observer.running.sums_DP.clone()
+@pytest.mark.parametrize("options", [{}, COSINES], ids=["in-run", "running"])
+def test_evaluation_leaves_what_the_hooks_saw_alone(tmp_path, options):
+    model = tiny_model(num_blocks=3)
+    trainer, _ = train_one_step(tmp_path, model, options, batch_size=2, accumulation=1, checkpointing=False)
+    before = {name: value.clone() for name, value in trainer.mixture.observer.running.share().items()}
     trainer.evaluate(eval_dataset=ROWS)
-    assert torch.equal(trainer.mixture.observer.running.sums_DP, before)
+    after = trainer.mixture.observer.running.share()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
