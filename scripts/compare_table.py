@@ -11,7 +11,7 @@ RESULTS = ROOT / "docs" / "results" / "strategies"
 PAGE = ROOT / "docs" / "strategies.md"
 REFERENCE = "proportional"
 STRATEGIES = (
-    *("dids", "dids_paper", "dids_lt", "dids_fim", "dids_gc", "dids_joint"),
+    *("dids", "dids_paper", "dids_lt", "dids_fim", "dids_gc"),
     *("dga", "doge", "doremi", "velocitune", "importance", "odm", "uniform", "proportional", "static"),
 )
 

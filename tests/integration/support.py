@@ -303,16 +303,16 @@ def finish_well(process: "subprocess.Popen[str]", timeout: int = 240) -> str:
 
 
 @contextmanager
-def watched_windows() -> Iterator[list[tuple[torch.Tensor, Any]]]:
-    """What the running gradients within came to, window by window: gradients (D, P), and which are known (D)."""
-    from llamafactory_dids.training.running import RunningGradients
+def watched_windows() -> Iterator[list[dict[str, Any]]]:
+    """What the in-run impact within came to, window by window: directions (T, P), means and covariances."""
+    from llamafactory_dids.training.in_run import InRunImpact
 
-    original, seen = RunningGradients.close_window, []
+    original, seen = InRunImpact.close_window, []
 
     def spy(self: Any) -> Any:
-        gradients_DP, known_D = original(self)
-        seen.append((gradients_DP.clone(), known_D))
-        return gradients_DP, known_D
+        found = original(self)
+        seen.append({"directions_TP": self.directions_TP.clone(), **found._asdict()})
+        return found
 
-    with mock.patch.object(RunningGradients, "close_window", spy):
+    with mock.patch.object(InRunImpact, "close_window", spy):
         yield seen

@@ -5,15 +5,12 @@ import tomllib
 from pathlib import Path
 from unittest import mock
 
-import numpy as np
 import pytest
 import torch
 
-from llamafactory_dids.core.fisher import marginal_impact
 from llamafactory_dids.errors import DidsError
-from llamafactory_dids.stages.losses import IGNORE_INDEX
 from llamafactory_dids.training.observer import Observer
-from tests.integration.support import arguments, finish_well, read_lines, same_domains, start, train, write_yaml
+from tests.integration.support import arguments, finish_well, read_lines, start, train, write_yaml
 
 pytestmark = pytest.mark.integration
 
@@ -44,27 +41,6 @@ def test_dids_starts_where_importance_stays(world, finished, tmp_path):
     moving = train(arguments(world, tmp_path / "moving", dids_init="importance", **keys))
     assert moving.probabilities[0] == fixed.probabilities[0] != finished.probabilities[0]
     assert moving.probabilities[-1] != moving.probabilities[0]
-
-
-@pytest.mark.parametrize("packing", [False, True])
-def test_the_marginal_impact_knows_the_mixture_and_the_labels_of_its_rows(world, tmp_path, packing):
-    seen = []
-
-    def spy(*arguments, **keys):
-        seen.append(arguments[3:])
-        return marginal_impact(*arguments, **keys)
-
-    with mock.patch("llamafactory_dids.stages.meter.marginal_impact", side_effect=spy):
-        keys = {"dids_impact_normalize": "marginal", "dids_fresh_samples": 999, "packing": packing}
-        ran = train(arguments(world, tmp_path, **keys))
-    assert len(seen) == len(ran.lines) - 2, "an update a line, but for the first and the closing one"
-    rows, domains = ran.trainer.train_dataset, np.array(ran.trainer.train_dataset["dids_domain"])
-    labelled_N = np.array([sum(label != IGNORE_INDEX for label in labels[1:]) for labels in rows["labels"]])
-    for (p_D, terms_D), line in zip(seen, ran.lines, strict=False):
-        assert p_D.tolist() == list(line["probabilities"].values()), "those that the window was drawn with"
-        # of all rows, since dids_fresh_samples is more than any domain has
-        assert terms_D == pytest.approx([labelled_N[domains == d].mean() for d in range(len(p_D))])
-    assert ran.probabilities[-1] != ran.probabilities[0]
 
 
 @pytest.mark.parametrize("packing", [False, True])
@@ -117,27 +93,9 @@ def test_a_model_without_logits_is_refused_for_a_strategy_that_needs_them(world,
         train(values)
 
 
-@pytest.mark.parametrize("impact", ["preconditioned", "gradient"])
-def test_a_joint_mixture_trains_and_moves(world, finished, tmp_path, impact):
-    ran = train(
-        {
-            k: v
-            for k, v in (
-                arguments(world, tmp_path, dids_mixture="joint", dids_impact=impact) | same_domains(finished)
-            ).items()
-            if v is not None
-        }
-    )
-    assert len(ran.lines) == 7
-    floor = 0.05 / len(ran.probabilities[0])
-    for p in ran.probabilities:
-        assert sum(p.values()) == pytest.approx(1) and min(p.values()) >= floor * 0.999
-    assert ran.probabilities[1] != ran.probabilities[-1]
-
-
 def test_what_a_strategy_does_not_take_is_named(world, tmp_path):
-    values = arguments(world, tmp_path, dids_mixture="joint", dids_eta=2.0)
-    with pytest.raises(DidsError, match="dids_eta: got 2.0, allowed with dids_mixture 'joint': none"):
+    values = arguments(world, tmp_path, dids_impact_normalize="sum")
+    with pytest.raises(DidsError, match="dids_impact_normalize: got 'sum', allowed with dids_update 'evidence': dot"):
         train(values)
 
 

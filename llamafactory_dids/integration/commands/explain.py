@@ -168,6 +168,7 @@ def _costs(
     makes_gradients = config.dids_domains == "cluster" and config.dids_cluster_features == "gradient"
     per_update = observed * (gradient_pass if needs.impact else FORWARD)
     keeps_running = needs.impact is not None and config.dids_domain_gradients == "running"
+    kept = len(tasks) if needs.impact is not None and needs.impact.errors else num_domains  # gradients, P entries each
     if needs.impact is not None and not keeps_running:
         per_update += num_domains * config.dids_fresh_samples * gradient_pass
     training = training_samples * (FORWARD + BACKWARD)
@@ -184,6 +185,6 @@ def _costs(
         "update_passes": num_updates * per_update + 2 * observed * FORWARD,  # losses alone, at the start and the end
         "proxy_run": run.name if run else None,
         "proxy_run_passes": run.share * training * relative if run else 0.0,
-        "gradient_bytes": num_domains * tracked * 4 if keeps_running else 0,
+        "gradient_bytes": kept * tracked * 4 if keeps_running else 0,
         "disk_bytes": num_samples * (dim * BYTES_PER_FEATURE + BYTES_PER_ROW * bool(dim) + BYTES_PER_KEY),
     }

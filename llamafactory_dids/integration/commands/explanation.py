@@ -17,7 +17,7 @@ def in_words(found: Explanation) -> str:
         ("Training", _training_words(found)),
         ("Updates", _update_words(found)),
         ("Cost", _cost_words(found)),
-        ("Memory", f"{_bytes(found.gradient_bytes)} on each device for the domains' running gradients"),
+        ("Memory", f"{_bytes(found.gradient_bytes)} on each device for the gradients that the impact is taken of"),
         ("Proxy", _proxy_words(found)),
         (
             "Disk",
