@@ -162,7 +162,7 @@ def read_covariance(signals: Signals, num_domains: int, usable_T: Bools) -> Arra
     assert covariance_DTT is not None, "as `needs` asks"
     assert covariance_DTT.shape == (num_domains, len(usable_T), len(usable_T)), "D x T x T"
     covariance_DTT = np.where(usable_T[:, None] & usable_T, covariance_DTT, 0.0)
-    known_D = (np.abs(covariance_DTT) <= _LARGEST).all(axis=(1, 2))  # NaN is not
+    known_D: Bools = np.asarray((np.abs(covariance_DTT) <= _LARGEST).all(axis=(1, 2)))  # NaN is not
     return np.where(known_D[:, None, None], covariance_DTT, np.inf)
 
 

@@ -33,7 +33,7 @@ import numpy as np
 
 from ..core import simplex
 from ..core.trajectory import potential
-from .base import Array, Impact, Needs, Signals, read_covariance, read_impact, read_losses
+from .base import Array, Bools, Impact, Needs, Signals, read_covariance, read_impact, read_losses
 
 _FURTHEST = 3.0  # deviations from the mean that count
 
@@ -114,7 +114,7 @@ def utilities(impact_DT: Array, weight_T: Array) -> Array:
 
 def variances(covariance_DTT: Array, weight_T: Array) -> Array:
     """s_i^2, the variance that a utility has as an estimate (D); infinite where the covariance is."""
-    known_D = np.isfinite(covariance_DTT).all(axis=(1, 2))
+    known_D: Bools = np.asarray(np.isfinite(covariance_DTT).all(axis=(1, 2)))
     finite_DTT = np.where(known_D[:, None, None], covariance_DTT, 0.0)
     variance_D = np.maximum(np.einsum("dij,i,j->d", finite_DTT, weight_T, weight_T), 0.0)
     return np.where(known_D, variance_D, np.inf)
