@@ -7,6 +7,7 @@ the same; the first one writes.
 
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ class MixtureController:
     @property
     def measures(self) -> bool:
         """Whether the mixture is ever updated."""
-        return self.plan.mixer.needs.measures
+        return self.plan.mixer.needs.updates
 
     # --- the run -----------------------------------------------------------------------------------------
 
@@ -149,6 +150,7 @@ class MixtureController:
         before_D = self.state.probabilities_D
         with self.clock.on("update_seconds"):
             signals = self.observer.measure(self.num_updates, step * self.samples_per_step, before_D)
+            signals = replace(signals, progress=step / self.max_steps)
             probabilities_D, self.state = _of_first_rank(*self.plan.mixer.update(self.state, signals))
             # from a whole step on, so that it does not depend on how ranks and accumulation share out a step
             applies_from = self.sampler.set_probabilities(probabilities_D, self.samples_per_step)

@@ -92,7 +92,7 @@ def explain(processes: int | None = None) -> Explanation:
     needs = settings.needs
     tasks = _tasks(settings, model_args, data_args, training_args, finetuning_args.stage)
     num_domains, domains_from = _domains(settings, model_args, sources)
-    num_updates = updates_planned(settings.config, steps, per_step) if needs.measures else 0
+    num_updates = updates_planned(settings.config, steps, per_step) if needs.updates else 0
     costs = _costs(settings, model_args, sources, tasks, num_domains, steps * per_step, num_updates)
     return Explanation(
         strategy=settings.strategy,
@@ -167,8 +167,8 @@ def _costs(
     gradient_pass = FORWARD + BACKWARD * config.dids_gradient_layers  # backward through the tracked blocks alone
     makes_gradients = config.dids_domains == "cluster" and config.dids_cluster_features == "gradient"
     per_update = observed * (gradient_pass if needs.impact else FORWARD)
-    keeps_running = needs.impact is not None and config.dids_domain_gradients == "running"
-    if needs.impact is not None and not keeps_running:
+    keeps_running = needs.gradients and config.dids_domain_gradients == "running"
+    if needs.gradients and not keeps_running:
         per_update += num_domains * config.dids_fresh_samples * gradient_pass
     training = training_samples * (FORWARD + BACKWARD)
     run = needs.proxy_run
