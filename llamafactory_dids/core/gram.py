@@ -14,7 +14,7 @@ def gram(gradients_DP: Tensor) -> NDArray[np.float64]:
     """<g_i, g_j> of each two rows, shape D x D, summed in float64 over chunks of P."""
     device = devices.exact(gradients_DP.device)
     products_DD = torch.zeros((len(gradients_DP), len(gradients_DP)), dtype=torch.float64, device=device)
-    for part_DC in gradients_DP.split(_CHUNK, dim=1):
-        exact_DC = devices.doubled(part_DC)
+    for start in range(0, gradients_DP.shape[1], _CHUNK):
+        exact_DC = devices.doubled(gradients_DP[:, start : start + _CHUNK])
         products_DD += exact_DC @ exact_DC.T
     return products_DD.cpu().numpy()

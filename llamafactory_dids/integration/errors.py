@@ -1,7 +1,9 @@
 """Errors that a user is meant to read are one line; everything else keeps its stack trace."""
 
+import difflib
 import os
 import sys
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
@@ -27,3 +29,9 @@ def one_line(error: BaseException) -> str:
     """An error's message without line breaks; of one that Ray brings from a worker, the message that it had there."""
     error = getattr(error, "cause", None) or error
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def did_you_mean(name: str, allowed: Iterable[str]) -> str:
+    """`, did you mean NAME?` with the nearest of the allowed names; nothing where none is near."""
+    close = difflib.get_close_matches(name, list(allowed), n=1)
+    return f", did you mean {close[0]}?" if close else ""

@@ -2,10 +2,10 @@
 
     s_i = sum_j <g_Di, g_Dj> q_j                  p = softmax(eta s / rms(s))
 
-With q each domain's share of the data, so `s` is how a step along a domain's gradient lowers the loss of all of it. The
-next p is not multiplied with the old one. The paper divides by the length of `s` and calls the factor lambda, which is
-eta times the root of D here: so eta means the same whatever the number of domains. Its starved domains have gradients of
-few samples; here a floor keeps each drawn.
+With q each domain's share of the data, so `s` is how a step along a domain's gradient lowers the loss of all of it.
+The next p is not multiplied with the old one. The paper divides by the length of `s` and calls the factor lambda, which
+is eta times the root of D here: so eta means the same whatever the number of domains. Starved domains would have
+gradients of few samples, so a floor keeps each drawn.
 
 Shapes: `D` domains.
 """

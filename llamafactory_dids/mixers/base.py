@@ -92,9 +92,7 @@ class Needs:
     @property
     def updates(self) -> bool:
         """Whether the mixture is ever updated."""
-        return bool(
-            self.task_losses or self.gradients or self.domain_losses or self.excess_losses or self.progress
-        )
+        return bool(self.task_losses or self.gradients or self.domain_losses or self.excess_losses or self.progress)
 
     @property
     def gradients(self) -> bool:

@@ -67,7 +67,8 @@ def floor_of(variant: str) -> float:
     name, options = VARIANTS[variant]
     if name == "dids":
         return options.get("floor", PRESETS[options.get("preset", "default")]["floor"])
-    return {"importance-floor": 0.2, "balance": 0.05, "balance-sharp": 0.2, "doremi-proxy": 1e-3, "doremi-domains-proxy": 0.02}.get(variant, 0.0)
+    floors = {"importance-floor": 0.2, "doremi-proxy": 1e-3, "doremi-domains-proxy": 0.02}
+    return (floors | {"balance": 0.05, "balance-sharp": 0.2}).get(variant, 0.0)
 
 
 def run(mixer: Mixer, stream: list[Signals]) -> list[np.ndarray]:
