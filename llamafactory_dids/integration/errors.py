@@ -3,7 +3,7 @@
 import difflib
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -25,13 +25,13 @@ def install_hook() -> None:
     sys.excepthook = hook
 
 
+def nearest(name: str, allowed: Sequence[str]) -> str:
+    """`, did you mean …?` with what is most like the name, to stand behind what is allowed; nothing where none is."""
+    close = difflib.get_close_matches(name, allowed, n=1)
+    return f", did you mean {close[0]}?" if close else ""
+
+
 def one_line(error: BaseException) -> str:
     """An error's message without line breaks; of one that Ray brings from a worker, the message that it had there."""
     error = getattr(error, "cause", None) or error
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def did_you_mean(name: str, allowed: Iterable[str]) -> str:
-    """`, did you mean NAME?` with the nearest of the allowed names; nothing where none is near."""
-    close = difflib.get_close_matches(name, list(allowed), n=1)
-    return f", did you mean {close[0]}?" if close else ""

@@ -90,8 +90,8 @@ class Needs:
     task_samples: bool = False
 
     @property
-    def updates(self) -> bool:
-        """Whether the mixture is ever updated."""
+    def measures(self) -> bool:
+        """Whether anything is to be measured at all, be it how far the run is, so that there are updates."""
         return bool(self.task_losses or self.gradients or self.domain_losses or self.excess_losses or self.progress)
 
     @property

@@ -80,7 +80,7 @@ class MixtureController:
     @property
     def measures(self) -> bool:
         """Whether the mixture is ever updated."""
-        return self.plan.mixer.needs.updates
+        return self.plan.mixer.needs.measures
 
     # --- the run -----------------------------------------------------------------------------------------
 
@@ -150,8 +150,7 @@ class MixtureController:
         began = time.monotonic()
         before_D = self.state.probabilities_D
         with self.clock.on("update_seconds"):
-            seen, drawn_by_D = step * self.samples_per_step, self.plan.draws(before_D)
-            signals = self.observer.measure(self.num_updates, seen, drawn_by_D)
+            signals = self.observer.measure(self.num_updates, step * self.samples_per_step, self.plan.draws(before_D))
             signals = replace(signals, progress=step / self.max_steps)
             probabilities_D, self.state = _of_first_rank(*self.plan.mixer.update(self.state, signals))
             # from a whole step on, so that it does not depend on how ranks and accumulation share out a step

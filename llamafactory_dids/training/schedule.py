@@ -42,7 +42,7 @@ def updates_planned(config: MixingConfig, max_steps: int, per_step: int) -> int:
 def announce(plan: MixingPlan, per_step: int, max_steps: int) -> int:
     """Say in the log what is planned, with a warning where updates are few; how many there will be, 0 if none ever."""
     total = max_steps * per_step
-    if not plan.mixer.needs.updates:
+    if not plan.mixer.needs.measures:
         logger.info("%s: a fixed mixture over %d domains", plan.strategy, len(plan.domain_names))
         return 0
     num_updates = updates_planned(plan.config, max_steps, per_step)

@@ -280,7 +280,7 @@ def test_an_exhausted_domain_which_has_no_gradient_and_no_loss_is_no_reason_to_s
     impact_DT[1] = 0.0
     trace = run(mixer, [signals_of(losses(), impact_DT, u + 1, seen_D) for u in range(20)])
     assert np.isfinite(trace).all()
-    if mixer.needs.updates and mixer.needs.impact:
+    if mixer.needs.measures and mixer.needs.impact:
         assert not np.array_equal(trace[1], trace[0])
 
 
@@ -345,7 +345,7 @@ def test_a_schedule_is_on_the_line_between_its_points_and_stays_before_the_first
     for progress, first in ((0.1, 1), (0.2, 1), (0.3, 0.75), (0.4, 0.5), (0.5, 0.375), (0.8, 0), (0.95, 0)):
         p_D, state = mixer.update(state, Signals(progress=progress))
         assert p_D == pytest.approx([first, 1 - first])
-    assert mixer.needs.updates and not mixer.needs.tasks and not mixer.needs.gradients
+    assert mixer.needs.measures and not mixer.needs.tasks and not mixer.needs.gradients
 
 
 @pytest.mark.parametrize("similarity", ["dot", "cosine"])

@@ -83,7 +83,7 @@ def test_doge_is_its_papers_rule_and_hands_on_the_mean(stream, similarity):
         history.append(step)
         assert p_D == pytest.approx(step, rel=1e-9)
     main = create("doge", D, T, similarity=similarity, eta=0.7, proxy_runs=[trained_with(trace)])
-    assert main.needs.proxy_run is None and not main.needs.updates
+    assert main.needs.proxy_run is None and not main.needs.measures
     assert main.init().probabilities_D == pytest.approx(gradients.doge_mixture(history[:-1]), rel=1e-9)
 
 
@@ -128,7 +128,7 @@ def doremi_proxy(**options) -> Mixer:
 @pytest.mark.parametrize("target", ["tasks", "domains"])
 def test_doremi_first_runs_a_reference_in_proportion_to_the_sizes(target):
     mixer = create("doremi", D, T, sizes_D=SIZES_D, target=target)
-    assert mixer.needs.proxy_run == ("reference", 1.0, target) and not mixer.needs.updates
+    assert mixer.needs.proxy_run == ("reference", 1.0, target) and not mixer.needs.measures
     assert mixer.init().probabilities_D == pytest.approx([size / sum(SIZES_D) for size in SIZES_D])
 
 

@@ -71,7 +71,7 @@ class Run:
 
     def train(self, mixer: Mixer) -> RunRecord:
         state, trace = mixer.init(), []
-        if not mixer.needs.updates:
+        if not mixer.needs.measures:
             trace = [state.probabilities_D] * (NUM_UPDATES + 1)
         else:
             trace.append(state.probabilities_D)

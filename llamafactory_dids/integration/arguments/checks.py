@@ -35,7 +35,7 @@ def check(settings: Settings, model_args: Any, data_args: Any, training_args: An
     _check_ranking(settings, data_args, finetuning_args.stage)
     _check_streaming(settings, data_args)
     check_note(data_args, [*data_args.dataset, *settings.config.mix_in()], finetuning_args.stage)
-    if settings.needs.updates or settings.needs.proxy_run is not None:
+    if settings.needs.measures or settings.needs.proxy_run is not None:
         check_window(settings.config, samples_per_step(training_args))
     makes_gradients = check_features(settings, model_args, training_args.device) or settings.needs.proxy_run is not None
     check_tracked(settings, model_args, finetuning_args)

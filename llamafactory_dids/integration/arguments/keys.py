@@ -12,7 +12,7 @@ from ... import mixers
 from ...config import FIELDS, as_text, make_config
 from ...errors import DidsError
 from ...mixers.base import Needs
-from ..errors import did_you_mean
+from ..errors import nearest
 from ..host import resume
 from ..settings import Settings
 from ..strategy import mixer_on_two_domains
@@ -111,7 +111,7 @@ def check_strategy(strategy: Any) -> None:
     if strategy not in HOST_STRATEGIES + mixers.names():
         raise DidsError(
             f"mix_strategy: got {strategy!r}, allowed: {', '.join(HOST_STRATEGIES + mixers.names())}"
-            f"{did_you_mean(str(strategy), mixers.names())}"
+            f"{nearest(str(strategy), mixers.names())}"
         )
 
 
@@ -119,7 +119,7 @@ def check_names(values: dict[str, Any]) -> None:
     """Raise DidsError for a `dids_` key that there is not, with the nearest that there is."""
     for key in values:
         if key.startswith("dids_") and key not in FIELDS:
-            raise DidsError(f"{key}: unknown key{did_you_mean(key, tuple(FIELDS))}; `--help` lists the dids_ keys")
+            raise DidsError(f"{key}: unknown key{nearest(key, tuple(FIELDS))}; `--help` lists the dids_ keys")
 
 
 def as_dict(args: Any) -> dict[str, Any]:

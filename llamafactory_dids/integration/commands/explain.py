@@ -96,7 +96,7 @@ def explain(processes: int | None = None) -> Explanation:
     needs = settings.needs
     tasks = _tasks(settings, model_args, data_args, training_args, finetuning_args.stage)
     num_domains, domains_from = _domains(settings, model_args, sources)
-    num_updates = updates_planned(settings.config, steps, per_step) if needs.updates else 0
+    num_updates = updates_planned(settings.config, steps, per_step) if needs.measures else 0
     costs = _costs(settings, model_args, sources, tasks, num_domains, steps * per_step, num_updates)
     return Explanation(
         strategy=settings.strategy,

@@ -20,7 +20,7 @@ from ...artifacts.mixture_log import MixtureLog, find_log
 from ...artifacts.samples import codes
 from ...config import split_list
 from ...errors import DidsError, refuse
-from ..errors import did_you_mean
+from ..errors import nearest
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ def _check_names(key: str, wanted: Shares, sources: Sequence[str], domains: Sequ
         to_be_made = domains is None and number.isdigit() and group in (*sources, "global")
         if name not in known and not to_be_made:
             raise DidsError(
-                f"{key}: got {name!r}, allowed: a dataset or a domain of this run{did_you_mean(name, known)}"
+                f"{key}: got {name!r}, allowed: a dataset or a domain of this run{nearest(name, known)}"
             )
 
 

@@ -73,7 +73,7 @@ _APPLIES: dict[str, Callable[[Choice], bool]] = {
     "dids_proxy_model": lambda choice: bool(
         choice.needs.proxy_run or (choice.features_wanted and choice.features == "gradient")
     ),
-    "dids_update_samples": lambda choice: bool(choice.needs.updates or choice.needs.proxy_run),
+    "dids_update_samples": lambda choice: bool(choice.needs.measures or choice.needs.proxy_run),
     "dids_probs": lambda choice: "probabilities_D" in choice.options,
     "dids_schedule": lambda choice: "mixtures_KD" in choice.options,
 }
