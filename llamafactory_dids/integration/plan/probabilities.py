@@ -143,9 +143,7 @@ def _check_names(key: str, wanted: Shares, sources: Sequence[str], domains: Sequ
         group, _, number = name.rpartition("/")
         to_be_made = domains is None and number.isdigit() and group in (*sources, "global")
         if name not in known and not to_be_made:
-            raise DidsError(
-                f"{key}: got {name!r}, allowed: a dataset or a domain of this run{nearest(name, known)}"
-            )
+            raise DidsError(f"{key}: got {name!r}, allowed: a dataset or a domain of this run{nearest(name, known)}")
 
 
 def _of_log(key: str, text: str, mean: Shares, names: Sequence[str]) -> NDArray[np.float64]:
