@@ -1,4 +1,4 @@
-"""Mixing while a transformers Trainer trains: sampler, running gradients, controller, trainer mixin, callback.
+"""Mixing while a transformers Trainer trains: sampler, in-run impact, controller, trainer mixin, callback.
 
 Depends on transformers, not on LLaMA-Factory.
 """

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import DidsError
 from ..stages.batching import is_tokens
@@ -73,4 +73,13 @@ def check_impact(impact_DT: NDArray[np.float64], usable_T: NDArray[np.bool_], ta
             f"the impact of all {len(impact_DT)} domains on the task {tasks[int(silent_T.argmax())]!r} is zero, though "
             "the task has a gradient: no gradient of a domain's samples is left; allowed: samples with labels, in a "
             "precision that holds their gradients (bf16 or fp32, not fp16)"
+        )
+
+
+def check_gradients(gradients_DP: Tensor) -> None:
+    """Raise DidsError where no domain has a gradient: a mixture that goes by them would stay even without a word."""
+    if not bool(gradients_DP.any()):
+        raise DidsError(
+            f"the gradients of all {len(gradients_DP)} domains are zero; allowed: samples with labels, in a precision "
+            "that holds their gradients (bf16 or fp32, not fp16)"
         )

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..core.fisher import directions
+from ..core.gram import gram
 from ..core.moments import Moments
 from ..stages.entries import TrackedEntries
 from ..stages.layers import TrackedLayers
 from ..stages.meter import GradientMeter, TaskMeasurement, impact_matrix
-from .guards import check_impact
+from .guards import check_gradients, check_impact
 from .in_run import InRunImpact
 from .measured_rows import MeasuredRows
 from .plan import MixingPlan
@@ -29,19 +30,20 @@ Floats = NDArray[np.float64]
 
 
 class Measured(NamedTuple):
-    """What an update goes by: the tasks' losses and the impacts, with their covariances where the mixer needs them."""
+    """What an update goes by, of which the mixer needs some: see `mixers.base.Signals`."""
 
-    losses_T: Floats
-    impact_DT: Floats
-    covariance_DTT: Floats | None
+    losses_T: Floats | None = None
+    impact_DT: Floats | None = None
+    covariance_DTT: Floats | None = None
+    gram_DD: Floats | None = None
 
 
 def watched(
     plan: MixingPlan, tracked: TrackedLayers, entries: TrackedEntries, device: torch.device
 ) -> RunningGradients | InRunImpact:
-    """What takes the impact of a run from its training batches."""
-    assert plan.mixer.needs.impact is not None
-    if plan.mixer.needs.impact.errors:
+    """What takes the gradients of a run from its training batches."""
+    asked = plan.mixer.needs.impact
+    if asked is not None and asked.errors:
         return InRunImpact(len(plan.domain_names), len(plan.tasks), tracked, entries, device)
     return RunningGradients(len(plan.domain_names), tracked, entries, device)
 
@@ -56,8 +58,7 @@ class Impacts:
         running: RunningGradients | InRunImpact | None,
         rows: MeasuredRows,
     ) -> None:
-        assert plan.mixer.needs.impact is not None
-        self.plan, self.needs, self.meter, self.running = plan, plan.mixer.needs.impact, meter, running
+        self.plan, self.needs, self.meter, self.running = plan, plan.mixer.needs, meter, running
         self._rows = rows
 
     def aim(self) -> Floats | None:
@@ -70,7 +71,7 @@ class Impacts:
 
     def measure(self, num_updates: int) -> Measured:
         """At an update, `num_updates` from 1: of the window that ends here, or of samples drawn for it."""
-        if not self.needs.errors:
+        if self.needs.impact is None or not self.needs.impact.errors:
             return self._by_mean_gradients(num_updates)
         if isinstance(self.running, InRunImpact):
             return self._in_run(self.running)
@@ -99,20 +100,26 @@ class Impacts:
         return Measured(tasks.losses_T, *found)
 
     def _by_mean_gradients(self, num_updates: int) -> Measured:
-        tasks = self._measure_tasks()
+        asked, gram_DD = self.needs.impact, None
+        tasks = self._measure_tasks() if asked is not None else None
         domains_DP = self._domain_gradients(num_updates)
-        impact_DT: Floats = impact_matrix(self.needs, domains_DP, tasks)
-        usable_T = self._usable(tasks)
+        if self.needs.domain_gram:
+            check_gradients(domains_DP)
+            gram_DD = gram(domains_DP)
+        if asked is None or tasks is None:
+            return Measured(gram_DD=gram_DD)
+        impact_DT, usable_T = impact_matrix(asked, domains_DP, tasks), self._usable(tasks)
         # what `sum` leaves of impacts is their positive part, so it may be zero for a task that all domains harm
-        if self.needs.normalize != "sum" or not bool(domains_DP.any()):
+        if asked.normalize != "sum" or not bool(domains_DP.any()):
             check_impact(impact_DT, usable_T, list(self.plan.tasks))
-        return Measured(tasks.losses_T, impact_DT, None)
+        return Measured(tasks.losses_T, impact_DT, gram_DD=gram_DD)
 
     def _measure_tasks(self) -> TaskMeasurement:
         return self.meter.tasks(list(self.plan.tasks.values()))
 
     def _directions(self, tasks: TaskMeasurement) -> Tensor:
-        return directions(tasks.gradients_TP, tasks.fisher_TP, self.needs.kind)
+        assert self.needs.impact is not None
+        return directions(tasks.gradients_TP, tasks.fisher_TP, self.needs.impact.kind)
 
     def _domain_gradients(self, num_updates: int) -> Tensor:
         """Mean gradient of each domain, shape (D, P): of the window, of an earlier one, or measured now."""

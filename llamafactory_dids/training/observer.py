@@ -24,7 +24,7 @@ from ..stages.per_sample import GradientEngine
 from .collator import untagged
 from .domain_losses import DomainLosses
 from .guards import check_aligned, check_modules, no_gradient_came
-from .impacts import Impacts, watched
+from .impacts import Impacts, Measured, watched
 from .in_run import InRunImpact
 from .measured_rows import MeasuredRows
 from .plan import MixingPlan
@@ -60,11 +60,12 @@ class Observer:
         self.meter: GradientMeter | None = None
         self.running: RunningGradients | InRunImpact | None = None
         self.domain_losses: DomainLosses | None = None
+        self._impacts: Impacts | None = None
         check_aligned(plan.tasks)
         self._rows = MeasuredRows(plan, train_rows)
         how["max_tokens"] = _max_tokens(model, batch_size * self._rows.longest())
         self._loss_meter = Meter(model, objective, untagged(collate), **how)
-        if self.needs.impact is not None:
+        if self.needs.gradients:
             self._tracked = tracked = track_layers(model, plan.config.dids_gradient_layers, trainable_only=True)
             entries = TrackedEntries(tracked, plan.config.dids_tracked_entries, plan.seed)
             self.meter = GradientMeter(GradientEngine(model, tracked, objective), entries, untagged(collate), **how)
@@ -128,7 +129,7 @@ class Observer:
 
     def aim(self) -> None:
         """Before training: measure the losses of the tasks, where they count, and what their first window goes by."""
-        losses_T = self._impacts.aim() if self.needs.impact is not None else None
+        losses_T = self._impacts.aim() if self._impacts is not None else None
         if losses_T is None:
             self.look()
         else:
@@ -145,16 +146,16 @@ class Observer:
         """What the mixer needs, now, as signals; `num_updates` counts from 1."""
         if self.running is not None:
             self.running.rest()  # a measurement is no training batch
-        impact_DT = covariance_DTT = None
-        if self.needs.impact is None:
+        found = self._impacts.measure(num_updates) if self._impacts is not None else Measured()
+        if found.losses_T is None:
             self.look()
         else:
-            losses_T, impact_DT, covariance_DTT = self._impacts.measure(num_updates)
-            self.losses.append(losses_T)
+            self.losses.append(found.losses_T)
         signals = Signals(
             task_losses_UT=np.stack(self.losses) if self.losses else None,
-            impact_DT=impact_DT,
-            impact_covariance_DTT=covariance_DTT,
+            impact_DT=found.impact_DT,
+            impact_covariance_DTT=found.covariance_DTT,
+            domain_gram_DD=found.gram_DD,
             domain_losses_D=self.domain_losses.close_window() if self.domain_losses is not None else None,
             excess_losses_T=self._excess("tasks"),
             excess_losses_D=self._excess("domains"),

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llamafactory_dids.core.fisher import METRICS, impact, inner_products, metric
-from llamafactory_dids.mixers.base import Impact, Needs
+from llamafactory_dids.mixers.base import Impact
 from llamafactory_dids.mixers.dids_options import PRESETS
 from llamafactory_dids.stages.meter import impact_matrix
 from scripts.experiments.moments import Mean
@@ -29,10 +29,14 @@ OPTIMIZER = "v^(-1/2)"  # the metric of AdamW's own step
 LEAST = 0.05  # of a squared length, what is left at least when the noise in it is taken off
 
 
+def in_run(scene: Scene, blocks: str, kind: str) -> Floats:
+    """What an update is given today: the window's samples along the tasks' directions at its start."""
+    return scene.in_run(blocks, kind).mean_DT
+
+
 def running(scene: Scene, blocks: str, kind: str) -> Floats:
-    """What an update is given today: the window's running gradients and the tasks at its end."""
-    needs = Needs(impact=Impact(kind, DEFAULT["impact_normalize"]))
-    return np.asarray(impact_matrix(needs, scene.running(blocks).all_DP, scene.tasks(blocks)))
+    """What an update was given before: cosines of the window's running gradients and the tasks at its end."""
+    return impact_matrix(Impact(kind, "cosine"), scene.running(blocks).all_DP, scene.tasks(blocks))
 
 
 def running_debiased(scene: Scene, blocks: str, kind: str) -> Floats:
@@ -117,12 +121,13 @@ def _cosine(cross_DT: Floats, lengths_DT: Floats, task_T: Floats) -> Floats:
 
 
 Estimate = Callable[[Scene], Floats]
-TODAY = f"running, last tenth, {DEFAULT['impact']}"  # what `default` goes by
+TODAY = f"in-run, last tenth, {DEFAULT['impact']}"  # what `default` goes by
 
 
 def _table() -> dict[str, Estimate]:
     found: dict[str, Estimate] = {}
     for blocks, kind in product(BLOCKS, (DEFAULT["impact"], "gradient")):
+        found[f"in-run, {blocks}, {kind}"] = partial(in_run, blocks=blocks, kind=kind)
         found[f"running, {blocks}, {kind}"] = partial(running, blocks=blocks, kind=kind)
         found[f"running, {blocks}, {kind}, debiased"] = partial(running_debiased, blocks=blocks, kind=kind)
     for blocks, n, kind in product(("last half", "all"), FRESH, (*METRICS, OPTIMIZER)):

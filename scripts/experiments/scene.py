@@ -17,11 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llamafactory_dids.config import MixingConfig
+from llamafactory_dids.core.fisher import directions
+from llamafactory_dids.core.moments import Estimates
 from llamafactory_dids.core.projection import Projection
 from llamafactory_dids.stages.entries import TrackedEntries
 from llamafactory_dids.stages.layers import TrackedLayers, find_layers, linear_shape
 from llamafactory_dids.stages.meter import GradientMeter, TaskMeasurement
 from llamafactory_dids.stages.per_sample import GradientEngine
+from llamafactory_dids.training.in_run import InRunImpact
 from llamafactory_dids.training.running import RunningGradients
 from scripts.experiments.moments import Mean, Moments
 from scripts.experiments.trials import OBJECTIVE, Draws, Learner, State, Watched
@@ -117,6 +120,24 @@ class Scene:
             found.append(gradients_DP)
             running.close()
         return Running(*found)
+
+    @once
+    def in_run(self, blocks: str, kind: str) -> Estimates:
+        """The window trained once more, watched by the product's hooks along the tasks' directions at its start."""
+        learner, meter = self.learner, self.meter(blocks)
+        learner.restore(self.before)
+        tasks = meter.tasks(list(self.world.observed_T.values()))
+        how = (len(self.world.rows_D), len(self.world.observed_T), self.layers(blocks), meter.entries, learner.device)
+        sums = InRunImpact(*how)
+        sums.aim(directions(tasks.gradients_TP, tasks.fisher_TP, kind))
+
+        def watch(batch: Watched) -> Callable[[Tensor], None]:
+            sums.watch(batch.domains_B, batch.counts_B, 1.0 / batch.counts_B.sum().clamp(min=1))
+            return sums.watch_loss
+
+        learner.train(self.window, watch)
+        sums.close()
+        return sums.close_window()
 
     def _watched(self, blocks: str) -> list[RunningGradients]:
         """The sums of the whole window, and of its even and odd steps."""
