@@ -1,5 +1,6 @@
 """Tiny models and tiny samples, made on the spot."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from llamafactory_dids.stages.batching import pad_collate
 from llamafactory_dids.stages.losses import LanguageModelling
 
 VOCAB = 48
+PATIENCE = float(os.environ.get("DIDS_TEST_PATIENCE", "1"))  # how much longer a subprocess may take, on a busy machine
 collate = pad_collate(0)
 NEXT_TOKENS = LanguageModelling()
 

@@ -18,7 +18,7 @@ def world(tmp_path_factory):
 @pytest.fixture(scope="session")
 def finished(world, tmp_path_factory):
     """A finished `stage: sft` run of a full model over clustered domains; read, never changed."""
-    return train(arguments(world, tmp_path_factory.mktemp("finished")))
+    return train(arguments(world, tmp_path_factory.mktemp("finished")), pictures=True)
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """A small world of data and models, and short ways to train in it, for the integration tests."""
 
+import functools
 import gc
+import io
 import json
 import logging
 import os
@@ -9,7 +11,7 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +20,16 @@ from unittest import mock
 import pytest
 import torch
 import yaml
+from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from llamafactory_dids.errors import DidsError
+from tests.helpers import PATIENCE
 
 SOURCES = {"sums": 120, "pairs": 90, "noise": 60}
 TASKS = {"task_sums": 20, "task_pairs": 16}
 PAIRS = {"cat": "kitten", "dog": "puppy", "cow": "calf", "hen": "chick", "pig": "piglet", "fox": "cub"}
-PATIENCE = float(os.environ.get("DIDS_TEST_PATIENCE", "1"))  # how much longer a subprocess may take, on a busy machine
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"
 
 
@@ -192,12 +195,32 @@ def tuner() -> Any:
     return tuner
 
 
-def train(values: dict[str, Any], callbacks: Any = ()) -> Run:
-    """Train in this process, through the host's entry, which notes a run's precision in the environment of the next."""
+def train(values: dict[str, Any], callbacks: Any = (), *, pictures: bool = False) -> Run:
+    """Train in this process, through the host's entry, which notes a run's precision in the environment of the next.
+
+    Drawing `pictures` takes a good part of so small a run: without them each is a dot.
+    """
     host = tuner()
-    with captured_trainers() as seen, mock.patch.dict(os.environ):
+    with captured_trainers() as seen, mock.patch.dict(os.environ), nullcontext() if pictures else _dots():
         host.run_exp(dict(values), list(callbacks))
+    if gc.isenabled():  # `outlived_by_trainer` looks at what is left uncollected
+        _freeze()
     return Run(Path(values["output_dir"]), seen[-1])
+
+
+def _dots() -> Any:
+    from llamafactory_dids.report import html, pictures
+
+    dot = io.BytesIO()
+    Image.new("1", (1, 1)).save(dot, "PNG")
+    return mock.patch.object(html, "render", lambda run: dict.fromkeys(pictures.FIGURES, dot.getvalue()))
+
+
+@functools.cache
+def _freeze() -> None:
+    """Once: what the modules hold by now is looked at no more when a run collects its garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 def outlived_by_trainer(values: dict[str, Any]) -> bool:

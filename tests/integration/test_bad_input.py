@@ -31,6 +31,8 @@ if "train_sampling_strategy" not in {field.name for field in dataclasses.fields(
     BY_LENGTH = {"group_by_length": True}  # transformers before 5
 STATIC = {"mix_strategy": "static", "dids_tasks": None, "dids_domains": "source"}
 
+OF_CACHE = {"max_steps": 4, "dids_init": "uniform"}  # no store of the tasks' gradients
+
 STREAM = {"streaming": True, "dids_domains": "source"}
 
 # name: (what is changed in a good run of 3 datasets and 270 samples, what the message must say)
@@ -191,12 +193,19 @@ def never(*_args, **_kwargs):
 # --- artifacts that are broken or of others ---------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def whole_cache(world, tmp_path_factory):
+    """The cache of a finished clustering; read, never changed."""
+    folder = tmp_path_factory.mktemp("whole_cache")
+    train(arguments(world, folder, **OF_CACHE))
+    return folder / "cache"
+
+
 @pytest.fixture
-def cache(world, tmp_path):
-    """The cache of a finished clustering, with the arguments that made it."""
-    values = arguments(world, tmp_path, max_steps=4, dids_init="uniform")  # no store of the tasks' gradients
-    train(values)
-    return tmp_path / "cache", values
+def cache(whole_cache, world, tmp_path):
+    """A copy of it, which a test may break, with the arguments that made it."""
+    shutil.copytree(whole_cache, tmp_path / "cache")
+    return tmp_path / "cache", arguments(world, tmp_path, **OF_CACHE)
 
 
 def only(folder, pattern):
@@ -292,9 +301,9 @@ def test_good_run_after_a_failed_one_is_as_if_that_had_not_been(name, finished, 
 
 
 def test_broken_checkpoint_is_refused_by_name(world, tmp_path):
-    values = arguments(world, tmp_path, dids_domains="source", save_strategy="steps", save_steps=12)
+    values = arguments(world, tmp_path, dids_domains="source", save_strategy="steps", save_steps=4, max_steps=4)
     train(values)
-    state = tmp_path / "out" / "checkpoint-12" / "dids_state.safetensors"
+    state = tmp_path / "out" / "checkpoint-4" / "dids_state.safetensors"
     state.write_bytes(b"short")
     message = refusal(values | {"resume_from_checkpoint": str(state.parent), "overwrite_output_dir": False})
     assert str(state) in message

@@ -1,9 +1,11 @@
 """Options of the host's data path under a mixture: each is honoured, or refused before anything is loaded."""
 
+import pickle
+
 import pytest
 
 from llamafactory_dids.artifacts.domain_map import load_map, save_map
-from tests.integration.support import SOURCES, arguments, module_of, refusal, same_domains, train
+from tests.integration.support import SOURCES, arguments, module_of, refusal, same_domains, train, tuner
 from tests.integration.test_data_path import NO_MIXTURE
 from tests.integration.traced import timeless, traced
 
@@ -122,3 +124,20 @@ def test_saved_data_of_another_tokenizer_is_refused(saved, world, tmp_path, no_m
     _, values = saved[False]
     changes = {"output_dir": str(tmp_path / "out"), "dids_domains": "source", "model_name_or_path": str(world.proxy)}
     assert "was saved with vocabulary = '" in refusal(values | changes)
+
+
+# --- hashes ------------------------------------------------------------------------------------------------
+
+
+def test_data_arguments_are_named_and_not_described_where_they_are_hashed_or_sent(monkeypatch):
+    """`datasets` hashes them for every `map`, and its workers unpickle them, who may have parsed none."""
+    tuner()
+    from llamafactory.hparams import parser
+
+    from llamafactory_dids.integration.arguments import keys
+
+    (kind,) = (host for host in parser._TRAIN_ARGS if host.__name__ == "DataArguments")
+    sent = pickle.dumps(kind(dataset="sums", template="default", dids_eta=3.0))
+    assert len(sent) < 10_000
+    monkeypatch.delattr(keys, kind.__qualname__)
+    assert pickle.loads(sent) == kind(dataset="sums", template="default", dids_eta=3.0)

@@ -137,6 +137,7 @@ def test_the_trainer_is_gone_with_its_run_as_the_hosts_own_is(strategy, world, t
     assert not outlived_by_trainer(arguments(world, tmp_path, mix_strategy=strategy, **domains))
 
 
+@pytest.mark.parametrize("run", ["sft_full", "sft_lora", "pt_packed"], indirect=True)
 def test_run_repeated_from_its_config_is_the_same(run, tmp_path):
     assert timeless(replayed(run[0], tmp_path)) == timeless(run[0])
 

@@ -13,6 +13,7 @@ from llamafactory_dids.report.impact import MAX_ROWS
 from llamafactory_dids.report.mixture import MAX_NAMED
 from llamafactory_dids.report.pictures import FIGURES, draw_pictures
 from llamafactory_dids.report.run import load_run
+from tests.helpers import PATIENCE
 from tests.report.made_up import write_run
 
 SIZES = [(1, 1), (1, 5), (5, 2), (5, 26), (24, 26), (1152, 26)]
@@ -204,5 +205,5 @@ try:
 except ValueError as error:
     print(error)
 """
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60 * PATIENCE)
     assert "pip install matplotlib" in process.stdout, process.stderr

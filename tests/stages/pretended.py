@@ -13,6 +13,8 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 
 _setup_privateuseone_for_python_backend("npu")
 torch.npu.empty_cache = lambda: None  # type: ignore[attr-defined]
+# transformers 4.55 asks for it where it turns autocast off
+torch.npu.get_amp_supported_dtype = lambda: [torch.float16, torch.bfloat16]  # type: ignore[attr-defined]
 NPU = torch.device("npu:0")
 
 

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.helpers import PATIENCE
+
 
 @pytest.fixture(scope="module")
 def found():
     """What was found on the CPU, and on the pretended device."""
     driver = Path(__file__).with_name("pretended_driver.py")
-    process = subprocess.run([sys.executable, str(driver)], capture_output=True, text=True, timeout=180)
+    process = subprocess.run([sys.executable, str(driver)], capture_output=True, text=True, timeout=180 * PATIENCE)
     assert process.returncode == 0, process.stderr[-3000:]
     return json.loads(process.stdout)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from llamafactory_dids.stages import ranks
+from tests.helpers import PATIENCE
 
 
 @pytest.mark.parametrize("num_ranks", [1, 2, 3])
@@ -27,7 +28,7 @@ def said(tmp_path_factory):
     driver, folder = Path(__file__).with_name("talking_driver.py"), tmp_path_factory.mktemp("talking")
     commands = [[sys.executable, str(driver), str(rank), str(folder)] for rank in range(2)]
     started = [subprocess.Popen(c, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for c in commands]
-    outputs = [process.communicate(timeout=180) for process in started]
+    outputs = [process.communicate(timeout=180 * PATIENCE) for process in started]
     assert [process.returncode for process in started] == [0, 0], outputs
     return [json.loads(out) for out, _ in outputs]
 

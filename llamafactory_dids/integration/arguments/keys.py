@@ -30,19 +30,34 @@ def with_our_keys(host_classes: list[type]) -> list[type]:
     """
     if taken := sorted(set(HOST_STRATEGIES) & set(mixers.names())):
         raise DidsError(f"mix_strategy: {taken[0]!r} is LLaMA-Factory's own; allowed: another name for the added mixer")
-    return [_extended(kind) if kind is DataArguments else kind for kind in host_classes]
+    return [_extended(kind, mixers.names()) if kind is DataArguments else kind for kind in host_classes]
 
 
-def _extended(host: type) -> type:
-    strategies = HOST_STRATEGIES + mixers.names()
+@functools.cache
+def _extended(host: type, added: tuple[str, ...]) -> type:
+    """A subclass that has our keys, and is found by its name in this module.
+
+    So `datasets`, which hashes data arguments for every `map`, takes the name, and not all that the class refers to.
+    """
     mix_strategy = dataclasses.field(
         default="concat",
-        metadata={"help": f"Strategy to use in dataset mixing. By llamafactory-dids: {', '.join(mixers.names())}."},
+        metadata={"help": f"Strategy to use in dataset mixing. By llamafactory-dids: {', '.join(added)}."},
     )
     # the type is checked by us, in one line, so the command line takes any of the host's spellings
     fields = [(name, item.type, _copy(item)) for name, item in FIELDS.items()]
-    ours = [("mix_strategy", Literal[strategies], mix_strategy), *fields]
-    return dataclasses.make_dataclass("DataArguments", ours, bases=(host,), namespace={"to_dict": _to_dict(host)})
+    ours = [("mix_strategy", Literal[HOST_STRATEGIES + added], mix_strategy), *fields]
+    names = {"__module__": __name__, "__qualname__": f"DataArguments_{'_'.join(added)}", "to_dict": _to_dict(host)}
+    made = dataclasses.make_dataclass("DataArguments", ours, bases=(host,), namespace=names)
+    globals()[made.__qualname__] = made
+    return made
+
+
+def __getattr__(name: str) -> Any:
+    """Of a process that unpickles data arguments and has parsed none."""
+    made = _extended(DataArguments, mixers.names())
+    if name == made.__qualname__:
+        return made
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _copy(item: dataclasses.Field[Any]) -> Any:

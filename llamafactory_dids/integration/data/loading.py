@@ -24,7 +24,7 @@ from ...training.collator import COLUMNS, DOMAIN_COLUMN, KEY_COLUMN, SOURCE_COLU
 from ..settings import settings_of
 from . import mix_in
 from .reading import read
-from .tags import TAGS, Tagger
+from .tags import TAGS, Tagger, are_texts
 
 
 @dataclass
@@ -99,8 +99,10 @@ def tagged(dataset: Any, source: str, data_args: Any, training_args: Any) -> Any
 
     They are put beside the others, which `map` would write anew: a JPEG that was decoded loses something each time.
     """
-    tags = dataset.map(
-        Tagger(source),
+    tagger = Tagger(source)
+    in_columns = are_texts(dataset.features.arrow_schema)
+    tags = dataset.with_format("arrow" if in_columns else None).map(
+        tagger.of_columns if in_columns else tagger,
         batched=True,
         batch_size=data_args.preprocessing_batch_size,
         remove_columns=dataset.column_names,
@@ -108,7 +110,7 @@ def tagged(dataset: Any, source: str, data_args: Any, training_args: Any) -> Any
         load_from_cache_file=(not data_args.overwrite_cache) or (training_args.local_process_index != 0),
         desc=f"Keys of {source}",
     )
-    return concatenate_datasets([dataset, tags], axis=1)
+    return concatenate_datasets([dataset, tags.with_format(None)], axis=1)
 
 
 def tokenising(host: Callable[..., Any]) -> Callable[..., Any]:

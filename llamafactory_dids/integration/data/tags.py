@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from PIL import Image
 
 from ...artifacts.files import digest
 from ...errors import DidsError
 from ...training.collator import KEY_COLUMN, SOURCE_COLUMN
+from . import canonical
 
 TAGS = (KEY_COLUMN, SOURCE_COLUMN)
 
@@ -32,6 +34,11 @@ def example_key(example: dict[str, Any]) -> str:
     """
     content = {name: example[name] for name in ALIGNED if example.get(name)}
     return digest([_JSON.encode(content).encode()], size=16)
+
+
+def are_texts(schema: pa.Schema) -> bool:
+    """Whether aligned examples of this schema are of texts alone: paths of media too, but none that are embedded."""
+    return all(canonical.can_encode(schema.field(name).type) for name in ALIGNED if name in schema.names)
 
 
 def content_order(keys: list[str], seed: int) -> list[int]:
@@ -55,9 +62,19 @@ _JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=_digest)
 
 @dataclass(frozen=True)
 class Tagger:
-    """For `Dataset.map(batched=True)`: adds each example's content key and its source's name."""
+    """For `Dataset.map(batched=True)`: each example's content key and its source's name.
+
+    Of texts alone `of_columns` finds the same keys, some three times as fast.
+    """
 
     source: str
+
+    def of_columns(self, examples: pa.Table) -> pa.Table:
+        """The tags of examples in arrow columns that `are_texts`."""
+        columns = {name: examples[name].combine_chunks() for name in ALIGNED if name in examples.column_names}
+        contents = canonical.objects(columns).cast(pa.large_binary()).to_pylist()
+        keys = [digest([content], size=16) for content in contents]
+        return pa.table({KEY_COLUMN: keys, SOURCE_COLUMN: [self.source] * len(keys)})
 
     def __call__(self, examples: dict[str, list[Any]]) -> dict[str, list[Any]]:
         columns = {name: examples[name] for name in ALIGNED if name in examples}
