@@ -44,6 +44,7 @@ SEAMS = (
         ("dataset_names", "model_args", "data_args", "training_args", "stage", "return_dict"),
         loading.tagging,
     ),
+    Seam("data.loader", "align_dataset", ("dataset", "dataset_attr", "data_args", "training_args"), loading.aligning),
     Seam(
         "data.loader",
         "_get_dataset_processor",
