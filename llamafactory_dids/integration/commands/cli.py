@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     for command in (train, cluster, explain):
         command.add_argument("yaml", help="the YAML or JSON file of a training; key=value after it overrides a key")
+    explain.epilog = "With - as the FILE it answers questions of standard input, a JSON object a line."
     explain.add_argument("--processes", type=int, help="as if started on so many; default: one for each GPU here")
     inspect = add("inspect", _inspect, "RUN [--limit N] [--json]", "List a run's domains, the largest share first.")
     inspect.add_argument("map", type=Path, metavar="RUN", help="a run's output folder, or the folder of a domain map")
@@ -136,10 +137,15 @@ def _cluster(arguments: argparse.Namespace, overrides: list[str]) -> None:
 def _explain(arguments: argparse.Namespace, overrides: list[str]) -> None:
     if arguments.processes is not None and arguments.processes < 1:
         raise refuse("--processes", arguments.processes, "an integer >= 1")
+    from .explaining import answer, explained
+
+    if arguments.yaml == "-":
+        import llamafactory_dids_activate
+
+        llamafactory_dids_activate.activate()
+        return answer(sys.stdin, sys.stdout)
     _activate(arguments, overrides)
     sys.argv.pop(1)
-    from .explaining import explained
-
     found = explained(arguments.processes)
     from .explanation import in_words  # after the host, which it imports
 

@@ -91,15 +91,15 @@ class Explanation:
         return asdict(self) | {"overhead": self.overhead, "cautions": self.cautions}
 
 
-def explain(processes: int | None = None) -> Explanation:
-    """Explain the YAML file in `sys.argv`, as if started on so many processes (default: one for each accelerator here).
+def explain(arguments: dict[str, Any], processes: int | None = None) -> Explanation:
+    """Explain a YAML file's values, as if started on so many processes (default: one for each accelerator here).
 
     Raises DidsError where the run would be refused, or does not mix.
     """
     from llamafactory.train import tuner
 
     try:
-        model_args, data_args, training_args, finetuning_args, _ = tuner.get_train_args()
+        model_args, data_args, training_args, finetuning_args, _ = tuner.get_train_args(arguments)
     except DidsError:
         raise
     except (ValueError, OSError, ImportError) as error:

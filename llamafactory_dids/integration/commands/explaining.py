@@ -2,16 +2,16 @@
 
 import contextlib
 import io
+import json
 import logging
 import os
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
 
-from ..errors import DEBUG
+from ..errors import DEBUG, one_line
 
 if TYPE_CHECKING:
     from .explain import Explanation
@@ -19,23 +19,37 @@ if TYPE_CHECKING:
 VERBOSITY = "LLAMAFACTORY_VERBOSITY"
 
 
-def explained(processes: int | None = None) -> "Explanation":
-    """What the YAML file in `sys.argv` would do. What the checks warn of is among its notes.
+def answer(questions: TextIO, answers: TextIO) -> None:
+    """Explain many runs in one process: a JSON object a line, {"arguments": the values of a YAML file, "processes": N};
+    the answers as `explain --json` gives them, or {"error": the line}."""
+    for line in questions:
+        try:
+            asked = json.loads(line)
+            found = explained(asked.get("processes"), asked["arguments"]).as_dict()
+        except Exception as error:  # whatever is wrong with one question, the next may be answered
+            found = {"error": one_line(error)}
+        print(json.dumps(found, ensure_ascii=False), file=answers, flush=True)
+
+
+def explained(processes: int | None = None, arguments: dict[str, Any] | None = None) -> "Explanation":
+    """What these arguments, or the YAML file in `sys.argv`, would do. What the checks warn of is among its notes.
 
     Raises DidsError as `explain` does.
     """
     with _silence() as notes:
         import llamafactory.train.tuner  # noqa: F401  as in a training: the host's modules, then ours
         from llamafactory.extras.misc import get_device_count
+        from llamafactory.hparams import read_args
 
         from ..arguments.checks import BOTH
         from ..host.quiet import quiet
         from .explain import explain
 
+        arguments = dict(read_args(arguments))
         if get_device_count() == 0:  # a run for a cluster is explained on a laptop too, which has no GPU for its bf16
-            sys.argv.append("use_cpu=true")
+            arguments["use_cpu"] = True
         with quiet():
-            found = explain(processes)
+            found = explain(arguments, processes)
         texts = tuple(record.getMessage() for record in notes if record.msg != BOTH)  # that is told of each task
         return replace(found, notes=tuple(dict.fromkeys(texts)))
 
