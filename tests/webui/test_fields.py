@@ -82,7 +82,7 @@ def test_what_is_hidden_is_not_said():
     [
         ("concat", set(), set(fields.FIRST) - {"mix_strategy"}),
         ("dids", {"dids_tasks", "dids_update_samples", "dids_impact"}, {"dids_probs", "dids_proxy_share"}),
-        ("uniform", {"dids_domains"}, {"dids_num_domains", "dids_tasks", "dids_update_samples", "dids_ema_beta", "dids_probs"}),
+        ("uniform", {"dids_domains"}, {"dids_num_domains", "dids_tasks", "dids_update_samples", "dids_probs"}),
         ("static", {"dids_probs"}, {"dids_tasks", "dids_update_samples", "dids_preset"}),
         ("importance", {"dids_tasks", "dids_task_samples"}, {"dids_update_samples", "dids_trajectory"}),
         ("odm", {"dids_update_samples"}, {"dids_tasks", "dids_impact"}),

@@ -233,7 +233,8 @@ def test_strategy_that_cannot_be_loaded_is_told_in_a_line(monkeypatch):
         _parse_train_args = page.with_our_keys(lambda self, data: {})
         manager = type("Manager", (), {"get_elem_by_id": staticmethod(lambda elem_id: elem_id)})
 
-    data = {f"train.{key}": value for key, value in fields.FIRST.items()} | {"train.mix_strategy": "dids", "top.lang": "en"}
+    data = {f"train.{key}": value for key, value in fields.FIRST.items()}
+    data |= {"train.mix_strategy": "dids", "top.lang": "en"}
     monkeypatch.setattr(fields.mixers, "options", broken)
     assert Runner()._initialize(data, True, True) == "mix_strategy: 'dids' cannot be loaded"
 
