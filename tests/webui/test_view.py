@@ -50,6 +50,12 @@ def run(tmp_path):
     return folder
 
 
+def add_update(run):
+    """An update after which the first domain has 90%."""
+    line = {"step": 2, "samples_seen": 200, "probabilities": {"a/0": 0.9, "a/1": 0.1}, "task_loss": {"t": 1.0}}
+    MixtureLog(run / "dids" / "mixture.jsonl").append(line)
+
+
 def cells_of(table):
     """The texts of the cells of each domain's first row."""
     rows = re.findall(r'<tr class="first"[^>]*>(.*?)</tr>', table)
@@ -72,7 +78,7 @@ def test_table_says_size_sources_and_shares_the_largest_share_first(run):
 
 
 def test_times_are_counted_from_the_share_of_the_data_and_not_from_the_first_mixture(run):
-    write_log(run / "dids", [[0.9, 0.1]], [{"t": 1.0}])
+    add_update(run)
     rows = cells_of(domains_table.show_domains("en", str(run)))
     assert [row[3:] for row in rows] == [["75.00%", "90.00%", "×1.20"], ["25.00%", "10.00%", "×0.40"]]
 
@@ -112,7 +118,7 @@ def test_a_run_is_shown_once_and_nothing_is_touched_until_it_has_changed(run):
 
 def test_an_update_draws_the_pictures_and_leaves_the_path_and_the_table_alone(run):
     now, _ = show(run)
-    write_log(run / "dids", [[0.9, 0.1]], [{"t": 1.0}])
+    add_update(run)
     later, updates = show(run, now, str(run / "dids"))
     assert later != now and "<svg" in updates["dids_probabilities"]["value"]
     assert updates["dids_map"] == updates["dids_table"] == updates["dids_report"] == gr.skip()
@@ -122,7 +128,7 @@ def test_an_update_draws_the_pictures_and_leaves_the_path_and_the_table_alone(ru
 def test_a_path_that_was_typed_is_not_overwritten(run):
     now, updates = show(run, path="another/run")
     assert updates["dids_map"] == updates["dids_table"] == gr.skip()
-    write_log(run / "dids", [[0.9, 0.1]], [{"t": 1.0}])
+    add_update(run)
     assert show(run, now, "another/run")[1]["dids_map"] == gr.skip()
 
 
