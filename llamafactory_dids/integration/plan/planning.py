@@ -19,6 +19,7 @@ from ...training.plan import MixingPlan
 from ...training.schedule import samples_per_step, steps_planned, with_window
 from ..data.source import DataSource
 from ..data.tags import content_order
+from ..domains.features import free_memory
 from ..domains.nearest import nearest_task_samples
 from ..domains.samples import TokenisedSamples
 from ..host import objectives
@@ -75,6 +76,9 @@ def make_plan(source: DataSource) -> dict[str, Any]:
         history, mixer = run_proxies(source, domain_map, tasks, mixer_after)
     else:  # this is a proxy run itself
         history, mixer = settings.history, mixer_after(settings.history)
+    if source.kept:  # by one of the two that make features, where the other found its own in the cache
+        source.kept.clear()
+        free_memory(source.training_args.device)
     plan = MixingPlan(
         strategy=settings.strategy,
         config=settings.config,

@@ -13,7 +13,8 @@ from llamafactory.extras.misc import get_device_count
 
 from .texts import say
 
-_NOT_FOR_COUNTING = ("deepspeed", "fsdp", "fsdp_config")  # the host takes them of a process that torchrun started
+# What the host takes of a process that torchrun started alone, or where there is a GPU.
+_NOT_FOR_COUNTING = ("deepspeed", "fsdp", "fsdp_config", "fp16", "pure_bf16")
 
 
 class Explainer:

@@ -94,11 +94,14 @@ def make_views(host: dict[str, Any]) -> dict[str, Any]:
 def place(host: dict[str, Any], ours: dict[str, Any]) -> None:
     """Move the accordions: of the keys below the datasets, of a run behind the row of the host's buttons."""
     _move_behind(host["dataset"].parent, ours["dids_tab"])
-    tabs = (ours[name] for name in ("dids_report_tab", "dids_domains_tab", "dids_compare_tab"))
+    tabs = [ours[name] for name in ("dids_report_tab", "dids_domains_tab", "dids_compare_tab")]
     _move_behind(host["start_btn"].parent, *tabs)
 
 
 def _move_behind(place: Any, *components: Any) -> None:
+    """`place`, or what holds it among the components' siblings."""
+    while place.parent is not components[0].parent:
+        place = place.parent
     siblings = place.parent.children
     for component in components:
         siblings.remove(component)
