@@ -79,11 +79,11 @@ def domain_rows(board):
     return [[*first, *second] for first, second in zip(texts[::2], texts[1::2], strict=True)]
 
 
-# Every opacity below 1 that anything of the page has within so many milliseconds, but for what only waits to be seen.
+# Every opacity below 1 that a component of the page has within so many milliseconds.
 FADING = """async (milliseconds) => {
   const faded = new Set(), end = performance.now() + milliseconds;
   while (performance.now() < end) {
-    for (const part of document.querySelectorAll('.block, .block > div, .html-container, .prose')) {
+    for (const part of document.querySelectorAll('.block, .html-container, .prose')) {
       const opacity = parseFloat(getComputedStyle(part).opacity);
       if (opacity < 1 && part.checkVisibility()) faded.add(part.className + ': ' + opacity);
     }
@@ -129,12 +129,12 @@ def test_preview_shows_what_was_chosen_and_nothing_else_of_ours(filled):
 
 
 def test_what_the_run_would_do_stands_below_the_fields_and_in_the_preview(filled):
-    filled.says("320 training samples in 40 steps")
+    filled.says("640 training samples in 40 steps")
     filled.press("Preview command")
     filled.says("What this run would do")
     shown = filled.page.locator(".dids-line:visible, .prose:visible:has-text('What this run would do')")
     for text in shown.all_inner_texts():
-        assert "9 updates, one every 32 samples" in text and "more computing" in text and "of memory" in text
+        assert "19 updates, one every 32 samples" in text and "more computing" in text and "of memory" in text
     assert shown.count() >= 2
 
 
@@ -250,12 +250,13 @@ def test_what_was_typed_and_unfolded_survives_an_update(board, ran):
     wait_until(lambda: board.page.locator(".dids-picture svg").first.inner_html() != drawn)
     assert board.page.locator("table.dids-domains details[open]").count() == 1
 
+    own = board.value("Run or domain map")
     board.fill("Run or domain map", "another/run")
     drawn = board.page.locator(".dids-picture svg").first.inner_html()
     touch(ran)
     wait_until(lambda: board.page.locator(".dids-picture svg").first.inner_html() != drawn)
     assert board.value("Run or domain map") == "another/run"
-    board.fill("Run or domain map", str(ran.folder / "dids"))
+    board.fill("Run or domain map", own)
 
 
 def test_baseline_is_the_same_run_with_every_sample_alike_and_is_compared_in_the_page(board, place, ran):
