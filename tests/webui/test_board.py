@@ -112,6 +112,7 @@ def test_fields_that_do_not_apply_to_the_strategy_are_hidden(filled):
     filled.choose("Domains from", "auto")
     filled.choose("Strategy", "dids")
     wait_until(lambda: filled.shown("Tasks"))
+    assert filled.value(TAU) == "32"
     assert filled.tokens("Tasks") == ["task_sums", "task_pairs"]  # what was entered is still there
 
 

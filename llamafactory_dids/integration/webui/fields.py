@@ -25,7 +25,7 @@ FIRST: dict[str, Any] = {
     "dids_domains": AUTO,
     "dids_num_domains": FIELDS["dids_num_domains"].default,
     "dids_proxy_model": "",
-    "dids_update_samples": FIELDS["dids_update_samples"].default,
+    "dids_update_samples": "",
     "dids_preset": FIELDS["dids_preset"].default,
     "dids_ema_beta": "",
     "dids_proxy_share": "",

@@ -43,7 +43,7 @@ def _field(key: str) -> Any:
     value = fields.FIRST[key]
     common = {**locales()[key]["en"], "value": value, "visible": key in fields.applicable(fields.FIRST)}
     if key == fields.STRATEGY:
-        return gr.Dropdown(**common)
+        return gr.Dropdown(scale=3, **common)
     if isinstance(value, bool):
         return gr.Checkbox(**common)
     if isinstance(value, list):
@@ -52,7 +52,7 @@ def _field(key: str) -> Any:
         return gr.Dropdown(choices=[fields.AUTO, "cluster", "source"], allow_custom_value=True, **common)
     if choices := _choices(key):
         return gr.Dropdown(choices=[fields.PRESET, *choices] if value == fields.PRESET else choices, **common)
-    if int in (FIELDS[key].type, *get_args(FIELDS[key].type)):
+    if isinstance(value, int):  # one that may be empty is a text: gradio shows a number that is none as 0
         return gr.Number(**common)
     return gr.Textbox(**common)
 

@@ -7,6 +7,7 @@ MARK = "dids"  # the class of what we show
 CSS = """
 .dids .pending, .dids.pending { opacity: 1 !important; transition: none !important }
 .dids-frame svg { width: 100%; height: auto; color: var(--body-text-color); cursor: zoom-in }
+.dark .dids-frame svg { filter: brightness(1.7) }
 .dids-frame h4 { margin: 0 0 .3em }
 .dark .column:has(> .dids-frame) > .block:not(.dids) img { filter: invert(.88) hue-rotate(180deg) }
 .dids-frame.large { position: fixed; inset: 1.5rem; z-index: 1000; padding: 1rem; overflow: auto;
