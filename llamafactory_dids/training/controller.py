@@ -7,6 +7,7 @@ the same; the first one writes.
 
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,8 @@ class MixtureController:
 
     def _make_sampler(self, max_steps: int) -> MixtureSampler:
         """Of a data set an epoch is as many draws as it has samples, filled up to whole steps; of streams, the run."""
-        plan, p_D, per_step = self.plan, self.state.probabilities_D, self.samples_per_step
+        plan, per_step = self.plan, self.samples_per_step
+        p_D = plan.draws(self.state.probabilities_D)
         if plan.streamed:
             return StreamSampler(len(plan.domain_names), p_D, seed=plan.seed, epoch_size=max_steps * per_step)
         return MixtureSampler(
@@ -150,10 +152,11 @@ class MixtureController:
         began = time.monotonic()
         before_D = self.state.probabilities_D
         with self.clock.on("update_seconds"):
-            signals = self.observer.measure(self.num_updates, step * self.samples_per_step, before_D)
+            signals = self.observer.measure(self.num_updates, step * self.samples_per_step, self.plan.draws(before_D))
+            signals = replace(signals, progress=step / self.max_steps)
             probabilities_D, self.state = _of_first_rank(*self.plan.mixer.update(self.state, signals))
             # from a whole step on, so that it does not depend on how ranks and accumulation share out a step
-            applies_from = self.sampler.set_probabilities(probabilities_D, self.samples_per_step)
+            applies_from = self.sampler.set_probabilities(self.plan.draws(probabilities_D), self.samples_per_step)
             self._write_line(step=step, applies_from=applies_from, impact_DT=signals.impact_DT)
         self.clock.write(self.plan.folder)
         progress = self._progress(before_D, signals.impact_DT)
@@ -169,7 +172,7 @@ class MixtureController:
         return Progress(
             self.plan.domain_names,
             tuple(self.plan.tasks),
-            self.sampler.history[0][1],
+            self.plan.mixer.init().probabilities_D,
             before_D,
             self.state.probabilities_D,
             np.stack(self.observer.losses) if self.observer.losses else None,
@@ -198,6 +201,7 @@ class MixtureController:
                 "applies_from_sample": applies_from,
                 **measured(self._progress(self.state.probabilities_D, impact_DT), potential_T),
                 "samples_drawn": dict(zip(self.plan.domain_names, drawn_D, strict=True)),
+                **self.plan.units(),
                 **({"closing": True} if is_closing else {}),
             }
         )

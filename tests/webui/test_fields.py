@@ -16,6 +16,9 @@ DIDS = {
 }
 
 
+FIXED = ("uniform", "proportional", "static", "schedule")  # known before the run, so no domain is looked for
+
+
 @pytest.fixture(scope="module")
 def given(tmp_path_factory):
     """The arguments of a run that is in order."""
@@ -36,7 +39,7 @@ def test_what_the_page_shows_at_first_is_what_a_run_does_without_the_key():
 def test_domains_are_clusters_unless_the_mixture_is_fixed_where_they_would_be_a_pass_for_nothing():
     for strategy in mixers.names():
         domains = fields.chosen({**DIDS, "mix_strategy": strategy}).get("dids_domains", FIELDS["dids_domains"].default)
-        assert domains == ("source" if strategy in ("uniform", "proportional", "static") else "cluster"), strategy
+        assert domains == ("source" if strategy in FIXED else "cluster"), strategy
     assert "dids_domains" not in fields.chosen({**DIDS, "mix_strategy": "uniform", "dids_domains": "cluster"})
     assert "dids_num_domains" not in fields.applicable({**DIDS, "mix_strategy": "uniform"})
 

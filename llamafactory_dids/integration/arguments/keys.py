@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from llamafactory.hparams import DataArguments, read_args
 
 from ... import mixers
-from ...config import FIELDS, make_config
+from ...config import FIELDS, as_text, make_config
 from ...errors import DidsError
 from ...mixers.base import Needs
 from ..errors import nearest
@@ -105,10 +105,8 @@ def _host_only(host: Callable[..., Any], args: Any, values: dict[str, Any]) -> A
 
 
 def _as_host_types(values: dict[str, Any]) -> dict[str, Any]:
-    """Lists in YAML as the comma-separated text that the parser's fields are."""
-    return {
-        key: ",".join(map(str, value)) for key, value in values.items() if key in FIELDS and isinstance(value, list)
-    }
+    """Lists and mappings in YAML as the text that the parser's fields are."""
+    return {key: as_text(key, value) for key, value in values.items() if key in FIELDS and not isinstance(value, str)}
 
 
 def check_strategy(strategy: Any) -> None:

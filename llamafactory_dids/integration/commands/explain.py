@@ -14,12 +14,13 @@ import torch
 from ...artifacts.domain_map import load_map
 from ...config import FEW_UPDATES, MixingConfig
 from ...errors import DidsError, refuse
-from ...stages.cluster import check_enough
+from ...stages.cluster import check_enough, number_for
 from ...training.schedule import check_window, samples_per_step, steps_planned, updates_planned, with_window
 from ..data.loading import counting
 from ..data.mix_in import cut_sizes
 from ..domains.proxy import proxy_arguments
 from ..domains.sizes import size_of
+from ..plan.asked import asked_mixtures
 from ..settings import Settings, cache_folder, settings_of
 
 FORWARD, BACKWARD = 1.0, 2.0
@@ -39,6 +40,8 @@ class Explanation:
     sources: dict[str, int]
     num_domains: int
     domains_from: str
+    mixtures: dict[str, dict[str, float]]  # what a fixed mixture or a schedule asks for, by the point of the run
+    share_of: str
     tasks: dict[str, int]
     processes: int
     samples_per_step: int
@@ -127,6 +130,8 @@ def explain(arguments: dict[str, Any], processes: int | None = None) -> Explanat
         sources=sources,
         num_domains=num_domains,
         domains_from=domains_from,
+        mixtures=asked_mixtures(settings, sources),
+        share_of=settings.config.dids_share_of,
         tasks=tasks,
         processes=ranks,
         samples_per_step=per_step,
@@ -159,7 +164,7 @@ def _count(names: Any, model_args: Any, data_args: Any, training_args: Any, stag
 
 
 def _check_number(config: MixingConfig, sources: dict[str, int]) -> None:
-    if config.dids_domains == "cluster":
+    if config.dids_domains == "cluster" and config.dids_num_domains is not None:
         check_enough(config.dids_num_domains, sum(sources.values()))
 
 
@@ -182,7 +187,9 @@ def _domains(settings: Settings, model_args: Any, sources: dict[str, int]) -> tu
         what = f"sentence embeddings ({config.dids_semantic_model})"
     else:
         what = f"gradients of {config.dids_proxy_model or model_args.model_name_or_path}"
-    return config.dids_num_domains, f"k-means {where}, on {what}"
+    groups = len(sources) if config.dids_cluster_scope == "source" else 1
+    number = config.dids_num_domains or number_for(sum(sources.values()), groups, config.dids_min_domain_size)
+    return number, f"k-means {where}, on {what}"
 
 
 def _costs(
@@ -203,8 +210,8 @@ def _costs(
     gradient_pass = FORWARD + BACKWARD * config.dids_gradient_layers  # backward through the tracked blocks alone
     makes_gradients = config.dids_domains == "cluster" and config.dids_cluster_features == "gradient"
     per_update = observed * (gradient_pass if needs.impact else FORWARD)
-    keeps_running = needs.impact is not None and config.dids_domain_gradients == "running"
-    if needs.impact is not None and not keeps_running:
+    keeps_running = needs.gradients and config.dids_domain_gradients == "running"
+    if needs.gradients and not keeps_running:
         per_update += num_domains * config.dids_fresh_samples * gradient_pass
     training = training_samples * (FORWARD + BACKWARD)
     run = needs.proxy_run

@@ -95,6 +95,14 @@ _TEXTS: tuple[tuple[str, str, str, str, str, str], ...] = (
         "損失が大きいデータを多く学習、タスク不要",
     ),
     (
+        "balance",
+        "feeds more of what helps all of the data; needs no tasks",
+        "больше того, что помогает всем данным; задачи не нужны",
+        "多训练对全部数据有帮助的内容；不需要任务",
+        "전체 데이터에 도움이 되는 것을 더 학습, 태스크 불필요",
+        "データ全体に役立つものを多く学習、タスク不要",
+    ),
+    (
         "schedule",
         "from one mixture to another over the run",
         "от одной смеси к другой за время запуска",

@@ -58,11 +58,11 @@ FIELD_TEXTS: dict[str, dict[str, tuple[str, str]]] = {
         ),
     },
     "dids_num_domains": {
-        "en": ("Number of domains", "How many clusters are made in all."),
-        "ru": ("Число доменов", "Сколько всего создаётся кластеров."),
-        "zh": ("领域数量", "总共生成多少个聚类。"),
-        "ko": ("도메인 수", "모두 몇 개의 클러스터를 만들지."),
-        "ja": ("ドメイン数", "全部でいくつのクラスタを作るか。"),
+        "en": ("Number of domains", "How many clusters are made in all. Empty: by the number of samples, 72 at most."),
+        "ru": ("Число доменов", "Сколько всего создаётся кластеров. Пусто: по числу примеров, не более 72."),
+        "zh": ("领域数量", "总共生成多少个聚类。留空则按样本数决定，最多 72 个。"),
+        "ko": ("도메인 수", "모두 몇 개의 클러스터를 만들지. 비우면 샘플 수에 따라, 최대 72개."),
+        "ja": ("ドメイン数", "全部でいくつのクラスタを作るか。空欄ならサンプル数に応じて、最大 72。"),
     },
     "dids_proxy_model": {
         "en": (
@@ -121,11 +121,18 @@ FIELD_TEXTS: dict[str, dict[str, tuple[str, str]]] = {
         "ja": ("プロキシ実行の長さ", "プロキシ実行で学習するサンプルの割合。空欄なら戦略の既定値。"),
     },
     "dids_probs": {
-        "en": ("Probabilities", "One for each domain or dataset, comma-separated, or the path of a mixture.jsonl."),
-        "ru": ("Вероятности", "По одной на домен или набор данных, через запятую, или путь к mixture.jsonl."),
-        "zh": ("概率", "每个领域或数据集一个，用逗号分隔；或某个 mixture.jsonl 的路径。"),
-        "ko": ("확률", "도메인 또는 데이터셋마다 하나씩 쉼표로 구분, 또는 mixture.jsonl의 경로."),
-        "ja": ("確率", "ドメインまたはデータセットごとに一つ、カンマ区切り。または mixture.jsonl のパス。"),
+        "en": ("Mixture", "math=0.6, code=0.4 (the rest by size), or a number for each, or a mixture.jsonl's path."),
+        "ru": ("Смесь", "math=0.6, code=0.4 (остальное по размеру), или число для каждого, или путь к mixture.jsonl."),
+        "zh": ("配比", "math=0.6, code=0.4（其余按规模）；或每个一个数；或某个 mixture.jsonl 的路径。"),
+        "ko": ("혼합 비율", "math=0.6, code=0.4(나머지는 크기대로), 또는 각각의 숫자, 또는 mixture.jsonl의 경로."),
+        "ja": ("混合比", "math=0.6, code=0.4（残りはサイズに比例）、各々の数値、または mixture.jsonl のパス。"),
+    },
+    "dids_schedule": {
+        "en": ("Schedule", "Mixtures at points of the run, on lines between them: 0: web=0.8, math=0.2; 1: math=1"),
+        "ru": ("Расписание", "Смеси в точках запуска, между ними по прямой: 0: web=0.8, math=0.2; 1: math=1"),
+        "zh": ("日程", "训练各时点的配比，其间线性变化：0: web=0.8, math=0.2; 1: math=1"),
+        "ko": ("일정", "실행 시점별 혼합 비율, 그 사이는 직선으로: 0: web=0.8, math=0.2; 1: math=1"),
+        "ja": ("スケジュール", "実行の各時点での混合比、その間は直線で：0: web=0.8, math=0.2; 1: math=1"),
     },
     "dids_trajectory": {
         "en": ("Loss trajectory", "Off: all tasks weigh alike, whatever is left to learn (ablation DIDS-LT)."),
