@@ -34,7 +34,7 @@ def nearest_task_samples(
     kept_N = features.written_N & (domains_N != UNKNOWN)  # the others are of a domain that no training row is left of
     observed = source.without_training_set()
     task_samples, tasks_M = _task_samples(observed, choose)
-    others = _features(observed, task_samples)
+    others = _features(observed, task_samples, "the tasks' samples")
     usable_M = np.flatnonzero(others.written_N)
     counts_TD = np.zeros((len(source.settings.tasks), len(domain_map.names)), dtype=np.int64)
     found_M = nearest_domains(features, kept_N, domains_N, len(domain_map.names), others(usable_M))
@@ -42,9 +42,9 @@ def nearest_task_samples(
     return counts_TD
 
 
-def _features(source: DataSource, samples: TokenisedSamples) -> StoredFeatures:
+def _features(source: DataSource, samples: TokenisedSamples, title: str | None = None) -> StoredFeatures:
     config, features = source.settings.config, feature_source(source, samples)
-    store = feature_store(cache_folder(config), features, features.inputs(), len(samples.keys))
+    store = feature_store(cache_folder(config), features, features.inputs(), len(samples.keys), title)
     return StoredFeatures(store, config.dids_normalize)
 
 
