@@ -85,10 +85,26 @@ class LanguageModelling:
         logits_NSV = outputs.get("logits") if isinstance(outputs, dict) else getattr(outputs, "logits", None)
         if logits_NSV is None:
             return None
-        # sample by sample, since a batch's logits in fp32 can be larger than the model
-        pairs = zip(logits_NSV, _targets(batch), strict=True)
-        sums = [F.cross_entropy(x.float(), y, reduction="sum") for x, y in pairs]
-        return torch.stack(sums) / self.counts(batch).clamp(min=1)
+        targets_NS = _targets(batch)
+        if logits_NSV.shape[:2] != targets_NS.shape:
+            return None
+        counts_N = self.counts(batch)
+        samples_J, positions_J = (targets_NS != IGNORE_INDEX).nonzero(as_tuple=True)
+        sums_N = torch.zeros(len(counts_N), device=logits_NSV.device)
+        sums_N.index_add_(0, samples_J, _labelled_losses(logits_NSV, targets_NS, samples_J, positions_J))
+        return sums_N / counts_N.clamp(min=1)
+
+
+def _labelled_losses(logits_NSV: Tensor, targets_NS: Tensor, samples_J: Tensor, positions_J: Tensor) -> Tensor:
+    """Losses (J, fp32) of the labelled positions, with no second copy of a batch's logits, which may be many."""
+    if gpu.has_kernels(logits_NSV):
+        losses_P, _ = token_losses(logits_NSV.flatten(0, 1).contiguous(), targets_NS.flatten().clamp(min=0))
+        return losses_P.view(targets_NS.shape)[samples_J, positions_J]
+    numbers = _WITHOUT_GRADIENT if logits_NSV.device.type == "cpu" else _AT_ONCE_ELSEWHERE
+    at_once = max(1, numbers // logits_NSV.shape[2])
+    parts = zip(samples_J.split(at_once), positions_J.split(at_once), strict=True)
+    losses = [F.cross_entropy(logits_NSV[n, s].float(), targets_NS[n, s], reduction="none") for n, s in parts]
+    return torch.cat(losses)
 
 
 @contextmanager
@@ -118,6 +134,7 @@ def _before_head(model: nn.Module, change: Callable[[Tensor], Tensor], shape: to
 _MAKERS = ("UnsafeViewBackward0", "MmBackward0", "AddmmBackward0", "IndexBackward0", "UnsqueezeBackward0")
 _AT_ONCE = {"cpu": 1 << 21}  # logits in fp32: those that stay in a cache
 _AT_ONCE_ELSEWHERE = 1 << 28  # a GB
+_WITHOUT_GRADIENT = 1 << 18  # on a CPU: twice as fast as with eight times as many
 
 
 def _cross_entropy(logits_JV: Tensor, targets_J: Tensor, spent: bool) -> Tensor:

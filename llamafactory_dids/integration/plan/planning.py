@@ -23,7 +23,7 @@ from ..host.resume import check_set_up
 from ..settings import ProxyHistory, Settings, settings_of
 from ..strategy import make_mixer
 from .probabilities import probabilities_by_domain
-from .provenance import write_config
+from .provenance import write_about, write_config
 from .proxy_runs import run_proxies
 from .rows import rows_with_domains
 from .streaming import streamed
@@ -88,6 +88,7 @@ def make_plan(source: DataSource) -> dict[str, Any]:
     check_set_up(plan, source.training_args)
     if ranks.world()[0] == 0:
         write_config(plan, settings)
+        write_about(plan, source.training_args)
     return {**module, "mixing": plan}
 
 
