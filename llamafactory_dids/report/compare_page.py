@@ -23,8 +23,6 @@ def write_comparison(folders: Sequence[Path], output: Path, lang: str = "en") ->
         comparison = told(compare([load_run(folder) for folder in folders]))
         pictures = render_comparison(comparison)
         found = comparison.tables()
-        save_pictures(pictures, page.files_beside(output))
-        tables.save_tables(found, page.files_beside(output))
         exports = page.exports(pictures, found)
         content = {
             "comparison": comparison,
@@ -34,6 +32,8 @@ def write_comparison(folders: Sequence[Path], output: Path, lang: str = "en") ->
         }
         more = {"links": _links(comparison, output), "tables": _loss_tables(comparison), "interval": interval}
         write_text(output, page.environment().get_template("compare.html").render(**content, **more))
+        save_pictures(pictures, page.files_beside(output))
+        tables.save_tables(found, page.files_beside(output))
     return output, comparison
 
 

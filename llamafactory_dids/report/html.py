@@ -30,7 +30,7 @@ from .words import in_language, t
 __all__ = ["find_run", "write_comparison", "write_report"]
 
 MAX_POINTS = 40  # of a curve in the file
-TEXT_BUDGET = 300_000  # bytes of typical texts in all
+TEXT_BUDGET = 240_000  # bytes of typical texts in all
 MANY_DOMAINS = 200  # where rows and curves leave little room for these
 MAX_NUMBERS = 2000  # impacts that are also told task by task
 CURVE_UNIT = 100_000  # probabilities are kept as integers, in hundred-thousandths
@@ -50,9 +50,9 @@ def write_report(folder: Path, output: Path | None = None, lang: str = "en") -> 
         pictures, found = render(run), tables.of_run(run)
         beside = folder if output is None else page.files_beside(output)
         output = output or folder / "report.html"
+        write_text(output, page.environment().get_template("report.html").render(**_content(run, pictures, found)))
         save_pictures(pictures, beside)
         tables.save_tables(found, beside / "tables")
-        write_text(output, page.environment().get_template("report.html").render(**_content(run, pictures, found)))
     return output
 
 
@@ -130,7 +130,7 @@ def _rows(run: Run) -> list[dict[str, Any]]:
     for i, (share, domain, losses) in enumerate(
         zip(domain_shares(run), domains, tables.domain_losses(run), strict=True)
     ):
-        total = sum(domain["sources"].values())
+        total = max(1, sum(domain["sources"].values()))
         rows.append(
             {
                 "index": i,

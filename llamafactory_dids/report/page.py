@@ -1,4 +1,4 @@
-"""What the pages of a run and of a comparison share: templates that escape everything, pictures and tables as data URIs."""
+"""What the pages of a run and of a comparison share: templates that escape, pictures and tables as data URIs."""
 
 import base64
 from collections.abc import Mapping, Sequence

@@ -126,9 +126,9 @@ def _headline(run: Run) -> str:
             of=of,
         )
     return t(
-        "{what}: in {updates} over {samples} training samples, {moved} of what was drawn went elsewhere than the shares "
-        "of {of} would have sent it. The mixture is now as spread out as {now} domains with equal shares would be ({of}: "
-        "{data}).",
+        "{what}: in {updates} over {samples} training samples, {moved} of what was drawn went elsewhere than the "
+        "shares of {of} would have sent it. The mixture is now as spread out as {now} domains with equal shares would "
+        "be ({of}: {data}).",
         what=what,
         updates=counted(run.num_updates, "update"),
         samples=samples,
@@ -160,8 +160,9 @@ def _cautions(run: Run, domains: list[Share]) -> list[str]:
         each = ", ".join(f"{share.name} ×{share.repeats:.3g} ({share.size:,})" for share in often[:NUM_NAMED])
         cautions.append(
             t(
-                "{domains} repeated more than {many} times: {each} (its samples in brackets). What a model still learns "
-                "from a repetition fades after about that many: more data of this kind, or a higher dids_floor, helps.",
+                "{domains} repeated more than {many} times: {each} (its samples in brackets). What a model "
+                "still learns from a repetition fades after about that many: more data of this kind, or a higher "
+                "dids_floor, helps.",
                 domains=counted(len(often), "domain"),
                 many=f"{MANY_REPEATS:g}",
                 each=each,

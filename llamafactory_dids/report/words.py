@@ -1,23 +1,36 @@
-"""The language of a report: each text is written in English where it is used, and looked up by that.
+"""The language of a report: each text is written in English where it is used, and looked up by that in a table.
 
-`in_language` is of the thread that calls it, as the web page draws for several people at once.
+The tables are `templates/LANGUAGE.json`. `in_language` is of the thread that calls it, as the web page draws for several
+people at once.
 """
 
+import functools
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib.resources import files
 
 from ..errors import refuse
-from .zh import ZH
 
-LANGUAGES: dict[str, dict[str, str]] = {"en": {}, "zh": ZH}
+LANGUAGES = ("en", "zh")
 _language: ContextVar[str] = ContextVar("language", default="en")
 
 
 def t(text: str, /, **values: object) -> str:
     """The text in the language of now; with its `{names}` filled in, where values are given."""
-    told = LANGUAGES[_language.get()].get(text, text)
+    told = _table(_language.get()).get(text, text)
     return told.format(**values) if values else told
+
+
+@functools.cache
+def _table(code: str) -> dict[str, str]:
+    """The texts of a language by the English ones; English has none."""
+    if code == "en":
+        return {}
+    path = files("llamafactory_dids.report") / "templates" / f"{code}.json"
+    found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
 def language() -> str:

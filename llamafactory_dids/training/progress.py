@@ -24,7 +24,7 @@ class Progress(NamedTuple):
     """What is known after an update: the probabilities at the start, before it and now; all losses so far.
 
     `impact_DT` is None where none was measured, and `losses_UT` where no task is observed. `domain_losses_D` are
-    those of the training samples since the last line, NaN where none was drawn; None where the model's outputs do not tell.
+    those of the training samples since the last line, NaN where none was drawn; None where the model does not tell.
     `domain_tokens_D` are all that were trained on: labelled ones, or pairs or answers where the loss is of these.
     """
 
