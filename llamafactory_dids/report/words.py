@@ -1,7 +1,7 @@
 """The language of a report: each text is written in English where it is used, and looked up by that in a table.
 
-The tables are `templates/LANGUAGE.json`. `in_language` is of the thread that calls it, as the web page draws for several
-people at once.
+The tables are `templates/LANGUAGE.json`. `in_language` is of the thread that calls it, as the web page draws for
+several people at once.
 """
 
 import functools
