@@ -1,4 +1,4 @@
-"""The pictures of a run, drawn beside its log: `mixture`, `impact`, `losses` and `clusters`, each as PNG and as SVG."""
+"""The pictures of a run, drawn beside its log: `mixture`, `impact`, `losses`, `training` and `clusters`, each as PNG and as SVG."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,11 +11,13 @@ from .impact import impact_figure
 from .losses import losses_figure
 from .mixture import mixture_figure
 from .run import Run
+from .training_losses import training_figure
 
 FIGURES = {
     "mixture": mixture_figure,
     "impact": impact_figure,
     "losses": losses_figure,
+    "training": training_figure,
     "clusters": clusters_figure,
 }
 

@@ -14,6 +14,7 @@ from .impact import measured_impact
 from .outcomes import perplexity, task_outcomes
 from .run import Run
 from .shares import Share, domain_shares, shares_by_source
+from .training_losses import training_losses
 
 Row = dict[str, Any]
 
@@ -29,6 +30,10 @@ def of_run(run: Run) -> dict[str, list[Row]]:
             for name, measures in evaluations(run).items()
         ],
         "impact": _impact(run),
+        "training_loss": [
+            {"samples": int(samples), **dict(zip(run.record.domain_names, losses_D.tolist(), strict=True))}
+            for samples, losses_D in zip(*training_losses(run), strict=True)
+        ],
         "mixture": [
             {"samples": int(samples), **dict(zip(run.record.domain_names, shares_D.tolist(), strict=True))}
             for samples, shares_D in zip(run.record.samples_U, run.record.probabilities_UD, strict=True)
@@ -38,11 +43,10 @@ def of_run(run: Run) -> dict[str, list[Row]]:
 
 def domain_losses(run: Run) -> list[tuple[float | None, float | None]]:
     """The first and the last training loss of each domain, in the order of the log; None where none was drawn."""
-    seen = [line["domain_loss"] for line in run.lines if line.get("domain_loss")]
-    found = []
-    for name in run.record.domain_names:
-        values = [line[name] for line in seen if line.get(name) is not None]
-        found.append((values[0], values[-1]) if values else (None, None))
+    found: list[tuple[float | None, float | None]] = []
+    for losses_W in training_losses(run)[1].T:
+        seen = losses_W[np.isfinite(losses_W)]
+        found.append((float(seen[0]), float(seen[-1])) if len(seen) else (None, None))
     return found
 
 

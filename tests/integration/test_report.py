@@ -13,7 +13,7 @@ pytestmark = pytest.mark.integration
 
 def test_the_report_of_a_run_has_its_verdict_pictures_and_cost(finished):
     text = (finished.dids / "report.html").read_text()
-    assert text.count("data:image/png;base64,") == 4
+    assert text.count("data:image/png;base64,") == 5
     last = finished.lines[-1]
     assert all(f"→ {loss:.3f}" in text for loss in last["task_loss"].values())
     cost = json.loads((finished.dids / "cost.json").read_text())

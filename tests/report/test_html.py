@@ -96,10 +96,10 @@ def test_the_file_needs_nothing_but_itself(page, folder):
         assert tag not in ("link", "iframe", "object", "embed")
     code = "".join(page.scripts).replace("http://www.w3.org/2000/svg", "")
     assert not re.search(r"https?://|\bfetch\(|XMLHttpRequest|@import|url\(", code)
-    assert sum(tag == "img" for tag, _ in page.elements) == 4
+    assert sum(tag == "img" for tag, _ in page.elements) == 5
     for kind in ("png", "svg"):
         names = {path.stem for path in folder.glob(f"*.{kind}")}
-        assert names == {"mixture", "impact", "losses", "clusters"}
+        assert names == {"mixture", "impact", "losses", "training", "clusters"}
 
 
 def test_the_verdict_counts_from_the_data_and_has_the_numbers_of_the_log(page, made, folder):

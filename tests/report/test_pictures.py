@@ -209,6 +209,22 @@ def test_the_losses_are_those_measured_with_the_fitted_decay_and_its_next_value(
         assert lines["predicted"].get_xdata()[-1] == 48_000
 
 
+def test_training_losses_are_those_of_the_log_in_the_domains_colours(tmp_path):
+    write_run(tmp_path, 3, 5)
+    run = load_run(tmp_path)
+    axes = FIGURES["training"](run).axes[0]
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    for name, shade in zip(run.record.domain_names, domain_colours(run.record.domain_names), strict=True):
+        assert list(lines[name].get_ydata()) == [line["domain_loss"][name] for line in run.lines[1:]]
+        assert list(lines[name].get_xdata()) == [4000, 8000, 12000, 16000] and lines[name].get_color() == shade
+    assert FIGURES["training"](load_run(write_logged_once(tmp_path / "once"))) is None
+
+
+def write_logged_once(folder):
+    write_run(folder, 3, 1)
+    return folder
+
+
 def test_a_strategy_that_measures_nothing_has_no_pictures_of_tasks_and_old_ones_go(tmp_path):
     write_run(tmp_path, 3, 1, measured=False)
     (tmp_path / "losses.png").write_bytes(b"of an earlier run")
