@@ -1,4 +1,4 @@
-"""The pictures of a run, drawn beside its log: `mixture`, `impact`, `losses`, `training` and `clusters`, each as PNG and as SVG."""
+"""The pictures of a run, drawn beside its log, each as PNG and as SVG."""
 
 from collections.abc import Mapping
 from pathlib import Path
