@@ -210,7 +210,7 @@ def _summary(run: Run, label: str) -> Summary:
 def _common_shares(runs: Sequence[Run]) -> tuple[str, list[str], Floats, list[Floats]]:
     """What the runs are compared by, the first run's names and shares of the data, and each run's shares of them."""
     names = list(runs[0].record.domain_names)
-    if len({frozenset(run.record.domain_names) for run in runs}) == 1:
+    if len({frozenset(run.record.domain_names) for run in runs}) == 1 and _have_same_sizes(runs):
         tables = [
             run.record.probabilities_UD[:, [run.record.domain_names.index(name) for name in names]] for run in runs
         ]
@@ -225,6 +225,12 @@ def _common_shares(runs: Sequence[Run]) -> tuple[str, list[str], Floats, list[Fl
     assert mine is not None
     tables = [table[:, [own.index(name) for name in names]] for own, table in known]
     return "data set", names, data_shares(runs[0]) @ mine[1], tables
+
+
+def _have_same_sizes(runs: Sequence[Run]) -> bool:
+    """Whether domains of the same names may be the same: those that were made with other seeds are of other samples."""
+    sizes = [frozenset((domain["name"], domain["size"]) for domain in run.domains) for run in runs if run.domains]
+    return len(set(sizes)) < 2
 
 
 def _at_progress(samples_U: Floats, shares_UD: Floats) -> Floats:

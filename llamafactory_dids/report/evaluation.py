@@ -64,7 +64,7 @@ def budget(run: Run) -> Budget:
     """What the run was trained on, by the trainer's own count of steps."""
     steps, per_step, last = _read(run, "trainer_state.json").get("global_step"), samples_per_step(run), run.lines[-1]
     samples = int(last["samples_seen"]) if last.get("closing") else None
-    if steps is not None and per_step is not None:
+    if samples is None and steps is not None and per_step is not None:
         samples = round(steps * per_step)
     if samples is None and last["samples_seen"]:
         samples = int(last["samples_seen"])  # it was broken off, and more than this is not known

@@ -81,18 +81,39 @@ class LanguageModelling:
 
     @torch.no_grad()
     def training_losses(self, outputs: Any, batch: Mapping[str, Any]) -> Tensor | None:
-        """From the logits that are there already; None where the model gives none (enable_liger_kernel)."""
-        logits_NSV = outputs.get("logits") if isinstance(outputs, dict) else getattr(outputs, "logits", None)
-        if logits_NSV is None:
-            return None
+        """From what the host's own loss left in its graph, for nothing, or else from the logits.
+
+        None where there is neither (enable_liger_kernel).
+        """
         targets_NS = _targets(batch)
-        if logits_NSV.shape[:2] != targets_NS.shape:
-            return None
-        counts_N = self.counts(batch)
-        samples_J, positions_J = (targets_NS != IGNORE_INDEX).nonzero(as_tuple=True)
-        sums_N = torch.zeros(len(counts_N), device=logits_NSV.device)
-        sums_N.index_add_(0, samples_J, _labelled_losses(logits_NSV, targets_NS, samples_J, positions_J))
-        return sums_N / counts_N.clamp(min=1)
+        labelled_NS = targets_NS != IGNORE_INDEX
+        losses_NS = _left_in_graph(_part(outputs, "loss"), targets_NS)
+        if losses_NS is None:
+            logits_NSV = _part(outputs, "logits")
+            if logits_NSV is None or logits_NSV.shape[:2] != targets_NS.shape:
+                return None
+            losses_NS = torch.zeros(targets_NS.shape, device=logits_NSV.device)
+            losses_NS[labelled_NS] = _labelled_losses(logits_NSV, targets_NS, *labelled_NS.nonzero(as_tuple=True))
+        return torch.where(labelled_NS, losses_NS, 0).sum(dim=1) / labelled_NS.sum(dim=1).clamp(min=1)
+
+
+def _part(outputs: Any, name: str) -> Any:
+    return outputs.get(name) if isinstance(outputs, dict) else getattr(outputs, name, None)
+
+
+_FURTHEST = 8  # nodes between a loss and its cross-entropy: a division, a sum with a router's loss, a change of type
+
+
+def _left_in_graph(loss: Any, targets_NS: Tensor) -> Tensor | None:
+    """Losses (N, S) by the log-probabilities that a cross-entropy keeps for its backward pass; None without such."""
+    nodes = [getattr(loss, "grad_fn", None)]
+    for _ in range(_FURTHEST):
+        for node in nodes:
+            if type(node).__name__ == "NllLossBackward0" and node._saved_target.shape == (targets_NS.numel(),):
+                chosen_P1 = node._saved_target.clamp(min=0)[:, None]
+                return -node._saved_self.gather(1, chosen_P1).view(targets_NS.shape)
+        nodes = [below for node in nodes if node is not None for below, _ in node.next_functions]
+    return None
 
 
 def _labelled_losses(logits_NSV: Tensor, targets_NS: Tensor, samples_J: Tensor, positions_J: Tensor) -> Tensor:

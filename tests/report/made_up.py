@@ -61,7 +61,7 @@ def write_run(
                 "samples_drawn": dict(zip(names, drawn_UD[u].tolist(), strict=True)),
             }
         )
-    sizes_D = rng.integers(32, 3000, num_domains)
+    sizes_D = np.random.default_rng(num_domains).integers(32, 3000, num_domains)
     if repeats is not None:
         sizes_D = np.maximum(1, drawn_UD[-1] / repeats).astype(int)
     domains = [

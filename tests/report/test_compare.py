@@ -249,6 +249,15 @@ def test_runs_with_other_domains_are_compared_by_data_set(tmp_path):
             assert sum(group[run].shares[at] for group in comparison.trajectories) == pytest.approx(100)
 
 
+def test_domains_of_the_same_names_and_other_sizes_are_not_the_same(tmp_path):
+    folders = make_pair(tmp_path)
+    path = folders[1] / "domains.json"
+    content = json.loads(path.read_text())
+    content["domains"][0]["size"] += 1
+    path.write_text(json.dumps(content))
+    assert compare([load_run(folder) for folder in folders]).unit == "data set"
+
+
 def test_runs_with_nothing_in_common_are_refused_by_name(tmp_path):
     write_run(tmp_path / "a", 4, 3, num_sources=2)
     write_run(tmp_path / "b", 4, 3, num_sources=4)
