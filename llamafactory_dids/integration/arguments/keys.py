@@ -13,6 +13,7 @@ from ... import mixers
 from ...config import FIELDS, make_config
 from ...errors import DidsError
 from ...mixers.base import Needs
+from ..errors import nearest
 from ..host import resume
 from ..settings import Settings
 from ..strategy import mixer_on_two_domains
@@ -20,6 +21,8 @@ from . import checks
 
 logger = logging.getLogger(__name__)
 
+KEYS = ("mix_strategy", *FIELDS)
+SLIP = 0.85  # how like one of ours a key is that must be meant; no key of the host's is
 HOST_STRATEGIES = tuple(get_args(get_type_hints(DataArguments)["mix_strategy"]))
 
 
@@ -113,20 +116,18 @@ def check_strategy(strategy: Any) -> None:
     if strategy not in HOST_STRATEGIES + mixers.names():
         raise DidsError(
             f"mix_strategy: got {strategy!r}, allowed: {', '.join(HOST_STRATEGIES + mixers.names())}"
-            f"{_nearest(str(strategy), mixers.names())}"
+            f"{nearest(str(strategy), HOST_STRATEGIES + mixers.names())}"
         )
 
 
 def check_names(values: dict[str, Any]) -> None:
-    """Raise DidsError for a `dids_` key that there is not, with the nearest that there is."""
+    """Raise DidsError for a `dids_` key that there is not, with the nearest that there is, and for a slip of one."""
     for key in values:
-        if key.startswith("dids_") and key not in FIELDS:
-            raise DidsError(f"{key}: unknown key{_nearest(key, tuple(FIELDS))}; `--help` lists the dids_ keys")
-
-
-def _nearest(name: str, allowed: tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(name, allowed, n=1)
-    return f", did you mean {close[0]}?" if close else ""
+        if key in FIELDS or key == "mix_strategy":
+            continue
+        slips = difflib.get_close_matches(key, KEYS, n=1, cutoff=SLIP)
+        if key.startswith("dids_") or slips:
+            raise DidsError(f"{key}: unknown key{nearest(key, KEYS)}; `--help` lists the dids_ keys")
 
 
 def as_dict(args: Any) -> dict[str, Any]:
