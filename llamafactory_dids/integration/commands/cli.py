@@ -76,7 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("map", type=Path, metavar="RUN", help="a run's output folder, or the folder of a domain map")
     inspect.add_argument("--limit", type=int, help="list so many of them alone")
     report = add(
-        "report", _report, "RUN [RUN ...] [--output FILE] [--lang LANG] [--json]", "Write a run's report; or compare several runs."
+        "report",
+        _report,
+        "RUN [RUN ...] [--output FILE] [--lang LANG] [--json]",
+        "Write a run's report; or compare several runs.",
     )
     report.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run's output folder, or its dids/ folder")
     report.add_argument("--output", type=Path, help="default: report.html in the run, or comparison.html here")
