@@ -85,7 +85,7 @@ def test_a_mixture_by_name_is_told_as_it_comes_out(explained, finished):
         text=True, **options, dids_probs={"sums": 0.6}
     )
     plan = {"mix_strategy": "schedule", "dids_probs": None, "dids_schedule": "0: proportional; 1: noise=1"}
-    said = explained(text=True, **options | plan, dids_share_of="tokens")
+    said = " ".join(explained(text=True, **options | plan, dids_share_of="tokens").split())
     assert "at 0: sums 44.4%, pairs 33.3%, noise 22.2%; at 1: sums 0.0%, pairs 0.0%, noise 100.0% of the tokens" in said
     assert "5, one every 32 samples" in said
     by_domain = explained(**options | same_domains(finished), dids_probs={"sums": 0.6})["mixtures"]["0"]

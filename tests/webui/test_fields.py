@@ -16,7 +16,7 @@ DIDS = {
 }
 
 
-FIXED = ("uniform", "proportional", "static", "schedule")  # known before the run, so no domain is looked for
+FIXED = ("uniform", "proportional", "static")  # known before the run, so no domain is looked for
 
 
 @pytest.fixture(scope="module")
