@@ -25,9 +25,8 @@ from .domain_losses import Seen
 from .observer import Observer
 from .plan import MixingPlan
 from .progress import Progress, measured, tracker_series, update_table
-from .sampler import MixtureSampler
 from .schedule import announce, check_window, updates_due
-from .streams import StreamSampler
+from .streams import sampler_of
 
 logger = logging.getLogger(__name__)
 
@@ -57,24 +56,10 @@ class MixtureController:
         self.num_updates = 0
         self.max_updates = self.max_steps = 0
         self.is_closed = False  # whether the last line of the log is the closing one
-        self.sampler = self._make_sampler(max_steps)
+        self.sampler = sampler_of(plan, self.state.probabilities_D, samples_per_step, max_steps)
         self.observer = Observer(plan, model, collate, train_rows, objective, **how)
         if self.measures:
             check_window(self.config, samples_per_step)
-
-    def _make_sampler(self, max_steps: int) -> MixtureSampler:
-        """Of a data set an epoch is as many draws as it has samples, filled up to whole steps; of streams, the run."""
-        plan, p_D, per_step = self.plan, self.state.probabilities_D, self.samples_per_step
-        if plan.streamed:
-            return StreamSampler(len(plan.domain_names), p_D, seed=plan.seed, epoch_size=max_steps * per_step)
-        return MixtureSampler(
-            plan.domains_N,
-            p_D,
-            seed=plan.seed,
-            epoch_size=-(-len(plan.domains_N) // per_step) * per_step,
-            exhausted=self.config.dids_exhausted,
-            shuffled=plan.shuffled,
-        )
 
     @property
     def measures(self) -> bool:
@@ -108,15 +93,12 @@ class MixtureController:
         return tracker_series(progress)
 
     def after_step(self, step: int) -> dict[str, float]:
-        """Update the mixture if this step completed a window; series for the trackers, none without an update."""
+        """Update the mixture if this step completed a window; series for the trackers, none where it did not."""
         self.observer.check(self.model)
         if step == self.max_steps:
             return self._close(step)
         due = updates_due(self.config, step, self.samples_per_step)
-        if due > self.num_updates:
-            self.num_updates = due
-            return self._update(step) if self.measures else self._look(step)
-        return {}
+        return self._window(step, due) if due > self.num_updates else {}
 
     def _look(self, step: int) -> dict[str, float]:
         """At the end of a window of a mixture that is never updated: the losses, as after an update."""
@@ -149,10 +131,12 @@ class MixtureController:
             self.log.replace(self.log.read()[:-1])
         self.sampler.seek(step * self.samples_per_step)
         due = updates_due(self.config, step, self.samples_per_step)
-        if not self.measures or due == self.num_updates:
-            return {}
+        return self._window(step, due) if due > self.num_updates else {}
+
+    def _window(self, step: int, due: int) -> dict[str, float]:
+        """At the end of a window."""
         self.num_updates = due
-        return self._update(step)
+        return self._update(step) if self.measures else self._look(step)
 
     def _update(self, step: int) -> dict[str, float]:
         began = time.monotonic()
