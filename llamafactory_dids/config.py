@@ -33,7 +33,9 @@ class MixingConfig:
     dids_proxy_model: str | None = _key(
         None, "Model whose gradients are clustered, e.g. Qwen/Qwen2.5-0.5B. Defaults to the trained model."
     )
-    dids_num_domains: int = _key(72, "Domains in all.")
+    dids_num_domains: int | None = _key(
+        None, "Domains in all. Defaults to 72, or as few as leave each twice dids_min_domain_size samples."
+    )
     dids_cluster_scope: Literal["source", "global"] = _key(
         "source", "k-means inside each dataset (`source`), or over all of them (`global`)."
     )
@@ -99,7 +101,16 @@ class MixingConfig:
     )
     dids_probs: str | None = _key(
         None,
-        "`static`: a probability for each domain or dataset, comma-separated, or the path of a run's mixture.jsonl.",
+        "`static`: shares of datasets or domains by name (math=0.6, code=0.4; the rest by size), a number for each in "
+        "their order, or the path of a run's mixture.jsonl.",
+    )
+    dids_schedule: str | None = _key(
+        None,
+        "`schedule`: mixtures at points of the run from 0 to 1, on straight lines between them "
+        "(0: web=0.8, math=0.2; 1: math=1).",
+    )
+    dids_share_of: Literal["samples", "tokens"] = _key(
+        "samples", "What a probability is a share of: the training samples, or all of their tokens."
     )
     dids_exhausted: Literal["reshuffle", "drop"] = _key(
         "reshuffle", "A domain that was seen in full starts again, or leaves its share to the others."
@@ -160,12 +171,24 @@ def make_config(values: dict[str, Any]) -> MixingConfig:
 
 def _checked(name: str, value: Any) -> Any:
     kinds = _kinds(FIELDS[name].type)
-    if isinstance(value, list | tuple) and str in kinds:
-        value = ",".join(str(item) for item in value)
-    value = _converted(name, value, kinds)
+    value = _converted(name, as_text(name, value), kinds)
     low, high, allowed = _RANGES.get(name, (float("-inf"), float("inf"), ""))
     if value is not None and allowed and not low <= value <= high:
         raise refuse(name, value, allowed)
+    return value
+
+
+def as_text(name: str, value: Any) -> Any:
+    """A YAML list or mapping as the text that its key is: `a,b`, `a=0.6,b=0.4`, and `0: a=1; 1: b=1` of a schedule.
+
+    Anything else, and what a key has no text for, as it is.
+    """
+    if isinstance(value, dict) and name in ("dids_probs", "dids_schedule"):
+        if name == "dids_schedule":
+            return "; ".join(f"{at}: {as_text('dids_probs', mixture)}" for at, mixture in value.items())
+        return ",".join(f"{key}={number}" for key, number in value.items())
+    if isinstance(value, list | tuple) and str in _kinds(FIELDS[name].type):
+        return ",".join(map(str, value))
     return value
 
 

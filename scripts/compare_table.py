@@ -12,7 +12,8 @@ PAGE = ROOT / "docs" / "strategies.md"
 REFERENCE = "proportional"
 STRATEGIES = (
     *("dids", "dids_paper", "dids_lt", "dids_fim", "dids_gc", "dids_joint"),
-    *("dga", "doge", "doremi", "velocitune", "importance", "odm", "uniform", "proportional", "static"),
+    *("dga", "doge", "doremi", "velocitune", "importance", "odm", "balance"),
+    *("uniform", "proportional", "static", "schedule"),
 )
 
 Runs = dict[str, dict[int, dict[str, Any]]]  # strategy: seed: result

@@ -4,6 +4,7 @@ import pytest
 
 from llamafactory_dids.config import FIELDS, MixingConfig, as_dict, make_config, split_list
 from llamafactory_dids.errors import DidsError
+from llamafactory_dids.stages.cluster import number_for
 
 
 def refused(**values) -> str:
@@ -20,7 +21,8 @@ def test_nothing_gives_the_defaults_and_the_defaults_pass_their_own_checks():
 
 def test_the_papers_numbers_are_the_defaults():
     config = MixingConfig()
-    assert (config.dids_num_domains, config.dids_update_samples, config.dids_projection_dim) == (72, 4000, 1024)
+    assert (config.dids_update_samples, config.dids_projection_dim) == (4000, 1024)
+    assert number_for(939_000, 18, config.dids_min_domain_size) == 72
     assert (config.dids_gradient_layers, config.dids_topk_ratio, config.dids_task_samples) == (0.1, 0.1, 200)
 
 
@@ -42,7 +44,7 @@ def test_a_number_is_taken_however_it_is_written(received):
 
 @pytest.mark.parametrize("received", [1.5, "many", True, None, [3], float("inf"), float("nan")])
 def test_anything_else_is_no_integer(received):
-    assert refused(dids_num_domains=received) == f"dids_num_domains: got {received!r}, allowed: an integer"
+    assert refused(dids_task_samples=received) == f"dids_task_samples: got {received!r}, allowed: an integer"
 
 
 @pytest.mark.parametrize("received", ["half", False, [0.1], {"a": 1}, float("nan"), float("inf")])
@@ -104,6 +106,7 @@ def test_shares_of_spoilt_data_have_their_own_ends(key, good, bad, allowed):
         ("dids_impact", ["preconditioned", "fisher", "gradient", "kl"]),
         ("dids_cluster_scope", ["source", "global"]),
         ("dids_exhausted", ["reshuffle", "drop"]),
+        ("dids_share_of", ["samples", "tokens"]),
         ("dids_domain_gradients", ["running", "fresh"]),
     ],
 )
@@ -136,6 +139,13 @@ def test_every_key_that_is_unset_by_default_may_be_set_to_nothing():
 def test_lists_are_written_with_commas_or_as_yaml_lists(received, names):
     assert split_list(received) == names
     assert make_config({"dids_tasks": received}).tasks() == names
+
+
+def test_a_mixture_may_be_a_mapping_and_a_schedule_one_of_mixtures():
+    config = make_config({"dids_probs": {"math": 0.6, "code": 0.4}})
+    assert config.dids_probs == "math=0.6,code=0.4"
+    config = make_config({"dids_schedule": {0: {"web": 0.8, "math": 0.2}, 0.5: "uniform", 1: [0, 1]}})
+    assert config.dids_schedule == "0: web=0.8,math=0.2; 0.5: uniform; 1: 0,1"
 
 
 @pytest.mark.parametrize("received", [{"a": 1}, {"a"}, True, object()])

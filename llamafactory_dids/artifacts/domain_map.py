@@ -127,11 +127,8 @@ def load_map(path: Path) -> DomainMap:
 
     Raises DidsError, with the file's name, where it is missing, broken or not a domain map.
     """
-    folder = path.parent if path.suffix in (".parquet", ".json") else path
-    content = read_json(folder / "domains.json")
+    folder, content = _read_content(path)
     table = _read_table(folder / "domains.parquet")
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA or not _names_all(content.get("domains")):
-        raise DidsError(f"{folder / 'domains.json'}: not a domain map of schema {SCHEMA}")
     names = tuple(domain["name"] for domain in content["domains"])
     labels_N = texts(table["domain"])
     domains_N = codes(labels_N, names)
@@ -147,6 +144,20 @@ def load_map(path: Path) -> DomainMap:
         typical_texts={domain["name"]: domain.get("typical_texts", []) for domain in content["domains"]},
         inputs=content.get("inputs", {}),
     )
+
+
+def map_names(path: Path) -> tuple[str, ...]:
+    """The names of a map's domains, without reading its samples. Raises DidsError as `load_map` does."""
+    return tuple(domain["name"] for domain in _read_content(path)[1]["domains"])
+
+
+def _read_content(path: Path) -> tuple[Path, dict[str, Any]]:
+    """The map's folder, and what its `domains.json` holds."""
+    folder = path.parent if path.suffix in (".parquet", ".json") else path
+    content = read_json(folder / "domains.json")
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA or not _names_all(content.get("domains")):
+        raise DidsError(f"{folder / 'domains.json'}: not a domain map of schema {SCHEMA}")
+    return folder, content
 
 
 def _names_all(domains: Any) -> bool:

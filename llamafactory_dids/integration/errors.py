@@ -1,7 +1,9 @@
 """Errors that a user is meant to read are one line; everything else keeps its stack trace."""
 
+import difflib
 import os
 import sys
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -21,6 +23,12 @@ def install_hook() -> None:
             previous(kind, error, trace)
 
     sys.excepthook = hook
+
+
+def nearest(name: str, allowed: Sequence[str]) -> str:
+    """`, did you mean …?` with what is most like the name, to stand behind what is allowed; nothing where none is."""
+    close = difflib.get_close_matches(name, allowed, n=1)
+    return f", did you mean {close[0]}?" if close else ""
 
 
 def one_line(error: BaseException) -> str:

@@ -63,5 +63,7 @@ def mixer_on_two_domains(strategy: str, config: MixingConfig, num_tasks: int, *,
         num_tasks,
         sizes_D=[1, 1] if sized else None,
         probabilities_D=[0.5, 0.5],
+        points_K=[0.0],
+        mixtures_KD=[[0.5, 0.5]],
         task_samples_TD=[[1, 1]] * num_tasks,
     )

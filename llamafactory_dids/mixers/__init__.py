@@ -18,6 +18,7 @@ from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Any
 
+from .balance import balance
 from .base import Impact, Mixer, Needs, Signals
 from .dga import dga
 from .dids_readings import dids
@@ -25,6 +26,7 @@ from .doge import doge
 from .doremi import doremi
 from .importance import importance
 from .proportional import proportional
+from .schedule import schedule
 from .static import static
 from .uniform import uniform
 from .velocitune import velocitune
@@ -40,9 +42,11 @@ _BUILT_IN: dict[str, Callable[..., Mixer]] = {
     "doremi": doremi,
     "velocitune": velocitune,
     "importance": importance,
+    "balance": balance,
     "uniform": uniform,
     "proportional": proportional,
     "static": static,
+    "schedule": schedule,
 }
 
 

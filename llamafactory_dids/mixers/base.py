@@ -6,8 +6,9 @@ a model, a dataset or a name of a domain or task, does no I/O and draws no rando
 A strategy's file exports a factory, (num_domains, num_tasks, keyword options) -> Mixer. An option is named as
 its YAML key is, without `dids_`. What no YAML file can say is given to a factory that has a keyword for it:
 
-- `sizes_D`: the number of samples of each domain
+- `sizes_D`: the number of samples of each domain; of its tokens, where `dids_share_of` says so
 - `probabilities_D`: what `dids_probs` says
+- `points_K`, `mixtures_KD`: what `dids_schedule` says, each point a share of the run
 - `task_samples_TD`: how many of the observed samples of each task are nearest to each domain's centroid
 - `clustered`: whether the run makes its domains itself, so that features of the samples are there
 - `proxy_runs`: the RunRecord of each proxy run so far. An offline strategy's factory gives the mixer of the next
@@ -74,22 +75,29 @@ class Needs:
     """What a mixer wants measured before each of its updates; with `proxy_run`, it is the mixer of that run.
 
     `excess_losses`, of `tasks` or of `domains`: max(loss now - loss of the run that kept its losses, 0), averaged
-    over tokens. `domain_cosines` come with the impact, in its metric. `task_samples`: the factory wants
-    `task_samples_TD`.
+    over tokens. `domain_cosines` come with the impact, in its metric. `progress`: how far the run is, for which nothing
+    is measured. `task_samples`: the factory wants `task_samples_TD`.
     """
 
     task_losses: bool = False
     impact: Impact | None = None
     domain_cosines: bool = False
+    domain_gram: bool = False
     domain_losses: bool = False
     excess_losses: Literal["tasks", "domains"] | None = None
     proxy_run: ProxyRun | None = None
+    progress: bool = False
     task_samples: bool = False
 
     @property
     def measures(self) -> bool:
-        """Whether anything is to be measured at all, so that there are updates."""
-        return bool(self.task_losses or self.impact or self.domain_losses or self.excess_losses)
+        """Whether anything is to be measured at all, be it how far the run is, so that there are updates."""
+        return bool(self.task_losses or self.gradients or self.domain_losses or self.excess_losses or self.progress)
+
+    @property
+    def gradients(self) -> bool:
+        """Whether the domains' gradients are taken."""
+        return self.impact is not None or self.domain_gram
 
     @property
     def tasks(self) -> bool:
@@ -105,9 +113,11 @@ class Signals:
     - `task_losses_UT`: a row for each measurement so far: row 0 before training, the last row now (U >= 1)
     - `impact_DT`: see `core.fisher.impact`
     - `domain_cosines_TDD`: cosines among the domains' gradients in each task's metric
+    - `domain_gram_DD`: inner products of the domains' mean gradients, without a metric
     - `domain_losses_D`: mean training loss of each domain's samples in the window, NaN where none was drawn
     - `excess_losses_T`, `excess_losses_D`: see Needs
     - `samples_seen`: training samples so far, which always comes along
+    - `progress`: these as a share of the run's, from 0 to 1
 
     Values that are not finite are allowed everywhere: such a task, or such a domain's loss, is left out.
     """
@@ -115,10 +125,12 @@ class Signals:
     task_losses_UT: Array | None = None
     impact_DT: Array | None = None
     domain_cosines_TDD: Array | None = None
+    domain_gram_DD: Array | None = None
     domain_losses_D: Array | None = None
     excess_losses_T: Array | None = None
     excess_losses_D: Array | None = None
     samples_seen: int = 0
+    progress: float = 0.0
 
 
 class Mixer(Protocol):
@@ -170,6 +182,18 @@ def read_excess(losses: Array | None, count: int) -> tuple[Array, Bools]:
     assert losses is not None and losses.shape == (count,), "as `needs` asks"
     usable: Bools = np.isfinite(losses)
     return np.where(usable, np.clip(losses, 0.0, _LARGEST), 0.0), usable
+
+
+def read_gram(signals: Signals, num_domains: int) -> tuple[Array, Bools]:
+    """`(gram_DD, usable_D)`: huge values cut off, and zero for each domain without a gradient, or with one that is not
+    finite.
+    """
+    gram_DD = signals.domain_gram_DD
+    assert gram_DD is not None and gram_DD.shape == (num_domains, num_domains), "as `needs` asks"
+    own_D = gram_DD.diagonal()
+    usable_D: Bools = np.isfinite(own_D) & (own_D > 0)
+    kept_DD = np.where(np.isfinite(gram_DD) & np.outer(usable_D, usable_D), gram_DD, 0.0)
+    return np.clip(kept_DD, -_LARGEST, _LARGEST), usable_D
 
 
 def task_shares(impact_DT: Array) -> Array:

@@ -15,7 +15,7 @@ from .plan import MixingPlan
 
 # Keys that are no mixer's option, and decide what a mixer is told or when. What only makes domains shows in the map.
 WHILE_TRAINING = (
-    *("update_samples", "exhausted", "task_samples", "probs"),
+    *("update_samples", "exhausted", "task_samples", "probs", "schedule"),
     *("domain_gradients", "fresh_samples", "gradient_layers", "tracked_entries"),
 )
 
@@ -35,6 +35,7 @@ def identity(plan: MixingPlan, samples_per_step: int) -> dict[str, Any]:
         "seed": plan.seed,
         "shuffled": plan.shuffled,
         "streamed": plan.streamed,
+        "share_of": plan.units().get("share_of"),
         "domain_map": plan.domain_map.digest(),
         "rows": _digest(plan.domains_N.tobytes()),
         **{f"dids_{key}": getattr(plan.config, f"dids_{key}") for key in WHILE_TRAINING},

@@ -7,6 +7,7 @@ the same; the first one writes.
 
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,10 +144,12 @@ class MixtureController:
         before_D = self.state.probabilities_D
         with self.clock.on("update_seconds"):
             seen = self.observer.domain_losses.close_window()
-            signals = self.observer.measure(self.num_updates, step * self.samples_per_step, before_D, seen.losses_D)
+            now_D = self.plan.draws(before_D)
+            signals = self.observer.measure(self.num_updates, step * self.samples_per_step, now_D, seen.losses_D)
+            signals = replace(signals, progress=step / self.max_steps)
             probabilities_D, self.state = _of_first_rank(*self.plan.mixer.update(self.state, signals))
             # from a whole step on, so that it does not depend on how ranks and accumulation share out a step
-            applies_from = self.sampler.set_probabilities(probabilities_D, self.samples_per_step)
+            applies_from = self.sampler.set_probabilities(self.plan.draws(probabilities_D), self.samples_per_step)
             progress = self._progress(before_D, seen, signals.impact_DT)
             self._write_line(progress, step, applies_from)
         self.clock.write(self.plan.folder)
@@ -168,7 +171,7 @@ class MixtureController:
         return Progress(
             self.plan.domain_names,
             tuple(self.plan.tasks),
-            self.sampler.history[0][1],
+            self.plan.mixer.init().probabilities_D,
             before_D,
             self.state.probabilities_D,
             np.stack(self.observer.losses) if self.observer.losses else None,
@@ -199,6 +202,7 @@ class MixtureController:
                 "applies_from_sample": applies_from,
                 **measured(progress, terms),
                 "samples_drawn": dict(zip(self.plan.domain_names, drawn_D, strict=True)),
+                **self.plan.units(),
                 **marks,
             }
         )

@@ -83,3 +83,12 @@ def check_impact(
             "the task has a gradient: no gradient of a domain's samples is left; allowed: samples with labels, in a "
             "precision that holds their gradients (bf16 or fp32, not fp16)"
         )
+
+
+def check_gradients(gradients_DP: Tensor) -> None:
+    """Raise DidsError where no domain has a gradient: a mixture that goes by them would stay even without a word."""
+    if not bool(gradients_DP.any()):
+        raise DidsError(
+            f"the gradients of all {len(gradients_DP)} domains are zero; allowed: samples with labels, in a precision "
+            "that holds their gradients (bf16 or fp32, not fp16)"
+        )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..core.fisher import domain_cosines
+from ..core.gram import gram
 from ..errors import DidsError
 from ..mixers.base import Signals
 from ..stages.batching import Collate
@@ -24,7 +25,7 @@ from ..stages.meter import MAX_TOKENS, GradientMeter, Meter, TaskMeasurement, im
 from ..stages.per_sample import GradientEngine
 from .collator import untagged
 from .domain_losses import DomainLosses
-from .guards import check_aligned, check_impact, check_modules, no_gradient_came
+from .guards import check_aligned, check_gradients, check_impact, check_modules, no_gradient_came
 from .measured_rows import MeasuredRows
 from .plan import MixingPlan
 from .reference import Reference, keep_losses
@@ -63,7 +64,7 @@ class Observer:
         self._rows = MeasuredRows(plan, train_rows)
         how["max_tokens"] = _max_tokens(model, batch_size * self._rows.longest())
         self._loss_meter = Meter(model, objective, untagged(collate), **how)
-        if self.needs.impact is not None:
+        if self.needs.gradients:
             self._tracked = tracked = track_layers(model, plan.config.dids_gradient_layers, trainable_only=True)
             entries = TrackedEntries(tracked, plan.config.dids_tracked_entries, plan.seed)
             self.meter = GradientMeter(GradientEngine(model, tracked, objective), entries, untagged(collate), **how)
@@ -133,25 +134,25 @@ class Observer:
         """
         if self.running is not None:
             self.running.rest()  # a measurement is no training batch
-        impact_DT = cosines_TDD = None
-        if self.meter is not None:
-            tasks = self.meter.tasks(list(self.plan.tasks.values()))
-            self.losses.append(tasks.losses_T)
-            domains_DP = self._domain_gradients(num_updates)
+        impact_DT = cosines_TDD = gram_DD = None
+        tasks = self._measure_tasks()
+        domains_DP = self._domain_gradients(num_updates) if self.needs.gradients else None
+        if domains_DP is not None and self.needs.domain_gram:
+            check_gradients(domains_DP)
+            gram_DD = gram(domains_DP)
+        if domains_DP is not None and tasks is not None and self.needs.impact is not None:
             impact_DT = impact_matrix(
                 self.needs, domains_DP, tasks, lambda: (probabilities_D, self._rows.terms_D(self._num_terms))
             )
-            assert self.needs.impact is not None
             if self.needs.domain_cosines:
                 cosines_TDD = domain_cosines(domains_DP, tasks.fisher_TP, self.needs.impact.kind)
             names, normalize = list(self.plan.tasks), self.needs.impact.normalize
             check_impact(impact_DT, self._usable(tasks), names, domains_DP, normalize)
-        else:
-            self.look()
         signals = Signals(
             task_losses_UT=np.stack(self.losses) if self.losses else None,
             impact_DT=impact_DT,
             domain_cosines_TDD=cosines_TDD,
+            domain_gram_DD=gram_DD,
             domain_losses_D=domain_losses_D,
             excess_losses_T=self._excess("tasks"),
             excess_losses_D=self._excess("domains"),
@@ -161,6 +162,15 @@ class Observer:
             if meter is not None:
                 meter.report()
         return signals
+
+    def _measure_tasks(self) -> TaskMeasurement | None:
+        """The tasks with their gradients where an impact is needed; else their losses alone, or nothing."""
+        if self.meter is None or self.needs.impact is None:
+            self.look()
+            return None
+        tasks = self.meter.tasks(list(self.plan.tasks.values()))
+        self.losses.append(tasks.losses_T)
+        return tasks
 
     def _task_losses(self) -> Floats:
         return np.array([self._loss_meter.token_losses(rows).mean() for rows in self.plan.tasks.values()])

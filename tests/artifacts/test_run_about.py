@@ -18,7 +18,8 @@ def test_a_resumed_run_keeps_its_start(tmp_path):
 
 def test_a_command_is_told_without_what_is_secret():
     words = ["/bin/llamafactory-cli", "train", "a b.yaml", "hf_hub_token=hf_x", "--api_key", "sk-x", "max_steps=3"]
-    assert run_about.command(words) == "llamafactory-cli train 'a b.yaml' 'hf_hub_token=***' --api_key '***' max_steps=3"
+    told = "llamafactory-cli train 'a b.yaml' 'hf_hub_token=***' --api_key '***' max_steps=3"
+    assert run_about.command(words) == told
 
 
 def test_devices_are_counted_by_their_names_and_else_processors():

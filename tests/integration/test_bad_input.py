@@ -57,10 +57,6 @@ BEFORE_LOADING = {
     "dataset_twice": ({"dataset": "sums,pairs,sums"}, ["dataset: got 'sums'", "each name once"]),
     "task_twice": ({"dids_tasks": "task_sums,task_sums"}, ["dids_tasks: got 'task_sums'", "each name once"]),
     "more_domains_than_samples": ({"dids_num_domains": 271}, ["dids_num_domains: got 271", "samples, 270"]),
-    "more_domains_than_samples_by_default": (
-        {"dids_num_domains": None, "max_samples": 20},
-        ["dids_num_domains: got 72 (the default)", "samples, 60"],
-    ),
     "fewer_domains_than_datasets": ({"dids_num_domains": 2}, ["dids_num_domains: got 2", "the 3 datasets"]),
     "fewer_domains_than_datasets_before_data": (
         {"dids_num_domains": 2, "dataset": "sums,pairs,broken"},
@@ -110,7 +106,13 @@ BEFORE_LOADING = {
     "first_fsdp": ({"fsdp": "full_shard"}, ["fsdp: got 'version 1'", "version 2"]),
     "window_below_a_step": ({"dids_update_samples": 7}, ["dids_update_samples: got 7", "samples of a step, 8"]),
     "probs_without_static": ({"dids_probs": "0.5,0.5"}, ["dids_probs: got '0.5,0.5'", "mix_strategy is dids"]),
-    "static_without_probs": (STATIC, ["dids_probs: got None", "a list or a log for static"]),
+    "static_without_probs": (STATIC, ["dids_probs: got None", "a mixture or a log for static"]),
+    "schedule_without_points": (
+        STATIC | {"mix_strategy": "schedule"},
+        ["dids_schedule: got None", "mixtures at points of the run for schedule"],
+    ),
+    "schedule_without_the_strategy": ({"dids_schedule": "0: uniform"}, ["dids_schedule: got", "mix_strategy is dids"]),
+    "a_name_that_is_not_there": (STATIC | {"dids_probs": "sumz=0.5"}, ["got 'sumz'", "did you mean sums?"]),
     "probs_of_a_wrong_sum": (STATIC | {"dids_probs": "0.5,0.5,0.5"}, ["dids_probs: got '0.5,0.5,0.5'", "sum to 1"]),
     "probs_of_a_wrong_length": (STATIC | {"dids_probs": "0.5,0.5"}, ["dids_probs: got '0.5,0.5'", "3 numbers"]),
     "probs_of_a_lost_run": (

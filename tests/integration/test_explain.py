@@ -79,6 +79,25 @@ def test_a_fixed_mixture_has_no_updates_and_costs_nothing(explained):
     assert "the mixture is fixed" in text and "as much computing as without mixing" in text
 
 
+def test_a_mixture_by_name_is_told_as_it_comes_out(explained, finished):
+    options = {"mix_strategy": "static", "dids_domains": "source", "dids_num_domains": None, "dids_tasks": None}
+    assert "Mixture:  sums 60.0%, pairs 24.0%, noise 16.0% of the samples\n" in explained(
+        text=True, **options, dids_probs={"sums": 0.6}
+    )
+    plan = {"mix_strategy": "schedule", "dids_probs": None, "dids_schedule": "0: proportional; 1: noise=1"}
+    said = explained(text=True, **options | plan, dids_share_of="tokens")
+    assert "at 0: sums 44.4%, pairs 33.3%, noise 22.2%; at 1: sums 0.0%, pairs 0.0%, noise 100.0% of the tokens" in said
+    assert "5, one every 32 samples" in said
+    by_domain = explained(**options | same_domains(finished), dids_probs={"sums": 0.6})["mixtures"]["0"]
+    assert len(by_domain) == 6
+    assert sum(share for name, share in by_domain.items() if name.startswith("sums")) == pytest.approx(0.6)
+
+
+def test_a_number_of_domains_that_is_not_given_is_that_of_the_samples(explained, world):
+    assert explained(dids_num_domains=None)["num_domains"] == 270 // 10
+    assert explained(dids_num_domains=None, dids_min_domain_size=None, dataset="sums")["num_domains"] == 1
+
+
 def test_a_proxy_run_is_told_with_its_share(explained):
     found = explained(mix_strategy="doge", dids_proxy_share=0.5)
     assert found["proxy_run"] and found["proxy_run_passes"] == pytest.approx(0.5 * found["training_passes"])
@@ -105,7 +124,6 @@ def test_it_says_so_in_words(explained, world):
         ),
         ({"dids_tasks": "nothing"}, "dids_tasks: got 'nothing', allowed: a name in"),
         ({"dids_num_domains": 271}, "dids_num_domains: got 271, allowed: at most the number of training samples, 270"),
-        ({"dids_num_domains": None, "max_samples": 9}, "dids_num_domains: got 72 (the default), allowed: at most"),
         ({"torch_compile": True}, "torch_compile: got True, allowed with mix_strategy dids: false, or"),
         ({"stage": "pt", "predict_with_generate": True}, "LLaMA-Factory refuses these arguments: "),
     ],

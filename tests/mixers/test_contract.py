@@ -37,6 +37,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "velocitune-main": ("velocitune", {"runs": 1}),
     "importance-floor": ("importance", {"floor": 0.2}),
     "odm-quick": ("odm", {"alpha": 0.0}),
+    "balance-sharp": ("balance", {"eta": 5.0, "floor": 0.2}),
 }
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
 
@@ -58,14 +59,16 @@ def inputs(sizes_D: np.ndarray, num_tasks: int) -> dict[str, Any]:
     falling_UT = 1 + 2 * np.exp(-0.3 * np.arange(5))[:, None] * np.arange(1, num_tasks + 1)
     counts_TD = np.arange(1, num_tasks + 1)[:, None] * sizes_D  # a function of the sizes, as all of it is
     record = RunRecord(np.arange(5) * 100.0, history_UD, falling_UT)
-    return {"probabilities_D": history_UD[0], "task_samples_TD": counts_TD, "proxy_runs": [record, record]}
+    schedule = {"points_K": [0.2, 0.5, 0.9], "mixtures_KD": history_UD[:3]}
+    return {"probabilities_D": history_UD[0], "task_samples_TD": counts_TD, "proxy_runs": [record, record], **schedule}
 
 
 def floor_of(variant: str) -> float:
     name, options = VARIANTS[variant]
     if name == "dids":
         return options.get("floor", PRESETS[options.get("preset", "default")]["floor"])
-    return {"importance-floor": 0.2, "doremi-proxy": 1e-3, "doremi-domains-proxy": 0.02}.get(variant, 0.0)
+    floors = {"importance-floor": 0.2, "doremi-proxy": 1e-3, "doremi-domains-proxy": 0.02}
+    return (floors | {"balance": 0.05, "balance-sharp": 0.2}).get(variant, 0.0)
 
 
 def run(mixer: Mixer, stream: list[Signals]) -> list[np.ndarray]:
@@ -87,14 +90,17 @@ def signals_of(
     extra_D = np.ones(num_domains) if extra_D is None else extra_D
     with np.errstate(all="ignore"):
         cosines_TDD = impact_DT.T[:, :, None] * impact_DT.T[:, None, :]
+        gram_DD = np.outer(extra_D, extra_D)
     return Signals(
         losses_UT,
         impact_DT,
         domain_cosines_TDD=cosines_TDD,
+        domain_gram_DD=gram_DD,
         domain_losses_D=extra_D,
         excess_losses_T=losses_UT[-1],
         excess_losses_D=extra_D,
         samples_seen=100 * windows,
+        progress=0.5,
     )
 
 
@@ -104,6 +110,7 @@ def permuted(stream: list[Signals], order: list[int]) -> list[Signals]:
             s,
             impact_DT=s.impact_DT[order],
             domain_cosines_TDD=s.domain_cosines_TDD[:, order][:, :, order],
+            domain_gram_DD=s.domain_gram_DD[order][:, order],
             domain_losses_D=s.domain_losses_D[order],
             excess_losses_D=s.excess_losses_D[order],
         )
@@ -132,6 +139,7 @@ def situations(
         signals_of(losses_UT[: u + 2], table(num_domains), u + 1, table(1, num_domains)[0])
         for u in range(num_updates)
     ]
+    stream = [replace(signals, progress=u / num_updates) for u, signals in enumerate(stream)]
     return sizes_D, num_tasks, stream
 
 
@@ -285,10 +293,12 @@ def test_what_is_needed_is_enough(variant):
         "task_losses_UT": needs.task_losses,
         "impact_DT": needs.impact is not None,
         "domain_cosines_TDD": needs.domain_cosines,
+        "domain_gram_DD": needs.domain_gram,
         "domain_losses_D": needs.domain_losses,
         "excess_losses_T": needs.excess_losses == "tasks",
         "excess_losses_D": needs.excess_losses == "domains",
         "samples_seen": True,
+        "progress": needs.progress,
     }
     assert set(asked) == {field.name for field in fields(Signals)}
     given = Signals(**{name: getattr(everything, name) for name, wanted in asked.items() if wanted})
@@ -326,6 +336,16 @@ def test_fixed_mixtures_are_what_they_say():
     assert start("uniform") == [0.25] * 4
     assert start("proportional") == pytest.approx([0.1, 0.2, 0.3, 0.4])
     assert start("static", probabilities_D=[0.5, 0.5, 0, 0]) == [0.5, 0.5, 0, 0]
+
+
+def test_a_schedule_is_on_the_line_between_its_points_and_stays_before_the_first_and_after_the_last():
+    mixer = create("schedule", 2, 0, points_K=[0.2, 0.4, 0.8], mixtures_KD=[[1, 0], [0.5, 0.5], [0, 1]])
+    state = mixer.init()
+    assert state.probabilities_D.tolist() == [1, 0]
+    for progress, first in ((0.1, 1), (0.2, 1), (0.3, 0.75), (0.4, 0.5), (0.5, 0.375), (0.8, 0), (0.95, 0)):
+        p_D, state = mixer.update(state, Signals(progress=progress))
+        assert p_D == pytest.approx([first, 1 - first])
+    assert mixer.needs.measures and not mixer.needs.tasks and not mixer.needs.gradients
 
 
 @pytest.mark.parametrize("similarity", ["dot", "cosine"])
@@ -368,6 +388,12 @@ def test_dga_multiplies_by_the_exponential_of_the_summed_alignment(similarity):
         (("importance", 2, 0, {}), "dids_tasks: got none"),
         (("importance", 2, 1, {}), "task_samples_TD: got None"),
         (("importance", 2, 1, {"task_samples_TD": [[0, 0]]}), r"task_samples_TD: got .*0.0.*, allowed: 1 x 2 c"),
+        (("schedule", 2, 0, {}), "dids_schedule: got none"),
+        (("schedule", 2, 0, {"points_K": [0, 0], "mixtures_KD": [[1, 0], [0, 1]]}), "dids_schedule: got the points"),
+        (("schedule", 2, 0, {"points_K": [0], "mixtures_KD": [[1, 1]]}), "dids_schedule: got values that sum to 2"),
+        (("balance", 2, 0, {}), "sizes_D: got None.*mix_strategy 'balance'"),
+        (("balance", 2, 0, {"sizes_D": [1, 1], "eta": 0}), "dids_eta: got 0"),
+        (("balance", 2, 0, {"sizes_D": [1, 1], "floor": 1}), "dids_floor: got 1, allowed: at least 0, below 1"),
         (("odm", 2, 0, {"alpha": 1.0}), "dids_odm_alpha: got 1.0, allowed: at least 0, below 1"),
         (("dids", 2, 1, {"mixture": "both"}), "dids_mixture: got 'both', allowed: separate, by_task, joint"),
         (("dids", 2, 1, {"mixture": "joint", "eta": 2}), "dids_eta: got 2, allowed with dids_mixture 'joint': none"),

@@ -5,9 +5,11 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+import torch
 from scipy.optimize import minimize
 
 from llamafactory_dids.core.fisher import domain_cosines, impact
+from llamafactory_dids.core.gram import gram
 from llamafactory_dids.mixers import Impact, Mixer, Signals, create
 from llamafactory_dids.mixers.base import RunRecord
 from llamafactory_dids.mixers.joint import joint_mixture
@@ -83,6 +85,26 @@ def test_doge_is_its_papers_rule_and_hands_on_the_mean(stream, similarity):
     main = create("doge", D, T, similarity=similarity, eta=0.7, proxy_runs=[trained_with(trace)])
     assert main.needs.proxy_run is None and not main.needs.measures
     assert main.init().probabilities_D == pytest.approx(gradients.doge_mixture(history[:-1]), rel=1e-9)
+
+
+def test_balance_is_its_papers_rule_raised_to_the_floor(stream):
+    shares = [size / sum(SIZES_D) for size in SIZES_D]
+    mixer = create("balance", D, T, sizes_D=SIZES_D, eta=1.3, floor=0.4)
+    signals = [Signals(domain_gram_DD=gram(torch.tensor(domains))) for domains, _ in stream]
+    trace = follow(mixer, signals)
+    assert trace[0].tolist() == [1 / D] * D
+    for (domains, _), p_D in zip(stream, trace[1:], strict=True):
+        expected = reference.raised(gradients.balance_update(domains.tolist(), shares, 1.3), 0.4)
+        assert p_D == pytest.approx(expected, rel=1e-9)
+
+
+def test_balance_gives_a_domain_without_a_gradient_the_mean_score(stream):
+    domains_DP = stream[0][0].copy()
+    domains_DP[2] = 0.0
+    mixer = create("balance", D, T, sizes_D=SIZES_D, floor=0.0)
+    p_D, _ = mixer.update(mixer.init(), Signals(domain_gram_DD=gram(torch.tensor(domains_DP))))
+    logs_D = np.log(p_D)
+    assert logs_D[2] == pytest.approx(np.delete(logs_D, 2).mean())
 
 
 def test_importance_is_the_histogram_of_the_nearest_centroids(rng):

@@ -41,3 +41,13 @@ def importance(task_samples: list[list[float]], centroids: list[list[float]]) ->
         for sample in task_samples
     ]
     return [nearest.count(i) / len(nearest) for i in range(len(centroids))]
+
+
+def balance_update(gradients: list[list[float]], shares: list[float], eta: float) -> list[float]:
+    """R&B, its softmax of the normalised product of the Gram matrix and the evaluation shares (lambda: eta sqrt(D))."""
+    gram = [[inner(g, h) for h in gradients] for g in gradients]
+    score = [sum(entry * share for entry, share in zip(row, shares, strict=True)) for row in gram]
+    length = math.sqrt(sum(s * s for s in score))
+    factor = eta * math.sqrt(len(score))
+    weights = [math.exp(factor * s / length) for s in score]
+    return [w / sum(weights) for w in weights]

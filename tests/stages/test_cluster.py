@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from llamafactory_dids.artifacts.gradient_store import open_store
 from llamafactory_dids.errors import DidsError
 from llamafactory_dids.stages import kmeans
-from llamafactory_dids.stages.cluster import StoredFeatures, cluster_domains, domain_shares
+from llamafactory_dids.stages.cluster import StoredFeatures, cluster_domains, domain_shares, number_for
 from llamafactory_dids.stages.means import central_samples
 from tests.stages.points import blobs
 
@@ -47,6 +47,13 @@ def test_equal_shares_differ_by_one_at_most_and_sqrt_ones_from_their_due_by_litt
 
 def test_what_a_small_source_cannot_take_goes_to_the_others():
     assert domain_shares([2, 1000, 1000], 22, "equal") == [2, 10, 10]
+
+
+def test_as_many_domains_are_made_as_keep_twice_the_least_size_at_most_the_papers_and_one_each():
+    found = [number_for(size, 1, 32) for size in (1, 64, 1_000, 4_607, 4_608, 1_000_000)]
+    assert found == [1, 1, 15, 71, 72, 72]
+    assert number_for(270, 3, 5) == 27 and number_for(270, 3, 32) == 4
+    assert number_for(270, 40, 32) == 40 and number_for(10**6, 100, 32) == 100
 
 
 @pytest.mark.parametrize(("num_domains", "allowed"), [(2, "each of the 3 datasets"), (31, "training samples, 30")])

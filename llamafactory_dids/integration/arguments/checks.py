@@ -9,12 +9,14 @@ from llamafactory.data.parser import get_dataset_list
 from llamafactory.extras.misc import has_tokenized_data
 
 from ... import mixers
+from ...artifacts.domain_map import map_names
 from ...config import MixingConfig
 from ...errors import DidsError, refuse
 from ...stages.cluster import check_one_each
 from ...training.schedule import check_window, samples_per_step
 from ..data.saved import check_note
-from ..plan.probabilities import check_probabilities
+from ..plan.probabilities import check_mixture
+from ..plan.schedules import check_schedule
 from ..settings import Settings
 from ..strategy import mixer_on_two_domains, option_keys, takes
 from .host_options import check_host_options
@@ -33,7 +35,8 @@ def check(settings: Settings, model_args: Any, data_args: Any, training_args: An
     _check_ranking(settings, data_args, finetuning_args.stage)
     _check_streaming(settings, data_args)
     check_note(data_args, [*data_args.dataset, *settings.config.mix_in()], finetuning_args.stage)
-    check_window(settings.config, samples_per_step(training_args))
+    if settings.needs.measures or settings.needs.proxy_run is not None:
+        check_window(settings.config, samples_per_step(training_args))
     makes_gradients = check_features(settings, model_args, training_args.device) or settings.needs.proxy_run is not None
     check_tracked(settings, model_args, finetuning_args)
     check_media(settings, model_args, data_args, finetuning_args, makes_gradients)
@@ -103,11 +106,13 @@ def _check_dataset(key: str, name: str, data_args: Any) -> None:
 
 
 def _check_mixer(settings: Settings) -> None:
-    if (settings.config.dids_probs is None) == takes(settings.strategy, "probabilities_D"):
-        given = settings.config.dids_probs
-        raise refuse(
-            "dids_probs", given, f"a list or a log for static, nothing for others (mix_strategy is {settings.strategy})"
-        )
+    config, strategy = settings.config, settings.strategy
+    if (config.dids_probs is None) == takes(strategy, "probabilities_D"):
+        allowed = f"a mixture or a log for static, nothing for others (mix_strategy is {strategy})"
+        raise refuse("dids_probs", config.dids_probs, allowed)
+    if (config.dids_schedule is None) == takes(strategy, "mixtures_KD"):
+        allowed = f"mixtures at points of the run for schedule, nothing for others (mix_strategy is {strategy})"
+        raise refuse("dids_schedule", config.dids_schedule, allowed)
     mixer = mixer_on_two_domains(settings.strategy, settings.config, len(settings.tasks))
     if warning := getattr(mixer, "warning", None):
         logger.warning(warning)
@@ -150,7 +155,16 @@ def _check_domains(settings: Settings, data_args: Any) -> None:
     wanted = config.dids_domains
     if wanted not in ("cluster", "source") and not Path(wanted).expanduser().exists():
         raise refuse("dids_domains", wanted, "cluster, source, or the path of a domain map")
-    if wanted == "cluster" and config.dids_cluster_scope == "source":
+    if wanted == "cluster" and config.dids_cluster_scope == "source" and config.dids_num_domains is not None:
         check_one_each(config.dids_num_domains, len(data_args.dataset or ()) + len(config.mix_in()))
+    if config.dids_probs is not None or config.dids_schedule is not None:
+        _check_mixtures(config, (*(data_args.dataset or ()), *config.mix_in()))
+
+
+def _check_mixtures(config: MixingConfig, sources: tuple[str, ...]) -> None:
+    made, path = config.dids_domains, Path(config.dids_domains).expanduser()
+    domains = () if made == "source" else None if made == "cluster" else map_names(path)
     if config.dids_probs is not None:
-        check_probabilities(config.dids_probs)
+        check_mixture("dids_probs", config.dids_probs, sources, domains, config.dids_share_of)
+    if config.dids_schedule is not None:
+        check_schedule(config.dids_schedule, sources, domains, config.dids_share_of)

@@ -1,7 +1,6 @@
 """Our keys in the host's argument parser: one dataclass in its list is replaced by a subclass that has them."""
 
 import dataclasses
-import difflib
 import functools
 import logging
 from collections.abc import Callable
@@ -10,9 +9,10 @@ from typing import Any, Literal, get_args, get_type_hints
 from llamafactory.hparams import DataArguments, read_args
 
 from ... import mixers
-from ...config import FIELDS, make_config
+from ...config import FIELDS, as_text, make_config
 from ...errors import DidsError
 from ...mixers.base import Needs
+from ..errors import nearest
 from ..host import resume
 from ..settings import Settings
 from ..strategy import mixer_on_two_domains
@@ -102,10 +102,8 @@ def _host_only(host: Callable[..., Any], args: Any, values: dict[str, Any]) -> A
 
 
 def _as_host_types(values: dict[str, Any]) -> dict[str, Any]:
-    """Lists in YAML as the comma-separated text that the parser's fields are."""
-    return {
-        key: ",".join(map(str, value)) for key, value in values.items() if key in FIELDS and isinstance(value, list)
-    }
+    """Lists and mappings in YAML as the text that the parser's fields are."""
+    return {key: as_text(key, value) for key, value in values.items() if key in FIELDS and not isinstance(value, str)}
 
 
 def check_strategy(strategy: Any) -> None:
@@ -113,7 +111,7 @@ def check_strategy(strategy: Any) -> None:
     if strategy not in HOST_STRATEGIES + mixers.names():
         raise DidsError(
             f"mix_strategy: got {strategy!r}, allowed: {', '.join(HOST_STRATEGIES + mixers.names())}"
-            f"{_nearest(str(strategy), mixers.names())}"
+            f"{nearest(str(strategy), mixers.names())}"
         )
 
 
@@ -121,12 +119,7 @@ def check_names(values: dict[str, Any]) -> None:
     """Raise DidsError for a `dids_` key that there is not, with the nearest that there is."""
     for key in values:
         if key.startswith("dids_") and key not in FIELDS:
-            raise DidsError(f"{key}: unknown key{_nearest(key, tuple(FIELDS))}; `--help` lists the dids_ keys")
-
-
-def _nearest(name: str, allowed: tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(name, allowed, n=1)
-    return f", did you mean {close[0]}?" if close else ""
+            raise DidsError(f"{key}: unknown key{nearest(key, tuple(FIELDS))}; `--help` lists the dids_ keys")
 
 
 def as_dict(args: Any) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def check_tracked(settings: Settings, model_args: Any, finetuning_args: Any) -> 
     if finetuning_args.finetuning_type == "full":
         return
     proxy_first = settings.needs.proxy_run is not None and not is_trained_model(settings, model_args)
-    if settings.needs.impact is None or proxy_first or model_args.adapter_name_or_path:
+    if not settings.needs.gradients or proxy_first or model_args.adapter_name_or_path:
         return
     finetuning_args = copy.copy(finetuning_args)
     finetuning_args.pissa_init = False  # it looks at weights

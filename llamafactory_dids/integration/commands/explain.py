@@ -13,9 +13,11 @@ import torch
 
 from ...artifacts.domain_map import load_map
 from ...errors import DidsError, refuse
+from ...stages.cluster import number_for
 from ...training.schedule import samples_per_step, updates_planned
 from ..domains.proxy import proxy_arguments
 from ..domains.sizes import size_of
+from ..plan.asked import asked_mixtures
 from ..settings import Settings, cache_folder, settings_of
 
 FORWARD, BACKWARD = 1.0, 2.0
@@ -34,6 +36,8 @@ class Explanation:
     sources: dict[str, int]
     num_domains: int
     domains_from: str
+    mixtures: dict[str, dict[str, float]]  # what a fixed mixture or a schedule asks for, by the point of the run
+    share_of: str
     tasks: dict[str, int]
     processes: int
     samples_per_step: int
@@ -99,6 +103,8 @@ def explain(processes: int | None = None) -> Explanation:
         sources=sources,
         num_domains=num_domains,
         domains_from=domains_from,
+        mixtures=asked_mixtures(settings, sources),
+        share_of=settings.config.dids_share_of,
         tasks=tasks,
         processes=ranks,
         samples_per_step=per_step,
@@ -146,7 +152,9 @@ def _domains(settings: Settings, model_args: Any, sources: dict[str, int]) -> tu
         what = f"sentence embeddings ({config.dids_semantic_model})"
     else:
         what = f"gradients of {config.dids_proxy_model or model_args.model_name_or_path}"
-    return config.dids_num_domains, f"k-means {where}, on {what}"
+    groups = len(sources) if config.dids_cluster_scope == "source" else 1
+    number = config.dids_num_domains or number_for(sum(sources.values()), groups, config.dids_min_domain_size)
+    return number, f"k-means {where}, on {what}"
 
 
 def _costs(
@@ -167,8 +175,8 @@ def _costs(
     gradient_pass = FORWARD + BACKWARD * config.dids_gradient_layers  # backward through the tracked blocks alone
     makes_gradients = config.dids_domains == "cluster" and config.dids_cluster_features == "gradient"
     per_update = observed * (gradient_pass if needs.impact else FORWARD)
-    keeps_running = needs.impact is not None and config.dids_domain_gradients == "running"
-    if needs.impact is not None and not keeps_running:
+    keeps_running = needs.gradients and config.dids_domain_gradients == "running"
+    if needs.gradients and not keeps_running:
         per_update += num_domains * config.dids_fresh_samples * gradient_pass
     training = training_samples * (FORWARD + BACKWARD)
     run = needs.proxy_run

@@ -6,6 +6,8 @@ from ...config import FEW_UPDATES
 from ..domains.sizes import LARGE
 from .explain import Explanation
 
+SHOWN = 12  # shares of a mixture
+
 
 def in_words(found: Explanation) -> str:
     """The explanation as lines for a person."""
@@ -13,6 +15,7 @@ def in_words(found: Explanation) -> str:
     rows = [
         ("Data", f"{sum(found.sources.values()):,} samples of {_number(len(found.sources), 'dataset')}: {names}"),
         ("Domains", f"{'up to ' * found.domains_from.startswith('k-means')}{found.num_domains}: {found.domains_from}"),
+        *([("Mixture", _mixture_words(found))] if found.mixtures else []),
         ("Tasks", _task_words(found)),
         ("Training", _training_words(found)),
         ("Updates", _update_words(found)),
@@ -34,6 +37,21 @@ def _number(count: int, what: str) -> str:
 def _bytes(count: float) -> str:
     power = min(4, int(math.log10(max(1, count))) // 3)
     return f"{count / 1000**power:.3g} {('bytes', 'kB', 'MB', 'GB', 'TB')[power]}"
+
+
+def _mixture_words(found: Explanation) -> str:
+    """The shares, of a schedule at each point; the smallest of many together."""
+    points = [(at, _shares_words(shares)) for at, shares in found.mixtures.items()]
+    words = points[0][1] if len(points) == 1 else "; ".join(f"at {at}: {shares}" for at, shares in points)
+    return f"{words} of the {found.share_of}"
+
+
+def _shares_words(shares: dict[str, float]) -> str:
+    largest = sorted(shares, key=lambda name: -shares[name])[:SHOWN]
+    words = [f"{name} {shares[name]:.1%}" for name in shares if name in largest]
+    if len(shares) > SHOWN:
+        words.append(f"{len(shares) - SHOWN} others {sum(shares.values()) - sum(shares[name] for name in largest):.1%}")
+    return ", ".join(words)
 
 
 def _task_words(found: Explanation) -> str:

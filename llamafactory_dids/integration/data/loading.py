@@ -78,7 +78,7 @@ def tagging(host: Callable[..., Any]) -> Callable[..., Any]:
 
 def _check_number(parts: dict[str, Any], config: MixingConfig) -> None:
     """Raise DidsError for more domains than there will be samples: an example makes one at most."""
-    if config.dids_domains == "cluster":
+    if config.dids_domains == "cluster" and config.dids_num_domains is not None:
         check_enough(config.dids_num_domains, sum(map(len, parts.values())))
 
 

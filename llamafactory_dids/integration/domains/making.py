@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ...artifacts.samples import codes
 from ...config import MixingConfig
 from ...errors import DidsError
 from ...stages import ranks
-from ...stages.cluster import StoredFeatures, cluster_domains, domain_shares
+from ...stages.cluster import StoredFeatures, cluster_domains, domain_shares, number_for
 from ...stages.means import central_samples
 from ...stages.swapping import swapped_map
 from ..data.source import DataSource
@@ -82,7 +83,7 @@ def given_map(settings: Settings) -> DomainMap:
     path = Path(settings.config.dids_domains).expanduser()
     domain_map = load_map(path)
     for key, value in domain_map.inputs.items():
-        if key != "dids_seed" and key in settings.arguments and getattr(settings.config, key) != value:
+        if key != "dids_seed" and key in settings.arguments and getattr(settings.config, key) not in (None, value):
             raise DidsError(
                 f"{key}: got {settings.arguments[key]!r}, but {path} was made with {value!r}; "
                 "allowed: the map's value, or dids_domains: cluster"
@@ -97,7 +98,7 @@ def clustered_map(source: DataSource, samples: TokenisedSamples) -> DomainMap:
     Raises DidsError, with both values, where what the cache holds was made from other inputs.
     """
     settings = source.settings
-    config = settings.config
+    config = _with_number(settings.config, samples)
     features = feature_source(source, samples)
     made_from = features.inputs()
     inputs = _map_inputs(config, settings.seed) | {features.name: made_from}
@@ -115,6 +116,15 @@ def clustered_map(source: DataSource, samples: TokenisedSamples) -> DomainMap:
         )
         logger.info("domains: made %s", folder)
     return load_map(ranks.wait_to_see(folder / "domains.json").parent)
+
+
+def _with_number(config: MixingConfig, samples: TokenisedSamples) -> MixingConfig:
+    """The keys with a number of domains: the one given, or what the samples make."""
+    if config.dids_num_domains is not None:
+        return config
+    number = number_for(len(samples.keys), len(_groups(config, samples)[1]), config.dids_min_domain_size)
+    logger.info("domains: %d of %d samples (dids_num_domains sets another number)", number, len(samples.keys))
+    return replace(config, dids_num_domains=number)
 
 
 def _map_inputs(config: MixingConfig, seed: int) -> dict[str, Any]:

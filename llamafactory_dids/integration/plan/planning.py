@@ -22,11 +22,13 @@ from ..host import objectives
 from ..host.resume import check_set_up
 from ..settings import ProxyHistory, Settings, settings_of
 from ..strategy import make_mixer
-from .probabilities import probabilities_by_domain
+from .probabilities import shares_of, sizes_of
 from .provenance import write_about, write_config
 from .proxy_runs import run_proxies
 from .rows import rows_with_domains
+from .schedules import schedule_of
 from .streaming import streamed
+from .tokens import mean_tokens
 
 
 def mixing(host: Callable[..., Any]) -> Callable[..., Any]:
@@ -62,6 +64,10 @@ def make_plan(source: DataSource) -> dict[str, Any]:
     else:
         module, domain_map, domains_N, samples = rows_with_domains(source)
         sizes_D = np.bincount(domains_N, minlength=len(domain_map.names))
+    tokens_D = None
+    if settings.config.dids_share_of == "tokens":
+        tokens_D = mean_tokens(module["train_dataset"], domains_N, len(domain_map.names))
+        sizes_D = None if sizes_D is None else sizes_D * tokens_D
 
     def mixer_after(history: ProxyHistory) -> mixers.Mixer:
         return _mixer(source, domain_map, samples, sizes_D, history)
@@ -76,6 +82,7 @@ def make_plan(source: DataSource) -> dict[str, Any]:
         mixer=mixer,
         domain_map=domain_map,
         domains_N=domains_N,
+        tokens_D=tokens_D,
         tasks=tasks if mixer.needs.tasks else {},
         folder=Path(source.training_args.output_dir) / "dids",
         seed=settings.seed,
@@ -115,7 +122,7 @@ def _mixer(
     source: DataSource,
     domain_map: DomainMap,
     samples: Callable[[], TokenisedSamples] | None,
-    sizes_D: NDArray[np.int64] | None,
+    sizes_D: NDArray[Any] | None,
     history: ProxyHistory,
 ) -> mixers.Mixer:
     settings = source.settings
@@ -123,7 +130,11 @@ def _mixer(
     if settings.needs.task_samples and samples is not None:
         with source.clock.on("importance_seconds"):
             given["task_samples_TD"] = nearest_task_samples(source, samples(), domain_map, _chooser(settings))
-    if settings.config.dids_probs is not None:
-        names = source.data_args.dataset
-        given["probabilities_D"] = probabilities_by_domain(settings.config.dids_probs, domain_map, names)
-    return make_mixer(settings.strategy, settings.config, len(domain_map.names), len(settings.tasks), **given)
+    config = settings.config
+    if config.dids_probs is not None or config.dids_schedule is not None:
+        sizes = sizes_of(domain_map, source.data_args.dataset, sizes_D)
+        if config.dids_probs is not None:
+            given["probabilities_D"] = shares_of("dids_probs", config.dids_probs, sizes)
+        if config.dids_schedule is not None:
+            given |= schedule_of(config.dids_schedule, sizes)
+    return make_mixer(settings.strategy, config, len(domain_map.names), len(settings.tasks), **given)

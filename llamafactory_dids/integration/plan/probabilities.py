@@ -1,67 +1,191 @@
-"""What `dids_probs` says: numbers, or the log of a run whose mean mixture is taken over."""
+"""A mixture as a YAML file says it: shares by name, numbers in order, a word, or the log of a run whose mean is taken.
 
+Shapes: `S` datasets (sources), `D` domains.
+"""
+
+import logging
+import math
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from ... import mixers
 from ...artifacts.domain_map import DomainMap
 from ...artifacts.mixture_log import MixtureLog, find_log
 from ...artifacts.samples import codes
 from ...config import split_list
 from ...errors import DidsError, refuse
+from ..errors import nearest
 
-ALLOWED = "numbers from 0 to 1 that sum to 1, or the path of a run's mixture.jsonl"
+logger = logging.getLogger(__name__)
 
+ALLOWED = "NAME=NUMBER, …, numbers from 0 to 1 that sum to 1, or the path of a run's mixture.jsonl"
+WORDS = ("proportional", "uniform")  # strategies that know their mixture by the sizes alone
+NEAR = 1e-3  # sums of decimals that are meant to be 1
 
-def check_probabilities(given: str) -> None:
-    """Raise DidsError for numbers that are no probabilities, or a path without a whole log."""
-    numbers = _numbers(given)
-    if numbers is None:
-        _mean_of_log(given)
-    elif not all(0 <= number <= 1 for number in numbers) or abs(sum(numbers) - 1) > 1e-3:
-        raise refuse("dids_probs", given, ALLOWED)
+Shares = Mapping[str, float]
 
 
-def probabilities_by_domain(given: str, domain_map: DomainMap, sources: list[str]) -> list[float]:
-    """`dids_probs` by domain: those of a log by the domains' names, numbers in the order of the domains.
+class Sizes(NamedTuple):
+    """What a mixture is shared out over: how much of each source is in each domain, in samples or in tokens.
 
-    Numbers by dataset: a dataset's goes to its domains in proportion to their size. Raises DidsError where names or
-    counts do not fit.
+    A size that is not known, as of a stream, is 0.
     """
-    numbers, num_domains = _numbers(given), len(domain_map.names)
-    if numbers is None:
-        return _by_name(given, _mean_of_log(given), domain_map.names)
-    if len(numbers) == num_domains:
-        return numbers
-    if len(numbers) != len(sources):
-        raise refuse("dids_probs", given, f"{num_domains} numbers (domains) or {len(sources)} (datasets)")
-    counts_SD: NDArray[np.float64] = np.zeros((len(sources), num_domains))
+
+    domains: tuple[str, ...]
+    sources: tuple[str, ...]
+    amounts_SD: NDArray[np.float64]
+
+
+def sizes_of(domain_map: DomainMap, sources: Sequence[str], sizes_D: ArrayLike | None) -> Sizes:
+    """The sizes of the domains, None where they are not known, shared out over the sources as the map's samples are."""
+    counts_SD = np.zeros((len(sources), len(domain_map.names)))
     np.add.at(counts_SD, (codes(domain_map.sources_N, sources), domain_map.domains_N), 1)
-    return [float(p) for p in np.array(numbers) @ (counts_SD / counts_SD.sum(axis=1, keepdims=True))]
+    size_D = np.zeros(len(domain_map.names)) if sizes_D is None else np.asarray(sizes_D, dtype=np.float64)
+    return Sizes(domain_map.names, tuple(sources), counts_SD * (size_D / np.maximum(counts_SD.sum(axis=0), 1)))
 
 
-def _by_name(given: str, mean: dict[str, float], names: tuple[str, ...]) -> list[float]:
+def check_mixture(
+    key: str, text: str, sources: Sequence[str], domains: Sequence[str] | None, share_of: str = "samples"
+) -> None:
+    """Raise DidsError for what is no mixture, for names that there are not, and for the log of a run whose shares were
+    of something else; before any data is loaded.
+
+    `domains` is None where clusters are to be made: they will be named after their source, with a number.
+    """
+    wanted = _parse(key, text)
+    if isinstance(wanted, Path):
+        _mean_of_log(wanted)
+        if (were := MixtureLog(find_log(wanted)).read()[0].get("share_of", "samples")) != share_of:
+            raise refuse("dids_share_of", share_of, f"{were}, of which the shares in {text} are")
+    elif isinstance(wanted, Mapping):
+        _check_names(key, wanted, sources, domains)
+        if names := sources if wanted.keys() <= set(sources) else domains:
+            _check_sum(key, text, wanted, names)
+    elif isinstance(wanted, list) and not (
+        all(0 <= number <= 1 for number in wanted) and abs(math.fsum(wanted) - 1) <= NEAR
+    ):
+        raise refuse(key, text, ALLOWED)
+
+
+def shares_of(key: str, text: str, sizes: Sizes) -> NDArray[np.float64]:
+    """The mixture by domain (D), with a sum of 1. Numbers and names may be of the domains or of the sources: a source's
+    share goes to its domains in proportion to their size. Raises DidsError where names, counts or sizes do not fit.
+    """
+    wanted, num_domains = _parse(key, text), len(sizes.domains)
+    if isinstance(wanted, str):
+        try:
+            return mixers.create(wanted, num_domains, 0, sizes_D=sizes.amounts_SD.sum(axis=0)).init().probabilities_D
+        except ValueError:
+            raise refuse(key, text, "with streaming, a mixture that needs no size of a dataset") from None
+    if isinstance(wanted, Path):
+        return _of_log(key, text, _mean_of_log(wanted), sizes.domains)
+    if isinstance(wanted, Mapping):
+        _check_names(key, wanted, sizes.sources, sizes.domains)
+        if wanted.keys() <= set(sizes.domains):
+            return _completed(key, text, wanted, sizes.domains, sizes.amounts_SD.sum(axis=0))
+        if mixed := [name for name in wanted if name not in sizes.sources]:
+            raise refuse(key, mixed[0], "names of datasets alone, or of domains alone")
+        return _over_domains(_completed(key, text, wanted, sizes.sources, sizes.amounts_SD.sum(axis=1)), sizes)
+    if len(wanted) not in (num_domains, len(sizes.sources)):
+        raise refuse(key, text, f"{num_domains} numbers (domains) or {len(sizes.sources)} (datasets)")
+    numbers = np.array(wanted) / math.fsum(wanted)
+    return numbers if len(wanted) == num_domains else _over_domains(numbers, sizes)
+
+
+def _over_domains(shares_S: NDArray[np.float64], sizes: Sizes) -> NDArray[np.float64]:
+    shares_D: NDArray[np.float64] = shares_S @ (sizes.amounts_SD / sizes.amounts_SD.sum(axis=1, keepdims=True))
+    return shares_D
+
+
+def _completed(
+    key: str, text: str, wanted: Shares, names: Sequence[str], amounts: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """A share for each of the names: all given ones made to sum to 1, or what they leave of 1 to the others by size."""
+    _check_sum(key, text, wanted, names)
+    total = math.fsum(wanted.values())
+    shares = np.array([wanted.get(name, 0.0) for name in names])
+    others = np.array([name not in wanted for name in names])
+    first = next((name for name in names if name not in wanted), None)
+    if first is None or abs(total - 1) <= NEAR:
+        if first is not None:
+            logger.warning("%s: nothing is drawn from %s, since the others sum to 1", key, first)
+        return shares / total
+    if not amounts[others].all():
+        raise DidsError(
+            f"{key}: got {text!r}, which leaves {first!r} a share by its size, which is not known with streaming; "
+            "allowed: a number for each"
+        )
+    left: NDArray[np.float64] = np.where(others, amounts, 0.0)
+    return shares + (1 - total) * left / left.sum()
+
+
+def _check_sum(key: str, text: str, wanted: Shares, names: Sequence[str]) -> None:
+    """Raise DidsError where nothing is left for the names that have no number, or for any."""
+    total, first = math.fsum(wanted.values()), next((name for name in names if name not in wanted), None)
+    if first is None and total == 0:
+        raise refuse(key, text, "a number above 0 for one of them")
+    if first is not None and total > 1 + NEAR:
+        raise DidsError(
+            f"{key}: got {text!r}, whose numbers sum to {total:g} and leave nothing for {first!r}; allowed: a sum "
+            "below 1, the rest of which goes to the others by size, or a number for each"
+        )
+
+
+def _check_names(key: str, wanted: Shares, sources: Sequence[str], domains: Sequence[str] | None) -> None:
+    known = [*sources, *(domains or ())]
+    for name in wanted:
+        group, _, number = name.rpartition("/")
+        to_be_made = domains is None and number.isdigit() and group in (*sources, "global")
+        if name not in known and not to_be_made:
+            raise DidsError(f"{key}: got {name!r}, allowed: a dataset or a domain of this run{nearest(name, known)}")
+
+
+def _of_log(key: str, text: str, mean: Shares, names: Sequence[str]) -> NDArray[np.float64]:
     if mean.keys() != set(names):
         lacks = ", ".join(name for name in names if name not in mean) or "none"
         extra = ", ".join(name for name in mean if name not in names) or "none"
         raise DidsError(
-            f"dids_probs: {given} has {extra} that this run has not, and lacks {lacks} of this run's domains; allowed: "
+            f"{key}: {text} has {extra} that this run has not, and lacks {lacks} of this run's domains; allowed: "
             "the log of a run with the same domains (dids_domains may be that run's dids folder)"
         )
-    return [mean[name] for name in names]
+    shares_D = np.array([mean[name] for name in names])
+    return shares_D / shares_D.sum()
 
 
-def _numbers(given: str) -> list[float] | None:
-    """The numbers, None for a path."""
+def _parse(key: str, text: str) -> str | Path | list[float] | dict[str, float]:
+    """What is written: a word, a path, numbers in order, or numbers by name. Raises DidsError for anything else."""
+    items, path = split_list(text), os.path.expanduser(text)
+    if text.strip() in WORDS:
+        return text.strip()
+    if items and os.path.exists(path):  # not Path's, which raises for what is too long for a path
+        return Path(path)
+    if any("=" in item for item in items):
+        pairs = [_pair(key, item) for item in items]
+        if twice := [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]:
+            raise refuse(key, twice[0], "each name once")
+        return dict(pairs)
     try:
-        return [float(word) for word in split_list(given)]
+        return [float(item) for item in items]
     except ValueError:
-        return None
+        raise refuse(key, text, ALLOWED) from None
 
 
-def _mean_of_log(given: str) -> dict[str, float]:
-    path = Path(given).expanduser()
-    if not path.exists():
-        raise refuse("dids_probs", given, ALLOWED)
+def _pair(key: str, item: str) -> tuple[str, float]:
+    name, _, word = item.rpartition("=")
+    try:
+        number = float(word)
+    except ValueError:
+        number = math.nan
+    if not (name.strip() and 0 <= number < math.inf):
+        raise refuse(key, item, "NAME=NUMBER, with a number that is 0 or above")
+    return name.strip(), number
+
+
+def _mean_of_log(path: Path) -> Shares:
     return MixtureLog(find_log(path)).record().mean()

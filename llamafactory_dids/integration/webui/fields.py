@@ -22,13 +22,14 @@ FIRST: dict[str, Any] = {
     "dids_tasks": [],
     "dids_task_samples": FIELDS["dids_task_samples"].default,
     "dids_domains": FIELDS["dids_domains"].default,
-    "dids_num_domains": FIELDS["dids_num_domains"].default,
+    "dids_num_domains": "",
     "dids_proxy_model": "",
     "dids_update_samples": FIELDS["dids_update_samples"].default,
     "dids_preset": FIELDS["dids_preset"].default,
     "dids_ema_beta": "",
     "dids_proxy_share": "",
     "dids_probs": "",
+    "dids_schedule": "",
     "dids_trajectory": True,
     "dids_impact": PRESET,
     "dids_cluster_features": FIELDS["dids_cluster_features"].default,
@@ -74,6 +75,7 @@ _APPLIES: dict[str, Callable[[Choice], bool]] = {
     ),
     "dids_update_samples": lambda choice: bool(choice.needs.measures or choice.needs.proxy_run),
     "dids_probs": lambda choice: "probabilities_D" in choice.options,
+    "dids_schedule": lambda choice: "mixtures_KD" in choice.options,
 }
 
 

@@ -22,7 +22,7 @@ _LAST_ACCORDION = "swanlab_tab"
 _ROWS = (
     (fields.STRATEGY, "dids_tasks", "dids_task_samples"),
     ("dids_domains", "dids_num_domains", "dids_proxy_model"),
-    ("dids_update_samples", "dids_preset", "dids_ema_beta", "dids_proxy_share", "dids_probs"),
+    ("dids_update_samples", "dids_preset", "dids_ema_beta", "dids_proxy_share", "dids_probs", "dids_schedule"),
     ("dids_trajectory", "dids_impact", "dids_cluster_features"),
 )
 

@@ -21,7 +21,7 @@ class Run:
     @property
     def compares_gradients(self) -> bool:
         """Whether gradients are read off the tracked layers of the model that trains."""
-        return self.settings.needs.impact is not None
+        return self.settings.needs.gradients
 
     @property
     def reads_batches(self) -> bool:

@@ -1,0 +1,56 @@
+"""A mixture that follows a plan: `dids_schedule`, piecewise linear over the run (a curriculum, annealing).
+
+Between two of its points the mixture is on the straight line between theirs; before the first and after the last it is
+theirs. It is set anew at each update, and nothing is measured for it.
+
+Shapes: `D` domains, `K` points.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..core.simplex import normalize, validate_probabilities
+from .base import Array, Needs, Signals
+from .static import FixedState
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    num_domains: int
+    num_tasks: int
+    points_K: Array
+    mixtures_KD: Array
+    needs: Needs = Needs(progress=True)
+
+    def init(self) -> FixedState:
+        return FixedState(self._mixture(0.0))
+
+    def update(self, state: FixedState, signals: Signals) -> tuple[Array, FixedState]:
+        """The mixture of now, whatever the state."""
+        p_D = self._mixture(signals.progress)
+        return p_D, FixedState(p_D)
+
+    def _mixture(self, progress: float) -> Array:
+        return normalize(np.array([np.interp(progress, self.points_K, p_K) for p_K in self.mixtures_KD.T]))
+
+
+def schedule(
+    num_domains: int,
+    num_tasks: int,
+    *,
+    points_K: ArrayLike | None = None,
+    mixtures_KD: ArrayLike | None = None,
+    sizes_D: ArrayLike | None = None,
+) -> Schedule:
+    """`mix_strategy: schedule`. Raises ValueError unless given points that ascend, and D probabilities at each."""
+    if points_K is None or mixtures_KD is None:
+        raise ValueError("dids_schedule: got none, allowed: a mixture at one point of the run or more")
+    points = np.array(points_K, dtype=np.float64)
+    mixtures = [validate_probabilities(p_D, num_domains, "dids_schedule") for p_D in np.array(mixtures_KD)]
+    if len(points) != len(mixtures) or not len(points) or (np.diff(points) <= 0).any():
+        raise ValueError(f"dids_schedule: got the points {points.tolist()}, allowed: ascending, a mixture each")
+    return Schedule(num_domains, num_tasks, points, np.stack(mixtures))
