@@ -356,7 +356,7 @@ def test_an_updates_batches_are_as_large_as_a_training_batch_may_be_whatever_its
     longest, tasks = max(len(row["input_ids"]) for row in ROWS), {"exam": samples(40, seed=31, longest=5)}
     run = Run(tmp_path, tasks=tasks)
     taken = passes_of(run, monkeypatch)
-    run.controller.observer.measure(1, 8, np.full(3, 1 / 3))
+    run.controller.observer.measure(1, 8, np.full(3, 1 / 3), np.full(3, np.nan))
     of_tasks = [tokens for tokens in taken if tokens]
     assert max(of_tasks) <= 2 * longest, "the training's batches are of two samples"
     assert len(taken) < 40 / 2, "fewer than by two samples at a time"
