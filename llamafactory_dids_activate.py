@@ -111,5 +111,28 @@ def is_switched_on():
     return sys.modules["os"].environ.get(SWITCH) != "0"
 
 
+def explain_the_switch():
+    """Let LLaMA-Factory's refusal of a `dids_` key, or of a strategy of ours, end in a line that names the switch.
+
+    The program ends as it would have; where the plugin was activated on request, nothing is added.
+    """
+    previous = sys.excepthook
+
+    def hook(kind, error, trace):
+        named = "dids_" in str(error) or "Unknown mixing strategy" in str(error)
+        if named and not any(map(is_ours, sys.meta_path)) and "llamafactory.hparams" in sys.modules:
+            print(
+                f"error: {SWITCH}=0 turns the plugin off, and these arguments are its own; allowed: without {SWITCH}, "
+                "or without dids_ keys and a mix_strategy of the plugin",
+                file=sys.stderr,
+            )
+        else:
+            previous(kind, error, trace)
+
+    sys.excepthook = hook
+
+
 if is_switched_on():
     activate()
+else:
+    explain_the_switch()

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 from .errors import DidsError, refuse
 
 FEW_UPDATES = 6  # of the mixture; with fewer, most of the gain is lost (Figure 2a)
+WINDOWS = 25  # of a run whose dids_update_samples is not set, as the paper has them
 
 
 def _key(default: Any, text: str) -> Any:
@@ -62,7 +63,11 @@ class MixingConfig:
     )
     dids_topk_ratio: float = _key(0.1, "Share of a sample's gradient entries kept, by magnitude.")
     dids_projection_dim: int = _key(1024, "Dimension after the random projection.")
-    dids_update_samples: int = _key(4000, "Training samples between two updates of the mixture (the paper's tau).")
+    dids_update_samples: int | None = _key(
+        None,
+        "Training samples between two updates of the mixture (the paper's tau). Defaults to a 25th of the run's, which "
+        "are the paper's 4,000 at its own 100,000.",
+    )
     dids_preset: Literal["default", "paper", "literal", "authors"] = _key(
         "default", "Which reading of the method the options left unset take."
     )

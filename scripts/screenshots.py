@@ -49,7 +49,7 @@ def take_all(board: Board, world: World, home: Path, folder: Path) -> None:
     board.preview()
     save(folder / "board_preview.png", page, "text:--mix_strategy", height=260)
     board.start()
-    board.says("Making domains, gradients")  # may be missed where making them takes less than the page's two seconds
+    board.says("Before training, gradients")  # may be missed where making them takes less than the page's two seconds
     save(folder / "board_making_domains.png", page, "text:Output dir", height=420)
     wait_until(lambda: num_updates(home) >= 16)
     page.wait_for_timeout(4_000)  # the page looks every two seconds

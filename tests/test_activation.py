@@ -207,5 +207,23 @@ def test_loaded_tuner_keeps_its_own_loader_and_can_be_reloaded(sandbox):
     assert run(sandbox, code) == ["SourceFileLoader"] * 3 + ["True", "1"]
 
 
+@pytest.mark.parametrize(
+    ("raised", "switch", "said"),
+    [
+        ("keys are not used: ['dids_tasks']", "0", "error: LLAMAFACTORY_DIDS=0 turns the plugin off"),
+        ("Unknown mixing strategy: dids.", "0", "error: LLAMAFACTORY_DIDS=0 turns the plugin off"),
+        ("keys are not used: ['other']", "0", "Traceback"),
+        ("keys are not used: ['dids_tasks']", "1", "Traceback"),
+    ],
+)
+def test_switched_off_a_refusal_of_our_keys_is_one_line_that_names_the_switch(sandbox, raised, switch, said):
+    write_module(sandbox, "llamafactory/hparams/__init__.py", "")
+    code = PRELUDE + f"import llamafactory_dids_activate, llamafactory.hparams\nraise ValueError({raised!r})"
+    variables = {**os.environ, "PYTHONPATH": str(sandbox), "LLAMAFACTORY_DIDS": switch}
+    process = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, timeout=60)
+    assert process.returncode == 1 and process.stderr.startswith(said)
+    assert (len(process.stderr.splitlines()) == 1) == said.startswith("error")
+
+
 def test_pth_file_is_the_import_of_the_module():
     assert (CHECKOUT / "llamafactory_dids.pth").read_text() == "import llamafactory_dids_activate\n"

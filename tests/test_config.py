@@ -21,7 +21,7 @@ def test_nothing_gives_the_defaults_and_the_defaults_pass_their_own_checks():
 
 def test_the_papers_numbers_are_the_defaults():
     config = MixingConfig()
-    assert (config.dids_update_samples, config.dids_projection_dim) == (4000, 1024)
+    assert (config.dids_update_samples, config.dids_projection_dim) == (None, 1024)
     assert number_for(939_000, 18, config.dids_min_domain_size) == 72
     assert (config.dids_gradient_layers, config.dids_topk_ratio, config.dids_task_samples) == (0.1, 0.1, 200)
 

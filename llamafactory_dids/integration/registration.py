@@ -44,6 +44,7 @@ SEAMS = (
         ("dataset_names", "model_args", "data_args", "training_args", "stage", "return_dict"),
         loading.tagging,
     ),
+    Seam("data.loader", "align_dataset", ("dataset", "dataset_attr", "data_args", "training_args"), loading.aligning),
     Seam(
         "data.loader",
         "_get_dataset_processor",
@@ -107,6 +108,8 @@ PAGE_SEAMS = (
     Seam("webui.engine", "LOCALES", wrap=page.with_our_texts),
     Seam("webui.runner", "Runner._initialize", ("self", "data", "do_train", "from_preview"), page.refusing),
     Seam("webui.runner", "Runner._parse_train_args", ("self", "data"), page.with_our_keys),
+    Seam("webui.runner", "Runner._preview", ("self", "data", "do_train"), page.explaining),
+    Seam("webui.runner", "Runner.run_train", ("self", "data")),
     Seam("webui.runner", "Runner.monitor", ("self",), page.one_line_failures),
     Seam("webui.runner", "get_trainer_info", ("lang", "output_path", "do_train"), page.with_domain_progress),
     Seam("webui.common", "_clean_cmd", ("args",), page.keeping_switches),

@@ -5,33 +5,41 @@ with progress("gradients", total=270, unit="tokens") as advance:
 """
 
 import logging
+import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES = 5.0
-_LINE = re.compile(r">> (.+?): (\d+) of (\d+) samples, (\S+) < ([^\s,]+)")
+_LINE = re.compile(r">> ([^\n:>]+?): (\d+) of (\d+) (?:sample|dataset|task)s, (\S+) < ([^\s,]+)")
+
+
+class Advance(Protocol):
+    """Says that `count` more are done, and how much of the unit they were."""
+
+    def __call__(self, count: int, more: int = 0) -> None: ...
 
 
 class BarLine(NamedTuple):
-    """What a line says: samples done and in all, time spent and left as h:mm:ss."""
+    """What a line says: how many are done and in all, time spent and left as h:mm:ss."""
 
     name: str
     done: int
     total: int
     elapsed: str
     remaining: str
+    of: str = "sample"
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.done} of {self.total} samples, {self.elapsed} < {self.remaining}"
+        return f"{self.name}: {self.done} of {self.total} {self.of}s, {self.elapsed} < {self.remaining}"
 
 
 def last_progress(log: str) -> BarLine | None:
@@ -44,26 +52,33 @@ def last_progress(log: str) -> BarLine | None:
 
 
 @contextmanager
-def progress(name: str, total: int, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """A function to call with the samples just done, and how many `unit` they were."""
-    on_terminal = sys.stderr.isatty()
+def progress(name: str, total: int, unit: str = "", of: str = "sample") -> Iterator[Advance]:
+    """A function to call with what was just done: so many of `of` (sample, dataset or task), and of `unit`."""
+    on_terminal = sys.stderr.isatty() and os.environ.get("RANK", "0") == "0"  # one bar, and not one a rank
     started, said = time.monotonic(), -SECONDS_BETWEEN_LINES
     done = amount = 0
-    with tqdm(total=total, desc=name.capitalize(), unit="sample", disable=not on_terminal) as bar:
+    with tqdm(total=total, desc=name.capitalize(), unit=of, disable=not on_terminal) as bar:
 
-        def advance(count: int, more: int) -> None:
+        def advance(count: int, more: int = 0) -> None:
             nonlocal done, amount, said
             done, amount = done + count, amount + more
             elapsed = max(time.monotonic() - started, 1e-9)
-            speed = f"{amount / elapsed:,.0f} {unit}/s"
+            speed = f", {amount / elapsed:,.0f} {unit}/s" if unit else ""
             bar.update(count)
-            bar.set_postfix_str(speed)
+            bar.set_postfix_str(speed.removeprefix(", "))
             if not on_terminal and (done == total or elapsed - said >= SECONDS_BETWEEN_LINES):
                 said = elapsed
-                left = elapsed / done * (total - done)
-                logger.info("%s, %s", BarLine(name, done, total, _clock(elapsed), _clock(left)), speed)
+                left = elapsed / max(done, 1) * (total - done)
+                logger.info("%s%s", BarLine(name, done, total, _clock(elapsed), _clock(left), of), speed)
 
         yield advance
+
+
+@contextmanager
+def beside_bars() -> Iterator[None]:
+    """What is printed within does not run into a bar that stands on the terminal, whosever it is."""
+    with tqdm.external_write_mode(file=sys.stdout):
+        yield
 
 
 def _clock(seconds: float) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..artifacts.gradient_store import GradientStore
 from ..errors import DidsError
+from .bar import progress
 from .kmeans import Features, Indices, Read, kmeans_labels
 
 MOST = 72  # unless told: the paper's number, of 940,000 samples
@@ -98,12 +99,14 @@ def cluster_domains(
     """
     labels_N = np.full(len(sources_N), -1, dtype=np.int64)
     first = 0
-    for source, share in enumerate(shares):
-        members = np.flatnonzero(sources_N == source)
-        if len(members) == 0:
-            raise DidsError(f"dataset number {source} has no training samples")
-        usable = members[written_N[members]]
-        labels_N[members] = first  # the largest comes first
-        labels_N[usable] = first + kmeans_labels(read, usable, share, min_size=min_size, seed=seed + source)
-        first = int(labels_N[members].max()) + 1
+    with progress("k-means", len(sources_N)) as advance:
+        for source, share in enumerate(shares):
+            members = np.flatnonzero(sources_N == source)
+            if len(members) == 0:
+                raise DidsError(f"dataset number {source} has no training samples")
+            usable = members[written_N[members]]
+            labels_N[members] = first  # the largest comes first
+            labels_N[usable] = first + kmeans_labels(read, usable, share, min_size=min_size, seed=seed + source)
+            first = int(labels_N[members].max()) + 1
+            advance(len(members))
     return labels_N

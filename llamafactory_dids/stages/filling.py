@@ -44,8 +44,10 @@ class Features(Protocol):
         ...
 
 
-def fill_store(store: GradientStore, features: Features) -> None:
+def fill_store(store: GradientStore, features: Features, title: str | None = None) -> None:
     """Compute the parts of the store that are missing, shared out over the ranks; returns when all are there.
+
+    `title` is said of the progress, where the name of the features would not tell it from another.
 
     Raises DidsError on every rank if one of them failed; finished parts stay.
     """
@@ -58,16 +60,16 @@ def fill_store(store: GradientStore, features: Features) -> None:
             logger.info("%s: going on after %d finished parts", features.name, done)
     failure: BaseException | None = None
     try:
-        _fill_parts(store, features, missing[rank::num_ranks], show=rank == 0)
+        _fill_parts(store, features, missing[rank::num_ranks], (title or features.name) if rank == 0 else None)
     except (DidsError, OSError, RuntimeError, ValueError) as error:
         failure = error
     if messages := ranks.all_failures(failure):
         raise failure or DidsError(f"{features.name}: another process failed: {messages[0]}")
 
 
-def _fill_parts(store: GradientStore, features: Features, parts: list[int], show: bool) -> None:
+def _fill_parts(store: GradientStore, features: Features, parts: list[int], title: str | None) -> None:
     total = sum(len(store.rows(part)) for part in parts)
-    with progress(features.name, total, features.unit) if show else nullcontext(_say_nothing) as advance:
+    with progress(title, total, features.unit) if title else nullcontext(_say_nothing) as advance:
         for part in parts:
             rows = store.rows(part)
             values_RK = np.zeros((len(rows), store.dim), dtype=np.float32)
@@ -79,7 +81,7 @@ def _fill_parts(store: GradientStore, features: Features, parts: list[int], show
             store.write_part(part, *_unit_rows(values_RK, written_R), written_R)
 
 
-def _say_nothing(count: int, more: int) -> None:
+def _say_nothing(count: int, more: int = 0) -> None:
     """The first rank speaks for all."""
 
 

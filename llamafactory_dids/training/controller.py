@@ -19,6 +19,7 @@ from torch import nn
 from ..artifacts.domain_map import save_map
 from ..artifacts.mixture_log import MixtureLog
 from ..stages import ranks
+from ..stages.bar import beside_bars
 from ..stages.batching import Collate
 from ..stages.losses import Objective
 from . import checkpoint
@@ -120,7 +121,8 @@ class MixtureController:
         self.is_closed = True
         self.clock.write(self.plan.folder)
         if looked:
-            logger.info("%s: after the last step, and no update\n%s", self.plan.strategy, update_table(progress))
+            with beside_bars():
+                logger.info("%s: after the last step, and no update\n%s", self.plan.strategy, update_table(progress))
         return tracker_series(progress)
 
     def _reopen(self, step: int) -> dict[str, float]:
@@ -153,15 +155,12 @@ class MixtureController:
             progress = self._progress(before_D, seen, signals.impact_DT)
             self._write_line(progress, step, applies_from)
         self.clock.write(self.plan.folder)
-        logger.info(
-            "%s: update %d of %d after %s samples, in %.1f s\n%s",
-            self.plan.strategy,
-            self.num_updates,
-            self.max_updates,
-            f"{step * self.samples_per_step:,}",
-            time.monotonic() - began,
-            update_table(progress),
+        said = (
+            f"update {self.num_updates} of {self.max_updates} after {step * self.samples_per_step:,} samples, "
+            f"in {time.monotonic() - began:.1f} s"
         )
+        with beside_bars():
+            logger.info("%s: %s\n%s", self.plan.strategy, said, update_table(progress))
         return tracker_series(progress)
 
     def _progress(

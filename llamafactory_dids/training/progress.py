@@ -3,19 +3,22 @@
 Shapes: `U` measurements so far, `D` domains, `T` tasks.
 """
 
+import itertools
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.trajectory import heading, potential
+from ..core.trajectory import NOTABLE, heading, potential
 from ..text import without_middle
 
 MAX_SERIES = 50  # domains that have a series each; a dashboard with more of them is of no use
 NUM_MOVERS = 10
 NUM_MOVES = 3  # up, and down, in the table
-NAME_WIDTH = 28  # letters, in the table
+NAME_WIDTH, NARROW_WIDTH = 28, 40  # letters of a name in the table, side by side and one below the other
+WIDE = 112  # columns of a terminal from which on the two parts stand side by side
 
 Floats = NDArray[np.float64]
 
@@ -105,21 +108,23 @@ def _impacts(group: str, impact_D: Floats, names: Sequence[str] | None) -> dict[
     }
 
 
-def update_table(progress: Progress) -> str:
-    """The largest moves of this update beside each task's loss and trend, a few lines."""
-    left, right = _moves(progress), _losses(progress)
-    blank_left, blank_right = ("",) * 3, ("",) * 4
-    lines = []
-    for i in range(max(len(left), len(right))):
-        name, before, now = left[i] if i < len(left) else blank_left
-        task, loss, change, trend = right[i] if i < len(right) else blank_right
-        line = f"  {_column(name)} {before:>7} {now:>7}"
-        lines.append((f"{line}   {_column(task)} {loss:>8} {change:>8}  {trend}" if right else line).rstrip())
-    return "\n".join(lines)
+def update_table(progress: Progress, width: int | None = None) -> str:
+    """The largest moves of this update and each task's loss and trend, a few lines: side by side where the terminal (or
+    `width`) is wide, else one below the other, in 80 columns."""
+    wide = (width or shutil.get_terminal_size().columns) >= WIDE
+    name_width = NAME_WIDTH if wide else NARROW_WIDTH
 
+    def column(name: str) -> str:
+        return without_middle(name, name_width).ljust(name_width)
 
-def _column(name: str) -> str:
-    return without_middle(name, NAME_WIDTH).ljust(NAME_WIDTH)
+    left = [f"  {column(name)} {before:>7} {now:>7}" for name, before, now in _moves(progress)]
+    right = [
+        f"  {column(task)} {loss:>8} {change:>8}  {trend}".rstrip() for task, loss, change, trend in _losses(progress)
+    ]
+    if not wide:
+        return "\n".join([*left, *right])
+    blank = " " * len(left[0])
+    return "\n".join(f"{a} {b}".rstrip() for a, b in itertools.zip_longest(left, right, fillvalue=blank))
 
 
 def _moves(progress: Progress) -> list[tuple[str, str, str]]:
@@ -145,7 +150,12 @@ def _losses(progress: Progress) -> list[tuple[str, str, str, str]]:
 
 
 def _trend(losses_U: Floats) -> str:
-    """Where a task's loss is going, in a word or two. `report/verdict.py` has the same rule and says how it differs."""
+    """Where a task's loss is going, in a word or two. `report/verdict.py` has the same rule and says how it differs.
+
+    What fell since the last update is falling, however much lower it has been.
+    """
     if not np.isfinite(losses_U[-1]):
         return "not finite"
+    if len(losses_U) > 1 and losses_U[-2] - losses_U[-1] > NOTABLE * losses_U[-1]:
+        return "falling"
     return heading(losses_U[-1], np.nanmin(losses_U), potential(losses_U))

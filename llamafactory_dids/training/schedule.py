@@ -1,9 +1,11 @@
 """When the mixture is updated: after each window of samples, at the end of the step that completes it."""
 
+import dataclasses
 import logging
+import math
 from typing import Any
 
-from ..config import FEW_UPDATES, MixingConfig
+from ..config import FEW_UPDATES, WINDOWS, MixingConfig
 from ..errors import refuse
 from .plan import MixingPlan
 
@@ -19,9 +21,23 @@ def samples_per_step(training_args: Any, num_ranks: int | None = None) -> int:
     return int(per_rank * (num_ranks or training_args.world_size))
 
 
+def steps_planned(training_args: Any, num_rows: int, per_step: int) -> int:
+    """Steps of a run over so many rows, as the trainer counts them: the sampler fills an epoch up to whole steps."""
+    if training_args.max_steps > 0:
+        return int(training_args.max_steps)
+    return max(1, math.ceil(training_args.num_train_epochs * math.ceil(num_rows / per_step)))
+
+
+def with_window(config: MixingConfig, max_steps: int, per_step: int) -> MixingConfig:
+    """The configuration with its window: where none is set, a 25th of the run, and at least a step."""
+    if config.dids_update_samples is not None:
+        return config
+    return dataclasses.replace(config, dids_update_samples=max(per_step, max_steps * per_step // WINDOWS))
+
+
 def check_window(config: MixingConfig, per_step: int) -> None:
     """Raise DidsError for a window that is shorter than a step."""
-    if config.dids_update_samples < per_step:
+    if config.dids_update_samples is not None and config.dids_update_samples < per_step:
         raise refuse(
             "dids_update_samples",
             config.dids_update_samples,
@@ -31,6 +47,7 @@ def check_window(config: MixingConfig, per_step: int) -> None:
 
 def updates_due(config: MixingConfig, step: int, per_step: int) -> int:
     """How many windows are complete at the end of a step."""
+    assert config.dids_update_samples is not None, "as `with_window` has it"
     return step * per_step // config.dids_update_samples
 
 

@@ -1,6 +1,7 @@
 """The `llamafactory-dids` command, and what `llamafactory-cli` shows of the plugin."""
 
 import json
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -31,14 +32,44 @@ def command(capsys, *words):
     return capsys.readouterr().out
 
 
-def test_inspect_lists_each_domain_with_its_size_sources_and_a_text(finished, capsys):
-    text = command(capsys, "inspect", finished.dids)
-    assert "6 domains, 270 samples" in text
-    for name in finished.probabilities[0]:
-        (line,) = [line for line in text.splitlines() if line.startswith(name)]
-        assert name.split("/")[0] in line.split()[3]
-        assert line.split()[2] == f"{finished.probabilities[-1][name]:.2%}", "at the last update"
-    assert text.count("e.g. ") == 6 and "Case " in text
+def test_inspect_lists_each_domain_with_its_size_share_sources_and_a_text_the_largest_share_first(finished, capsys):
+    lines = command(capsys, "inspect", finished.dids).splitlines()
+    assert lines[0].endswith("6 domains, 270 samples")
+    assert lines[1].split() == ["domain", "samples", "of", "data", "share", "datasets,", "and", "a", "sample"]
+    last = finished.probabilities[-1]
+    assert [line.split()[0] for line in lines[2::2]] == sorted(last, key=last.get, reverse=True)
+    for line in lines[2::2]:
+        name, size, of_data, share, source, count = line.split()
+        assert (source, count) == (name.split("/")[0], size)
+        assert of_data == f"{int(size) / 270:.2%}" and share == f"{last[name]:.2%}"
+    assert all("Case " in line for line in lines[3::2])
+
+
+def test_inspect_fits_80_columns_and_lists_as_many_as_are_asked_for(finished, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = command(capsys, "inspect", finished.dids, "--limit", "2").splitlines()
+    assert max(map(len, lines[1:])) <= 80
+    assert len(lines) == 2 + 2 * 2 + 1 and lines[-1] == "… and 4 more"
+    with pytest.raises(SystemExit, match="error: --limit: got 0, allowed: an integer >= 1"):
+        cli.main(["inspect", str(finished.dids), "--limit", "0"])
+
+
+def test_without_a_command_help_is_printed_and_the_version_when_it_is_asked_for(capsys):
+    cli.main([])
+    text = capsys.readouterr().out
+    assert "examples:" in text and all(f"    {name} " in text for name in ("train", "explain", "inspect", "doctor"))
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0 and capsys.readouterr().out.split()[1] == version("llamafactory-dids")
+
+
+@pytest.mark.parametrize("name", ["train", "cluster", "explain", "inspect", "report", "doctor"])
+def test_help_says_what_it_means_without_words_of_our_own(name, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([name, "--help"])
+    text = capsys.readouterr().out
+    assert not re.search(r"\bseam|\bhost\b|\bours\b|for a program", text)
+    assert ("KEY=VALUE" in text) == (name in ("train", "cluster", "explain"))
 
 
 def test_inspect_tells_a_program_the_same(finished, capsys):

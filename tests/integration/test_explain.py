@@ -57,7 +57,7 @@ def test_words_and_processes_change_what_is_explained(explained):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_run_for_gpus_is_explained_without_one(explained):
-    assert explained("--processes", "8", bf16=True, use_cpu=None)["samples_per_step"] == 64
+    assert explained("--processes", "8", bf16=True, use_cpu=None, dids_update_samples=64)["samples_per_step"] == 64
 
 
 def test_epochs_are_counted_in_samples(explained):
@@ -85,7 +85,7 @@ def test_a_mixture_by_name_is_told_as_it_comes_out(explained, finished):
         text=True, **options, dids_probs={"sums": 0.6}
     )
     plan = {"mix_strategy": "schedule", "dids_probs": None, "dids_schedule": "0: proportional; 1: noise=1"}
-    said = explained(text=True, **options | plan, dids_share_of="tokens")
+    said = " ".join(explained(text=True, **options | plan, dids_share_of="tokens").split())
     assert "at 0: sums 44.4%, pairs 33.3%, noise 22.2%; at 1: sums 0.0%, pairs 0.0%, noise 100.0% of the tokens" in said
     assert "5, one every 32 samples" in said
     by_domain = explained(**options | same_domains(finished), dids_probs={"sums": 0.6})["mixtures"]["0"]
@@ -105,13 +105,36 @@ def test_a_proxy_run_is_told_with_its_share(explained):
 
 def test_it_says_so_in_words(explained, world):
     text = explained(text=True)
-    assert "270 samples of 3 datasets: sums 120, pairs 90, noise 60" in text
-    assert f"up to 6: k-means inside each dataset, on gradients of {world.model}" in text
-    assert "observes 12 samples of task_sums, 12 samples of task_pairs" in text
-    assert "192 samples in 24 steps of 8, on 1 process" in text and "processs" not in text
-    assert "5, one every 32 samples; at least 6 are needed" in text
-    more = explained(text=True, max_steps=25)
-    assert "6, one every 32 samples" in more and "at least 6 are needed" not in more
+    assert all(len(line) <= 80 or str(world.folder) in line for line in text.splitlines())
+    words = " ".join(text.split())
+    assert "270 samples of 3 datasets: sums 120, pairs 90, noise 60" in words
+    assert f"up to 6: k-means inside each dataset, on gradients of {world.model}" in words
+    assert "observes 12 samples each of task_sums, task_pairs" in words
+    assert "192 samples in 24 steps of 8, on 1 process" in words and "processs" not in words
+    assert "5, one every 32 samples" in words and "Caution: 5 updates: with fewer than 6" in words
+    more = " ".join(explained(text=True, max_steps=25).split())
+    assert "6, one every 32 samples" in more and "Caution" not in more
+
+
+def test_where_nothing_says_how_often_the_mixture_is_updated_the_runs_length_does(explained):
+    found = explained(dids_update_samples=None, max_steps=200)
+    assert found["training_samples"] == 1600 and found["update_samples"] == 1600 // 25 and found["num_updates"] == 24
+    assert "by the length of the run" in explained(text=True, dids_update_samples=None, max_steps=200)
+    papers = explained("--processes", "8", dids_update_samples=None, per_device_train_batch_size=5, max_steps=2500)
+    assert (papers["training_samples"], papers["update_samples"]) == (100_000, 4000)
+    assert explained(dids_update_samples=None)["update_samples"] == 8, "a step, at least"
+
+
+def test_cautions_name_a_task_that_is_trained_on_and_samples_that_are_repeated(explained):
+    found = explained(dids_tasks="sums,task_pairs", max_steps=200)
+    assert found["cautions"] == [["trained_task", {"name": "sums"}], ["repeated", {"times": 5.9}]]
+    text = " ".join(explained(text=True, dids_tasks="sums,task_pairs", max_steps=200).split())
+    assert "sums is both trained on and observed" in text and "drawn 5.9 times" in text
+
+
+def test_irrelevant_data_is_counted_as_the_run_cuts_it(explained):
+    found = explained(dataset="sums,pairs", dids_mix_in="noise", dids_mix_in_share=0.16)
+    assert found["sources"] == {"sums": 120, "pairs": 90, "noise": 40}
 
 
 @pytest.mark.parametrize(
@@ -143,4 +166,5 @@ def test_the_command_explains_in_a_process_of_its_own(world, tmp_path):
     path = write_yaml(tmp_path / "run.yaml", arguments(world, tmp_path))
     out = finish_well(start(["llamafactory-dids", "explain", str(path)]))
     assert out.startswith("Strategy: dids\n") and "5, one every 32 samples" in out
+    assert "Loading" not in out and len(out.splitlines()) < 25
     assert not (tmp_path / "out").exists(), "nothing is written"

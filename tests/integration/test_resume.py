@@ -225,11 +225,12 @@ def both(found, name):
 # --- refusals ----------------------------------------------------------------------------------------------
 
 
-def test_clock_of_the_log_goes_on_where_the_checkpoint_left_it(whole_runs, world, tmp_path):
-    values = _copy_of(whole_runs(), tmp_path, arguments(world, tmp_path, **SHORT))
-    ran = train(values | {"resume_from_checkpoint": str(tmp_path / "out" / "checkpoint-12")})
+def test_clock_and_window_go_on_where_the_checkpoint_left_them(whole_runs, world, tmp_path):
+    values = _copy_of(whole_runs(), tmp_path, arguments(world, tmp_path, **SHORT, dids_update_samples=None))
+    ran = train(values | {"resume_from_checkpoint": str(tmp_path / "out" / "checkpoint-12"), "max_steps": 26})
     seconds = [line["seconds"] for line in ran.lines]
     assert seconds == sorted(seconds)
+    assert [line["samples_seen"] for line in ran.lines][1:-1] == [32, 64, 96, 128, 160, 192], "though none is set"
 
 
 def _copy_of(ran, folder, values):

@@ -64,7 +64,7 @@ def test_what_was_not_measured_or_is_not_finite_has_no_series():
 def test_the_table_shows_the_largest_moves_and_where_each_loss_is_going():
     before_D = np.array([0.25, 0.25, 0.2, 0.1, 0.1, 0.1])
     now_D = np.array([0.1, 0.4, 0.2, 0.15, 0.08, 0.07])
-    lines = update_table(progress(6, before_D=before_D, now_D=now_D)).splitlines()
+    lines = update_table(progress(6, before_D=before_D, now_D=now_D), width=120).splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["set/1", "set/3", "set/4", "set/5", "set/0"]
     assert lines[1].split() == ["set/1", "25.00%", "40.00%", "exam", "1.9000", "-0.1000", "falling"]
     assert lines[2].split() == ["set/3", "10.00%", "15.00%", "quiz", "2.0000", "+0.0000", "level"]
@@ -78,8 +78,42 @@ def test_a_loss_that_rose_is_said_to_be_above_its_lowest():
 
 def test_the_table_is_short_and_narrow_for_a_thousand_domains_with_long_names():
     names = [f"a_rather_long_name_of_a_data_set_{i}/{i}" for i in range(1152)]
-    lines = update_table(progress(1152, domains=names)).splitlines()
-    assert len(lines) == 7 and max(map(len, lines)) <= 120
+    wide = update_table(progress(1152, domains=names), width=112).splitlines()
+    assert len(wide) == 7 and max(map(len, wide)) <= 112
+
+
+@pytest.mark.parametrize("width", [None, 80, 111])
+def test_the_table_fits_80_columns_unless_there_are_more(width, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    names = [f"a_rather_long_name_of_a_data_set_{i}/{i}" for i in range(72)]
+    tasks = ["a_rather_long_name_of_a_task_to_observe_1", "quiz"]
+    losses = np.array([[3.0, 1.0], [2.0, 1.0], [2.5, 1.0]])
+    lines = update_table(progress(72, domains=names, tasks=tasks, losses_UT=losses), width).splitlines()
+    assert len(lines) == 7 + 3 and max(map(len, lines)) <= 80
+    assert lines[0].split() == ["domain", "before", "now"] and lines[7].split() == ["task", "loss", "change", "trend"]
+    assert "above its lowest" in lines[8]
+
+
+def test_a_loss_that_fell_reads_as_falling_though_it_has_been_lower():
+    text = update_table(progress(2, losses_UT=np.array([[3.0, 1.0], [1.9, 1.0], [2.8, 1.0], [2.04, 1.0]])))
+    assert "2.0400  -0.7600  falling" in text and "above" not in text
+
+
+def test_a_table_does_not_run_into_a_bar_that_stands_on_the_terminal(capsys, monkeypatch):
+    import io
+
+    from tqdm import tqdm
+
+    from llamafactory_dids.stages.bar import beside_bars
+
+    screen = io.StringIO()
+    monkeypatch.setattr("sys.stdout", screen)
+    with tqdm(total=2, file=screen) as bar:
+        bar.update(1)
+        with beside_bars():
+            print("table")
+    before = screen.getvalue().split("table")[0]
+    assert before.endswith("\r") and before.split("\r")[-2].strip() == "", "a blank line, and its start"
 
 
 def test_without_tasks_the_table_has_the_moves_alone():

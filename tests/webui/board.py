@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,10 +16,11 @@ from typing import Any
 
 import yaml
 
+from tests.integration import support
 from tests.integration.support import World, environment
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-PATIENCE = 150  # seconds that a slow machine may take for one thing
+PATIENCE = 150 * support.PATIENCE  # seconds that a slow machine may take for one thing
 
 # What makes a run small enough to watch, in the page's "Extra arguments".
 SMALL = {
@@ -114,7 +116,8 @@ class Board:
         field = self.block(label).locator("input").first
         for option in options:
             field.click()
-            self.page.get_by_role("option", name=option, exact=True).click()
+            name = re.compile(rf"^{re.escape(option)}( — .*)?$")  # a strategy has a line behind its name
+            self.page.get_by_role("option", name=name).click()
         self.page.evaluate("document.activeElement.blur()")  # by its label it may be gone: the language has one too
 
     def type_choice(self, label: str, text: str) -> None:

@@ -1,6 +1,7 @@
 """The web page, clicked through in a real Chromium: from the choice of a strategy to the domains of a finished run."""
 
 import json
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -67,33 +68,51 @@ TAU = "Samples between updates (τ)"
 
 
 def pictures(board):
-    """The sources of the plots that are shown, by their labels."""
-    shown = {}
-    for name in ("Domain probabilities", "Task losses"):
-        image = board.page.locator(f".block:has(label:has-text('{name}')) img:visible")
-        if image.count():
-            shown[name] = image.first.get_attribute("src")
-    return shown
+    """The names of the pictures that are shown."""
+    return set(board.page.locator(".dids-picture:visible:has(svg) h4").all_inner_texts())
 
 
 def domain_rows(board):
-    rows = board.page.locator("table.dids-domains tbody tr")
-    return [row.locator("td").all_inner_texts() for row in rows.all()]
+    """The texts of the cells of each domain, and of its sample."""
+    rows = board.page.locator("table.dids-domains tbody tr").all()
+    texts = [row.locator("td").all_inner_texts() for row in rows]
+    return [[*first, *second] for first, second in zip(texts[::2], texts[1::2], strict=True)]
+
+
+# Every opacity below 1 that a component of the page has within so many milliseconds.
+FADING = """async (milliseconds) => {
+  const faded = new Set(), end = performance.now() + milliseconds;
+  while (performance.now() < end) {
+    for (const part of document.querySelectorAll('.block, .html-container, .prose')) {
+      const opacity = parseFloat(getComputedStyle(part).opacity);
+      if (opacity < 1 && part.checkVisibility()) faded.add(part.className + ': ' + opacity);
+    }
+    await new Promise(requestAnimationFrame);
+  }
+  return [...faded];
+}"""
 
 
 def test_section_is_folded_and_offers_the_strategy_alone_until_one_is_chosen(first_look):
-    assert first_look == SimpleNamespace(folded=True, strategy="concat", tasks=False, tau=False)
+    shown = "concat — no mixing: all data, shuffled"
+    assert first_look == SimpleNamespace(folded=True, strategy=shown, tasks=False, tau=False)
+
+
+def test_section_stands_below_the_datasets(board, first_look):
+    tops = [board.block(label).bounding_box()["y"] for label in ("Dataset", "Strategy", "Learning rate")]
+    assert tops == sorted(tops)
 
 
 def test_fields_that_do_not_apply_to_the_strategy_are_hidden(filled):
     filled.choose("Strategy", "uniform")
     wait_until(lambda: not filled.shown("Tasks"))
-    assert not filled.shown(TAU) and not filled.shown("Preset") and filled.shown("Number of domains")
-    filled.choose("Domains from", "source")
-    wait_until(lambda: not filled.shown("Number of domains"))
+    assert not filled.shown(TAU) and not filled.shown("Number of domains"), "the datasets are the domains"
     filled.choose("Domains from", "cluster")
+    wait_until(lambda: filled.shown("Number of domains"))
+    filled.choose("Domains from", "auto")
     filled.choose("Strategy", "dids")
     wait_until(lambda: filled.shown("Tasks"))
+    assert filled.value(TAU) == "32"
     assert filled.tokens("Tasks") == ["task_sums", "task_pairs"]  # what was entered is still there
 
 
@@ -110,11 +129,22 @@ def test_preview_shows_what_was_chosen_and_nothing_else_of_ours(filled):
     }
 
 
+def test_what_the_run_would_do_stands_below_the_fields_and_in_the_preview(filled):
+    filled.says("640 training samples in 40 steps")
+    filled.press("Preview command")
+    filled.says("What this run would do")
+    shown = filled.page.locator(".dids-line:visible, .prose:visible:has-text('What this run would do')")
+    for text in shown.all_inner_texts():
+        assert "19 updates, one every 32 samples" in text and "more computing" in text and "of memory" in text
+    assert shown.count() >= 2
+
+
 def test_wrong_entry_is_told_in_one_line_and_nothing_starts(filled, place):
+    filled.unfold("Details of the method")
     for button, entry in (("Preview command", "much"), ("Start", "more")):
         filled.fill("Smoothing (β)", entry)
         filled.press(button)
-        filled.says(f"dids_ema_beta: got '{entry}', allowed: a number")
+        filled.says(f"Smoothing (β): got '{entry}', allowed: a number")
         assert filled.page.get_by_text("Traceback").count() == 0
     filled.fill("Smoothing (β)", "")
     assert not (place.home / "saves").exists()
@@ -130,7 +160,7 @@ def test_tasks_chosen_from_another_folder_stay_shown_and_are_refused_by_name(fil
     filled.page.get_by_role("option", name="only_here", exact=True).wait_for()
     assert filled.tokens("Tasks") == ["task_sums", "task_pairs"]
     filled.press("Preview command")
-    filled.says(f"dids_tasks: got 'task_sums', allowed: a name in {other}'s dataset_info.json")
+    filled.says(f"Tasks: got 'task_sums', allowed: a name in {other}'s dataset_info.json")
     filled.fill("Data dir", str(place.world.data))
     assert filled.preview()["dids_tasks"] == "task_sums,task_pairs"
 
@@ -147,7 +177,7 @@ def test_saved_arguments_come_back_when_they_are_loaded(filled, place):
     wait_until(lambda: not filled.shown("Tasks"))
     filled.press("Load arguments")
     wait_until(lambda: filled.shown("Tasks"))
-    assert (filled.value("Strategy"), filled.value("Number of domains")) == ("dids", "6")
+    assert filled.value("Strategy").startswith("dids — ") and filled.value("Number of domains") == "6"
     assert filled.tokens("Tasks") == ["task_sums", "task_pairs"]
     assert filled.preview()["dids_trajectory"] == "False"
     filled.switch("Loss trajectory", True)
@@ -163,7 +193,25 @@ def test_run_that_was_started_uses_what_was_chosen(ran):
 
 def test_pictures_are_there_while_it_trains_and_after(board, ran):
     assert not ran.finished_at_first_picture
-    assert pictures(board).keys() == {"Domain probabilities", "Task losses"}
+    assert pictures(board) == {"Domain probabilities", "Task losses"}
+
+
+def test_pictures_have_the_text_of_the_theme_and_open_large(board, ran):
+    def colours():
+        text = "document.querySelector('.dids-picture svg text')"
+        return board.page.evaluate(f"[getComputedStyle({text}).fill, getComputedStyle(document.body).color]")
+
+    light = colours()
+    board.page.evaluate("document.body.classList.add('dark')")
+    dark = colours()
+    board.page.evaluate("document.body.classList.remove('dark')")
+    assert light[0] != dark[0]
+    picture = board.page.locator(".dids-picture:visible").first
+    small = picture.bounding_box()["width"]
+    picture.locator("svg").click()
+    wait_until(lambda: picture.bounding_box()["width"] > 2 * small)
+    picture.locator("svg").click()
+    wait_until(lambda: picture.bounding_box()["width"] == small)
 
 
 def test_domains_view_says_what_the_map_holds(board, ran):
@@ -171,14 +219,62 @@ def test_domains_view_says_what_the_map_holds(board, ran):
     board.page.locator("table.dids-domains").wait_for()
     described = {d["name"]: d for d in json.loads((ran.folder / "dids" / "domains.json").read_text())["domains"]}
     now = read_lines(ran.folder / "dids" / "mixture.jsonl")[-1]["probabilities"]
-    wait_until(lambda: domain_rows(board)[0][3] == f"{100 * max(now.values()):.2f}%")
+    wait_until(lambda: domain_rows(board)[0][4] == f"{100 * max(now.values()):.2f}%")
     rows = {row[0]: row[1:] for row in domain_rows(board)}
     assert rows.keys() == described.keys()
-    for name, (size, sources, probability, _, texts) in rows.items():
+    for name, (size, sources, _, probability, _, texts) in rows.items():
         assert size == str(described[name]["size"])
         assert sources == f"{name.split('/')[0]} 100%"
         assert probability == f"{100 * now[name]:.2f}%"
         assert texts.split()[1] in described[name]["typical_texts"][0]
+
+
+def test_nothing_fades_while_the_page_is_idle_nor_when_an_update_comes(board, ran):
+    assert board.page.evaluate(FADING, 5000) == []
+    touch(ran)
+    assert board.page.evaluate(FADING, 5000) == []
+
+
+def touch(ran):
+    """As an update does: the log has another stamp, and its last line another share."""
+    path = ran.folder / "dids" / "mixture.jsonl"
+    lines = path.read_text().splitlines()
+    last = json.loads(lines[-1])
+    last["samples_seen"] += 1
+    path.write_text("\n".join([*lines[:-1], json.dumps(last)]) + "\n")
+
+
+def test_what_was_typed_and_unfolded_survives_an_update(board, ran):
+    board.page.locator("table.dids-domains details").first.locator("summary").click()
+    drawn = board.page.locator(".dids-picture svg").first.inner_html()
+    touch(ran)
+    wait_until(lambda: board.page.locator(".dids-picture svg").first.inner_html() != drawn)
+    assert board.page.locator("table.dids-domains details[open]").count() == 1
+
+    own = board.value("Run or domain map")
+    board.fill("Run or domain map", "another/run")
+    drawn = board.page.locator(".dids-picture svg").first.inner_html()
+    touch(ran)
+    wait_until(lambda: board.page.locator(".dids-picture svg").first.inner_html() != drawn)
+    assert board.value("Run or domain map") == "another/run"
+    board.fill("Run or domain map", own)
+
+
+def test_baseline_is_the_same_run_with_every_sample_alike_and_is_compared_in_the_page(board, place, ran):
+    board.unfold("Did it help? Compare runs")
+    board.start("Train the baseline (same arguments, proportional)")
+    baseline = ran.folder.parent / f"{ran.folder.name}_proportional"
+    wait_until((baseline / "dids" / "report.html").exists)
+    written = yaml.safe_load((baseline / "training_args.yaml").read_text())
+    changed = {"mix_strategy", "dids_domains", "output_dir"}
+    ours = {key: value for key, value in written.items() if key not in changed and not key.startswith("dids_")}
+    assert {key: str(value) for key, value in ours.items() if key in ran.args}.items() <= ran.args.items()
+    assert (written["mix_strategy"], written["dids_domains"]) == ("proportional", "source")
+
+    board.choose("Runs", str(ran.folder.relative_to(place.home)), str(baseline.relative_to(place.home)))
+    board.press("Compare")
+    frame = board.page.frame_locator(".dids-report iframe >> visible=true")
+    frame.get_by_text(baseline.name).first.wait_for()
 
 
 def test_language_changes_what_the_section_and_the_domains_say(board, ran):
@@ -195,13 +291,16 @@ def test_language_changes_what_the_section_and_the_domains_say(board, ran):
 
 def test_finished_run_can_be_opened_again_with_its_report(board, ran):
     board.open()
-    assert pictures(board) == {}
+    assert pictures(board) == set()
     board.type_choice("Output dir", ran.folder.name)
     wait_until(lambda: len(pictures(board)) == 2)
     board.unfold("Report")
     title = ran.folder.name
-    board.page.frame_locator(".dids-report iframe").get_by_text(title).first.wait_for()
+    board.page.frame_locator(".dids-report iframe").first.get_by_text(title).first.wait_for()
+    with board.page.expect_download() as download:
+        board.page.locator(".file-preview:visible a", has_text=re.compile(r"[\d.]+ .?B")).nth(1).click()
+    assert download.value.suggested_filename == "mixture.jsonl"
     with board.page.expect_popup() as popup:
-        board.page.get_by_text("Open the report in a new tab").click()
+        board.page.get_by_text("Open in a new tab").first.click()
     popup.value.get_by_text(title).first.wait_for()
     popup.value.close()

@@ -16,6 +16,9 @@ DIDS = {
 }
 
 
+FIXED = ("uniform", "proportional", "static")  # known before the run, so no domain is looked for
+
+
 @pytest.fixture(scope="module")
 def given(tmp_path_factory):
     """The arguments of a run that is in order."""
@@ -29,8 +32,19 @@ def test_page_as_it_is_opened_says_nothing():
 
 def test_what_the_page_shows_at_first_is_what_a_run_does_without_the_key():
     for key, shown in fields.FIRST.items():
-        if key in FIELDS and FIELDS[key].default is not None:
+        if key in FIELDS and FIELDS[key].default is not None and key != "dids_domains":
             assert shown == FIELDS[key].default
+
+
+def test_domains_are_clusters_unless_the_mixture_is_fixed_where_they_would_be_a_pass_for_nothing():
+    for strategy in mixers.names():
+        domains = fields.chosen({**DIDS, "mix_strategy": strategy}).get("dids_domains", FIELDS["dids_domains"].default)
+        assert domains == ("source" if strategy in FIXED else "cluster"), strategy
+    assert "dids_domains" not in fields.chosen({**DIDS, "mix_strategy": "uniform", "dids_domains": "cluster"})
+    assert "dids_num_domains" not in fields.applicable({**DIDS, "mix_strategy": "uniform"})
+
+
+def test_what_the_page_does_not_say_a_run_does_not_do():
     without = mixers.create("dids", 2, 1).options
     assert mixers.create("dids", 2, 1, trajectory=fields.FIRST["dids_trajectory"]).options == without
 
@@ -71,7 +85,7 @@ def test_what_is_hidden_is_not_said():
     [
         ("concat", set(), set(fields.FIRST) - {"mix_strategy"}),
         ("dids", {"dids_tasks", "dids_update_samples", "dids_impact"}, {"dids_probs", "dids_proxy_share"}),
-        ("uniform", {"dids_num_domains"}, {"dids_tasks", "dids_update_samples", "dids_ema_beta", "dids_probs"}),
+        ("uniform", {"dids_domains"}, {"dids_num_domains", "dids_tasks", "dids_update_samples", "dids_probs"}),
         ("static", {"dids_probs"}, {"dids_tasks", "dids_update_samples", "dids_preset"}),
         ("importance", {"dids_tasks", "dids_task_samples"}, {"dids_update_samples", "dids_trajectory"}),
         ("odm", {"dids_update_samples"}, {"dids_tasks", "dids_impact"}),
@@ -113,6 +127,9 @@ def test_run_in_order_has_no_problem(given):
         ({"dids_num_domains": 2}, "dids_num_domains: got 2, allowed: at least one for each of the 3 datasets"),
         ({"dids_tasks": ""}, "dids"),
         ({"dids_tasks": "nowhere"}, "dids_tasks: got 'nowhere'"),
+        ({"dids_tasks": "task_sum"}, "did you mean task_sums?"),
+        ({"dids_proxy_model": "/nope/model"}, "dids_proxy_model: got '/nope/model'"),
+        ({"mix_stategy": "dids"}, "mix_stategy: unknown key, did you mean mix_strategy?"),
         ({"dids_domains": "/no/such/map"}, "dids_domains: got '/no/such/map'"),
         ({"dids_task": "a"}, "dids_task: unknown key"),
         ({"mix_strategy": "didz"}, "mix_strategy: got 'didz'"),

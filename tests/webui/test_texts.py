@@ -1,8 +1,12 @@
 """Every component has every language."""
 
+import re
+
 import pytest
 
-from llamafactory_dids.integration.webui import texts
+from llamafactory_dids import mixers
+from llamafactory_dids.integration.arguments.keys import HOST_STRATEGIES
+from llamafactory_dids.integration.webui import strategies, texts
 
 ALL = texts.locales()
 
@@ -13,14 +17,21 @@ def test_component_has_each_language_and_none_twice(name):
     assert set(by_language) == {"en", "ru", "zh", "ko", "ja"}
     (kinds,) = {tuple(text) for text in by_language.values()}
     for kind in kinds:
-        said = [by_language[lang][kind] for lang in texts.LANGUAGES]
+        said = [by_language[lang][kind] for lang in texts.LANGUAGES]  # texts, or the choices of a field
         assert all(said) and len(set(said)) == len(said)
 
 
 @pytest.mark.parametrize("phrase", texts.PHRASES)
 def test_phrase_has_each_language_with_the_same_gaps(phrase):
     said = [texts.say(phrase, lang) for lang in texts.LANGUAGES]
-    assert all(said) and len({text.count("{name}") for text in said}) == 1
+    assert all(said) and len({tuple(sorted(re.findall(r"{\w+}", text))) for text in said}) == 1
+
+
+def test_each_strategy_of_ours_has_a_line_in_each_language():
+    for place in range(len(texts.LANGUAGES)):
+        shown = {name: text for text, name in strategies.choices(place)}
+        assert set(shown) == {*HOST_STRATEGIES, *mixers.names()}
+        assert [name for name, text in shown.items() if text == name] == []
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Impossible combinations, told in one line before any data or model is loaded."""
 
+import json
 import logging
 from collections import Counter
 from pathlib import Path
@@ -15,6 +16,7 @@ from ...errors import DidsError, refuse
 from ...stages.cluster import check_one_each
 from ...training.schedule import check_window, samples_per_step
 from ..data.saved import check_note
+from ..errors import nearest
 from ..plan.probabilities import check_mixture
 from ..plan.schedules import check_schedule
 from ..settings import Settings
@@ -24,6 +26,8 @@ from .media import check_media
 from .models import check_features, check_tracked
 
 logger = logging.getLogger(__name__)
+
+BOTH = "%s is both trained on and observed as a task"
 
 
 def check(settings: Settings, model_args: Any, data_args: Any, training_args: Any, finetuning_args: Any) -> None:
@@ -47,6 +51,7 @@ def check_entries(settings: Settings, data_args: Any) -> None:
     make them before it starts a run."""
     _check_datasets(settings, data_args)
     _check_mixer(settings)
+    _check_proxy_folder(settings.config)
     _check_domains(settings, data_args)
 
 
@@ -59,7 +64,7 @@ def _check_datasets(settings: Settings, data_args: Any) -> None:
         for name in () if key == "dataset" and _is_tokenised(data_args) else listed:
             _check_dataset(key, name, data_args)
     if both := {*names, *mixed_in} & set(settings.tasks):
-        logger.warning("%s is both trained on and observed as a task", sorted(both)[0])
+        logger.warning(BOTH, sorted(both)[0])
 
 
 def _check_mixed_in(config: MixingConfig, datasets: tuple[str, ...]) -> None:
@@ -97,12 +102,29 @@ def _check_dataset(key: str, name: str, data_args: Any) -> None:
     try:
         (attributes,) = get_dataset_list([name], data_args.dataset_dir)
     except ValueError as error:
+        known = load_names(data_args.dataset_dir)
+        why = nearest(name, known).removeprefix(", ") or (f"it has {len(known)}" if known else str(error))
         raise DidsError(
-            f"{key}: got {name!r}, allowed: a name in {data_args.dataset_dir}'s dataset_info.json ({error})"
+            f"{key}: got {name!r}, allowed: a name in {data_args.dataset_dir}'s dataset_info.json ({why})"
         ) from None
     path = Path(str(data_args.dataset_dir)) / attributes.dataset_name
     if attributes.load_from == "file" and not path.exists():
         raise DidsError(f"{key}: got {name!r}, whose file {path} is missing; allowed: a dataset whose file is there")
+
+
+def load_names(dataset_dir: Any) -> list[str]:
+    """The names in a folder's `dataset_info.json`; none where there is no such file, or it is not at hand."""
+    try:
+        return list(json.loads((Path(str(dataset_dir)) / "dataset_info.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return []
+
+
+def _check_proxy_folder(config: MixingConfig) -> None:
+    """Raise DidsError for a path of a proxy where nothing is, which a hub would be asked for."""
+    name = config.dids_proxy_model
+    if name is not None and (name.startswith(("/", ".", "~")) or name.count("/") > 1) and not Path(name).is_dir():
+        raise refuse("dids_proxy_model", name, "a folder that is there, or the name of a model on the hub")
 
 
 def _check_mixer(settings: Settings) -> None:

@@ -1,6 +1,7 @@
 """Our keys in the host's argument parser: one dataclass in its list is replaced by a subclass that has them."""
 
 import dataclasses
+import difflib
 import functools
 import logging
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from . import checks
 
 logger = logging.getLogger(__name__)
 
+KEYS = ("mix_strategy", *FIELDS)
+SLIP = 0.85  # how like one of ours a key is that must be meant; no key of the host's is
 HOST_STRATEGIES = tuple(get_args(get_type_hints(DataArguments)["mix_strategy"]))
 
 
@@ -111,15 +114,18 @@ def check_strategy(strategy: Any) -> None:
     if strategy not in HOST_STRATEGIES + mixers.names():
         raise DidsError(
             f"mix_strategy: got {strategy!r}, allowed: {', '.join(HOST_STRATEGIES + mixers.names())}"
-            f"{nearest(str(strategy), mixers.names())}"
+            f"{nearest(str(strategy), HOST_STRATEGIES + mixers.names())}"
         )
 
 
 def check_names(values: dict[str, Any]) -> None:
-    """Raise DidsError for a `dids_` key that there is not, with the nearest that there is."""
+    """Raise DidsError for a `dids_` key that there is not, with the nearest that there is, and for a slip of one."""
     for key in values:
-        if key.startswith("dids_") and key not in FIELDS:
-            raise DidsError(f"{key}: unknown key{nearest(key, tuple(FIELDS))}; `--help` lists the dids_ keys")
+        if key in FIELDS or key == "mix_strategy":
+            continue
+        slips = difflib.get_close_matches(key, KEYS, n=1, cutoff=SLIP)
+        if key.startswith("dids_") or slips:
+            raise DidsError(f"{key}: unknown key{nearest(key, KEYS)}; `--help` lists the dids_ keys")
 
 
 def as_dict(args: Any) -> dict[str, Any]:

@@ -9,15 +9,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...artifacts.domain_map import DomainMap, load_map
+from ... import __version__
+from ...artifacts.domain_map import load_map
 from ...artifacts.mixture_log import MixtureLog
 from ...errors import DidsError, refuse
 from ..errors import DEBUG, one_line
+from .listing import show_domains
+
+YAML = "FILE.yaml [KEY=VALUE ...]"
+EXAMPLES = """examples:
+  llamafactory-dids explain my.yaml                      what the run would do and cost
+  llamafactory-cli train my.yaml                         train it
+  llamafactory-dids inspect saves/dids                   its domains
+  llamafactory-dids report saves/dids saves/baseline     did it help?"""
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Run a command; an error is one line on stderr and exit status 1."""
-    arguments, overrides = _parser().parse_known_args(words)
+    """Run a command, or without one print the help; an error is one line on stderr and exit status 1."""
+    parser = _parser()
+    if not (sys.argv[1:] if words is None else words):
+        parser.print_help()
+        return
+    arguments, overrides = parser.parse_known_args(words)
     if overrides and not hasattr(arguments, "yaml"):
         raise SystemExit(f"error: unknown argument {overrides[0]!r}")
     try:
@@ -32,30 +45,48 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="llamafactory-dids", description="Data mixing while a model trains.")
-    commands = parser.add_subparsers(required=True, metavar="command")
+    parser = argparse.ArgumentParser(
+        prog="llamafactory-dids",
+        description="Decides while a model trains which data it sees next: a plugin of LLaMA-Factory.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"llamafactory-dids {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="command", title="commands")
 
-    def add(name: str, run: Any, text: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=text, description=text)
+    def add(name: str, run: Any, usage: str, text: str) -> argparse.ArgumentParser:
+        usage = f"llamafactory-dids {name} {usage}"
+        command = commands.add_parser(name, usage=usage, help=text, description=text)
         command.set_defaults(run=run)
         return command
 
-    train = add("train", _train, "Train as `llamafactory-cli train` does, with the plugin on.")
-    train.add_argument("yaml", help="the host's YAML or JSON file; key=value words after it override it")
-    cluster = add("cluster", _cluster, "Make the domain map of a YAML file, without training.")
-    cluster.add_argument("yaml", help="the host's YAML or JSON file; key=value words after it override it")
-    inspect = add("inspect", _inspect, "Show the domains of a map.")
-    inspect.add_argument("map", type=Path, help="a domain map, or a run's folder")
-    explain = add("explain", _explain, "Say what a run would do, and about what it would cost; loads no model.")
-    explain.add_argument("yaml", help="the host's YAML or JSON file; key=value words after it override it")
+    train = add("train", _train, YAML, "Train, as `llamafactory-cli train` does.")
+    cluster = add("cluster", _cluster, f"{YAML} [--json]", "Make the domains of a YAML file, without training.")
+    explain = add(
+        "explain",
+        _explain,
+        f"{YAML} [--processes N] [--json]",
+        "Say what a run would do, and about what it would cost. No model is loaded.",
+    )
+    for command in (train, cluster, explain):
+        command.add_argument("yaml", help="the YAML or JSON file of a training; key=value after it overrides a key")
+    explain.epilog = "With - as the FILE it answers questions of standard input, a JSON object a line."
     explain.add_argument("--processes", type=int, help="as if started on so many; default: one for each GPU here")
-    report = add("report", _report, "Write a run's report.html; compare several runs side by side.")
+    inspect = add("inspect", _inspect, "RUN [--limit N] [--json]", "List a run's domains, the largest share first.")
+    inspect.add_argument("map", type=Path, metavar="RUN", help="a run's output folder, or the folder of a domain map")
+    inspect.add_argument("--limit", type=int, help="list so many of them alone")
+    report = add(
+        "report",
+        _report,
+        "RUN [RUN ...] [--output FILE] [--lang LANG] [--json]",
+        "Write a run's report; or compare several runs.",
+    )
     report.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run's output folder, or its dids/ folder")
     report.add_argument("--output", type=Path, help="default: report.html in the run, or comparison.html here")
     report.add_argument("--lang", default="en", help="en or zh")
-    doctor = add("doctor", _doctor, "Check versions, seams, GPU and faiss, and say what to do.")
+    doctor = add("doctor", _doctor, "[--json]", "Say what is wrong with the installation, and what mends it.")
     for command in (cluster, explain, report, inspect, doctor):
-        command.add_argument("--json", action="store_true", help="for a program to read")
+        command.add_argument("--json", action="store_true", help="print JSON in place of text")
     return parser
 
 
@@ -104,24 +135,24 @@ def _cluster(arguments: argparse.Namespace, overrides: list[str]) -> None:
         domain_map, folder = make_domains()
     ranks.end_process_group()
     if int(os.environ.get("RANK", 0)) == 0:
-        _show(domain_map, folder, arguments.json)
+        show_domains(domain_map, folder, arguments.json)
 
 
 def _explain(arguments: argparse.Namespace, overrides: list[str]) -> None:
     if arguments.processes is not None and arguments.processes < 1:
         raise refuse("--processes", arguments.processes, "an integer >= 1")
+    from .explaining import answer, explained
+
+    if arguments.yaml == "-":
+        import llamafactory_dids_activate
+
+        llamafactory_dids_activate.activate()
+        return answer(sys.stdin, sys.stdout)
     _activate(arguments, overrides)
     sys.argv.pop(1)
-    with contextlib.redirect_stdout(sys.stderr):  # where the host logs, from when it is imported
-        import llamafactory.train.tuner  # noqa: F401  as in a training: the host's modules, then ours
-        from llamafactory.extras.misc import get_device_count
+    found = explained(arguments.processes)
+    from .explanation import in_words  # after the host, which it imports
 
-        from .explain import explain
-        from .explanation import in_words
-
-        if get_device_count() == 0:  # a run for a cluster is explained on a laptop too, which has no GPU for its bf16
-            sys.argv.append("use_cpu=true")
-        found = explain(arguments.processes)
     print(json.dumps(found.as_dict(), ensure_ascii=False) if arguments.json else in_words(found))
 
 
@@ -131,9 +162,12 @@ def _inspect(arguments: argparse.Namespace, _: list[str]) -> None:
         path = path / "dids"  # a run's output folder
     if path.is_file() and path.suffix not in (".json", ".parquet"):
         raise refuse("MAP", str(path), "the folder of a run or of a domain map")
+    if arguments.limit is not None and arguments.limit < 1:
+        raise refuse("--limit", arguments.limit, "an integer >= 1")
     log = (path if path.is_dir() else path.parent) / "mixture.jsonl"
     lines = MixtureLog(log).read()
-    _show(load_map(path), path, arguments.json, lines[-1]["probabilities"] if lines else {})
+    shares = lines[-1]["probabilities"] if lines else {}
+    show_domains(load_map(path), path, arguments.json, shares, arguments.limit)
 
 
 def _report(arguments: argparse.Namespace, _: list[str]) -> None:
@@ -165,22 +199,3 @@ def _doctor(arguments: argparse.Namespace, _: list[str]) -> None:
                 print(f"      → {finding.mend}")
     if not all(finding.ok for finding in findings):
         raise SystemExit(1)
-
-
-def _show(domain_map: DomainMap, folder: Path, as_json: bool, probabilities: dict[str, float] | None = None) -> None:
-    """Print the domains; those of a run with their probability at its last update."""
-    domains = domain_map.describe()
-    for domain in domains:
-        if probabilities:
-            domain["probability"] = probabilities.get(domain["name"])
-    if as_json:
-        print(json.dumps({"path": str(folder), "domains": domains}, ensure_ascii=False))
-        return
-    print(f"{folder}: {len(domains)} domains, {len(domain_map.keys_N)} samples")
-    width = max(len(domain["name"]) for domain in domains)
-    for domain in domains:
-        sources = ", ".join(f"{name} {count}" for name, count in domain["sources"].items())
-        share = "" if domain.get("probability") is None else f"  {domain['probability']:>7.2%}"
-        print(f"{domain['name']:<{width}} {domain['size']:>8}{share}  {sources}")
-        for text in domain["typical_texts"][:1]:
-            print(f"{'':<{width}}           e.g. {text[:100]}")

@@ -4,7 +4,7 @@ Computing is counted in forward passes of the trained model over a training samp
 the figures are of the right size and not a measurement: lengths differ, and a device is not always busy.
 """
 
-import math
+import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,12 @@ from typing import Any
 import torch
 
 from ...artifacts.domain_map import load_map
+from ...config import FEW_UPDATES, MixingConfig
 from ...errors import DidsError, refuse
-from ...stages.cluster import number_for
-from ...training.schedule import samples_per_step, updates_planned
+from ...stages.cluster import check_enough, number_for
+from ...training.schedule import check_window, samples_per_step, steps_planned, updates_planned, with_window
+from ..data.loading import counting
+from ..data.mix_in import cut_sizes
 from ..domains.proxy import proxy_arguments
 from ..domains.sizes import size_of
 from ..plan.asked import asked_mixtures
@@ -23,6 +26,7 @@ from ..settings import Settings, cache_folder, settings_of
 FORWARD, BACKWARD = 1.0, 2.0
 BYTES_PER_FEATURE, BYTES_PER_ROW = 2, 5  # float16; a norm and a mask
 BYTES_PER_KEY = 40  # of a sample in domains.parquet, about
+MANY_PASSES = 4  # over the data, beyond which repeating it helps little (Muennighoff et al. 2023)
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Explanation:
     training_samples: int
     update_samples: int
     num_updates: int
+    updates_wanted: bool  # whether the strategy changes the mixture at all
     parameters: int | None
     proxy: str
     proxy_parameters: int | None  # where its gradients are clustered
@@ -59,6 +64,25 @@ class Explanation:
     cache: str
     output: str
     packing: bool
+    window_is_set: bool  # by `dids_update_samples`, and not by the run's length
+    trained_tasks: tuple[str, ...]  # datasets that are both trained on and observed
+    notes: tuple[str, ...] = ()  # what the checks warned of
+
+    @property
+    def passes_over_data(self) -> float:
+        """How often a sample is drawn on average."""
+        return self.training_samples / max(1, sum(self.sources.values()))
+
+    @property
+    def cautions(self) -> list[tuple[str, dict[str, Any]]]:
+        """What a person should know before such a run is started: kinds, and what is said of each."""
+        found: list[tuple[str, dict[str, Any]]] = []
+        if self.updates_wanted and self.num_updates < FEW_UPDATES:
+            found.append(("few_updates", {"count": self.num_updates, "least": FEW_UPDATES}))
+        found += [("trained_task", {"name": name}) for name in self.trained_tasks]
+        if self.passes_over_data > MANY_PASSES:
+            found.append(("repeated", {"times": round(self.passes_over_data, 1)}))
+        return found + [("note", {"text": text}) for text in self.notes]
 
     @property
     def overhead(self) -> float:
@@ -67,18 +91,18 @@ class Explanation:
 
     def as_dict(self) -> dict[str, Any]:
         """For a program to read."""
-        return asdict(self) | {"overhead": self.overhead}
+        return asdict(self) | {"overhead": self.overhead, "cautions": self.cautions}
 
 
-def explain(processes: int | None = None) -> Explanation:
-    """Explain the YAML file in `sys.argv`, as if started on so many processes (default: one for each accelerator here).
+def explain(arguments: dict[str, Any], processes: int | None = None) -> Explanation:
+    """Explain a YAML file's values, as if started on so many processes (default: one for each accelerator here).
 
     Raises DidsError where the run would be refused, or does not mix.
     """
     from llamafactory.train import tuner
 
     try:
-        model_args, data_args, training_args, finetuning_args, _ = tuner.get_train_args()
+        model_args, data_args, training_args, finetuning_args, _ = tuner.get_train_args(arguments)
     except DidsError:
         raise
     except (ValueError, OSError, ImportError) as error:
@@ -92,11 +116,14 @@ def explain(processes: int | None = None) -> Explanation:
     ranks = processes or max(training_args.world_size, torch.accelerator.device_count(), 1)
     per_step = samples_per_step(training_args, ranks)
     sources = _count(data_args.dataset, model_args, data_args, training_args, finetuning_args.stage)
-    steps = _steps(training_args, sum(sources.values()), per_step)
-    needs = settings.needs
+    sources = cut_sizes(sources, settings.config)
+    steps = steps_planned(training_args, sum(sources.values()), per_step)
+    needs, config = settings.needs, with_window(settings.config, steps, per_step)
+    check_window(config, per_step)
+    _check_number(config, sources)
     tasks = _tasks(settings, model_args, data_args, training_args, finetuning_args.stage)
     num_domains, domains_from = _domains(settings, model_args, sources)
-    num_updates = updates_planned(settings.config, steps, per_step) if needs.measures else 0
+    num_updates = updates_planned(config, steps, per_step) if needs.measures else 0
     costs = _costs(settings, model_args, sources, tasks, num_domains, steps * per_step, num_updates)
     return Explanation(
         strategy=settings.strategy,
@@ -110,21 +137,35 @@ def explain(processes: int | None = None) -> Explanation:
         samples_per_step=per_step,
         steps=steps,
         training_samples=steps * per_step,
-        update_samples=settings.config.dids_update_samples,
+        update_samples=config.dids_update_samples or 0,
         num_updates=num_updates,
+        updates_wanted=needs.measures,
         cache=str(cache_folder(settings.config)),
         output=str(Path(training_args.output_dir) / "dids"),
         packing=bool(data_args.packing),
+        window_is_set=settings.config.dids_update_samples is not None,
+        trained_tasks=tuple(name for name in settings.tasks if name in sources),
         **costs,
     )
 
 
 def _count(names: Any, model_args: Any, data_args: Any, training_args: Any, stage: str) -> dict[str, int]:
-    """Samples of each dataset, as the host loads it and as `dids_mix_in` cuts it."""
+    """Samples of each dataset as the host loads them; no example is looked at."""
     from llamafactory.data import loader
 
-    parts = loader._get_merged_dataset(names, model_args, data_args, training_args, stage, True)
+    data_args = copy.copy(data_args)
+    data_args.preprocessing_num_workers = None  # starting them takes longer than counting
+    token = counting.set(True)
+    try:
+        parts = loader._get_merged_dataset(names, model_args, data_args, training_args, stage, True)
+    finally:
+        counting.reset(token)
     return {name: len(part) for name, part in parts.items()}
+
+
+def _check_number(config: MixingConfig, sources: dict[str, int]) -> None:
+    if config.dids_domains == "cluster" and config.dids_num_domains is not None:
+        check_enough(config.dids_num_domains, sum(sources.values()))
 
 
 def _tasks(settings: Settings, *arguments: Any) -> dict[str, int]:
@@ -133,12 +174,6 @@ def _tasks(settings: Settings, *arguments: Any) -> dict[str, int]:
         return {}
     found = _count(list(settings.tasks), *arguments)
     return {name: min(size, settings.config.dids_task_samples) for name, size in found.items()}
-
-
-def _steps(training_args: Any, num_samples: int, per_step: int) -> int:
-    if training_args.max_steps > 0:
-        return int(training_args.max_steps)
-    return max(1, math.ceil(training_args.num_train_epochs * math.ceil(num_samples / per_step)))
 
 
 def _domains(settings: Settings, model_args: Any, sources: dict[str, int]) -> tuple[int, str]:

@@ -1,8 +1,9 @@
-"""An explanation as lines for a person."""
+"""An explanation as lines for a person, in the width of the terminal."""
 
 import math
+import shutil
+import textwrap
 
-from ...config import FEW_UPDATES
 from ..domains.sizes import LARGE
 from .explain import Explanation
 
@@ -11,7 +12,8 @@ SHOWN = 12  # shares of a mixture
 
 def in_words(found: Explanation) -> str:
     """The explanation as lines for a person."""
-    names = ", ".join(f"{name} {count:,}" for name, count in found.sources.items())
+    by_size = sorted(found.sources.items(), key=lambda item: -item[1])
+    names = _listed([f"{name} {count:,}" for name, count in by_size])
     rows = [
         ("Data", f"{sum(found.sources.values()):,} samples of {_number(len(found.sources), 'dataset')}: {names}"),
         ("Domains", f"{'up to ' * found.domains_from.startswith('k-means')}{found.num_domains}: {found.domains_from}"),
@@ -27,7 +29,26 @@ def in_words(found: Explanation) -> str:
             f"about {_bytes(found.disk_bytes)} in {found.cache}, made once; log, map and report in {found.output}",
         ),
     ]
-    return "\n".join(f"{what + ':':<10}{text}" for what, text in [("Strategy", found.strategy), *rows])
+    rows += [("Caution", _CAUTIONS[kind].format(**said)) for kind, said in found.cautions]
+    width = min(110, max(60, shutil.get_terminal_size().columns))
+    lines = (
+        textwrap.wrap(
+            text, width, initial_indent=f"{what + ':':<10}", subsequent_indent=" " * 10, break_on_hyphens=False
+        )
+        for what, text in [("Strategy", found.strategy), *rows]
+    )
+    return "\n".join(line for row in lines for line in row)
+
+
+_CAUTIONS = {
+    "few_updates": "{count} updates: with fewer than {least} most of the gain is lost. Lower dids_update_samples, or "
+    "train longer.",
+    "trained_task": "{name} is both trained on and observed as a task: its loss says little then.",
+    "repeated": "each sample is drawn {times} times on average, and those of a domain that grows more often; beyond "
+    "four times a repetition helps little.",
+    "note": "{text}",
+}
+MOST_NAMES = 6  # datasets, or tasks, that are named one by one
 
 
 def _number(count: int, what: str) -> str:
@@ -57,7 +78,15 @@ def _shares_words(shares: dict[str, float]) -> str:
 def _task_words(found: Explanation) -> str:
     if not found.tasks:
         return "none: this strategy looks at no task"
-    return "observes " + ", ".join(f"{count} samples of {name}" for name, count in found.tasks.items())
+    counts = set(found.tasks.values())
+    if len(counts) == 1:
+        return f"observes {counts.pop()} samples each of {_listed(list(found.tasks))}"
+    return "observes samples of " + _listed([f"{name} ({count})" for name, count in found.tasks.items()])
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more
 
 
 def _training_words(found: Explanation) -> str:
@@ -69,13 +98,12 @@ def _training_words(found: Explanation) -> str:
 
 
 def _update_words(found: Explanation) -> str:
-    if not found.num_updates and not found.update_passes:
-        fixed = "none" if found.training_samples < found.update_samples else "none: the mixture is fixed"
-        return fixed
-    few = "" if found.num_updates >= FEW_UPDATES else (
-        f"; at least {FEW_UPDATES} are needed for most of the gain: lower dids_update_samples"
-    )  # fmt: skip
-    return f"{found.num_updates}, one every {found.update_samples:,} samples{few}"
+    if not found.updates_wanted:
+        return "none: the mixture is fixed"
+    every = f"one every {found.update_samples:,} samples{'' if found.window_is_set else ', by the length of the run'}"
+    if not found.num_updates:
+        return f"none: {every} would be, and the run has {found.training_samples:,}"
+    return f"{found.num_updates}, {every}"
 
 
 def _proxy_words(found: Explanation) -> str:

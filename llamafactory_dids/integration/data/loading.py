@@ -6,6 +6,7 @@ aligned example ──(tagging)──▶ + key, source ──(tokenising)──�
 
 import functools
 from collections.abc import Callable
+from contextlib import nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +19,11 @@ from numpy.typing import NDArray
 from ...artifacts.samples import Texts, column, texts
 from ...config import MixingConfig
 from ...errors import DidsError
+from ...stages.bar import progress
 from ...stages.cluster import check_enough
 from ...text import beginning, one_line
 from ...training.collator import COLUMNS, DOMAIN_COLUMN, KEY_COLUMN, SOURCE_COLUMN
+from ..host.quiet import quiet
 from ..settings import settings_of
 from . import mix_in
 from .reading import read
@@ -45,6 +48,19 @@ class Loading:
 at_hand: ContextVar[Loading | None] = ContextVar("loading", default=None)
 
 
+counting: ContextVar[bool] = ContextVar("counting", default=False)
+
+
+def aligning(host: Callable[..., Any]) -> Callable[..., Any]:
+    """The host's `align_dataset`, which reads every example; where they are only counted, they stay as they are."""
+
+    @functools.wraps(host)
+    def align_dataset(dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        return dataset if counting.get() else host(dataset, *args, **kwargs)
+
+    return align_dataset
+
+
 def tagging(host: Callable[..., Any]) -> Callable[..., Any]:
     """The host's `_get_merged_dataset`; under a mixture of ours the training examples get their key and source."""
 
@@ -60,14 +76,24 @@ def tagging(host: Callable[..., Any]) -> Callable[..., Any]:
         if settings_of(data_args) is None or dataset_names is None:
             return host(dataset_names, model_args, data_args, training_args, stage, return_dict)
         key = next((k for k in ("dataset", "eval_dataset") if dataset_names is getattr(data_args, k)), "dids_tasks")
+        if counting.get():
+            arguments = (model_args, data_args, training_args, stage)
+            return {name: read(host, key, name, *arguments, aligned=False) for name in dataset_names}
         loading = at_hand.get() or Loading({})
         if key == "dataset" and loading.aligned.keys() >= set(dataset_names):
             parts = {name: loading.aligned[name] for name in dataset_names}
         else:
-            arguments = (model_args, data_args, training_args, stage)
-            parts = {name: read(host, key, name, *arguments) for name in dataset_names}
+            parts, arguments = {}, (model_args, data_args, training_args, stage)
+            show = progress("loading", len(dataset_names), of="dataset") if key != "dids_tasks" else nullcontext(None)
+            with show as advance:
+                for name in dataset_names:
+                    with quiet():
+                        parts[name] = read(host, key, name, *arguments)
+                        if key == "dataset":
+                            parts[name] = tagged(parts[name], name, data_args, training_args)
+                    if advance:
+                        advance(1)
             if key == "dataset":
-                parts = {name: tagged(part, name, data_args, training_args) for name, part in parts.items()}
                 parts = mix_in.cut(parts, data_args.mixing)
                 _check_number(parts, data_args.mixing.config)
                 loading.aligned.update(parts)

@@ -23,21 +23,28 @@ def cut(parts: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     Which of their samples stay is a matter of their content and the seed, whatever their order. Raises DidsError
     where they have too few.
     """
+    sizes = {name: len(part) for name, part in parts.items()}
+    counts = cut_sizes(sizes, settings.config)
     names = settings.config.mix_in()
+    if names:
+        logger.info(
+            "dids_mix_in: %d samples beside %d others (%s)",
+            sum(counts[name] for name in names),
+            sum(size for name, size in sizes.items() if name not in names),
+            ", ".join(f"{name} {counts[name]} of {sizes[name]}" for name in names),
+        )
+    return {name: _chosen(part, counts[name], settings.seed) if name in names else part for name, part in parts.items()}
+
+
+def cut_sizes(sizes: Mapping[str, int], config: MixingConfig) -> dict[str, int]:
+    """Samples of each dataset, those mixed in cut to their share of all. Raises DidsError where they have too few."""
+    names = config.mix_in()
     if not names:
-        return dict(parts)
-    num_others = sum(len(part) for name, part in parts.items() if name not in names)
-    wanted = _wanted(settings.config, num_others, sum(len(parts[name]) for name in names))
-    counts = dict(zip(names, _in_proportion([len(parts[name]) for name in names], wanted), strict=True))
-    logger.info(
-        "dids_mix_in: %d samples beside %d others (%s)",
-        wanted,
-        num_others,
-        ", ".join(f"{name} {count} of {len(parts[name])}" for name, count in counts.items()),
-    )
-    return {
-        name: _chosen(part, counts[name], settings.seed) if name in counts else part for name, part in parts.items()
-    }
+        return dict(sizes)
+    num_others = sum(size for name, size in sizes.items() if name not in names)
+    mixed_in = [sizes[name] for name in names]
+    wanted = _wanted(config, num_others, sum(mixed_in))
+    return {**sizes, **dict(zip(names, _in_proportion(mixed_in, wanted), strict=True))}
 
 
 def samples_beside(num_others: int, share: float) -> int:

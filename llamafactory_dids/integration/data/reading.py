@@ -11,7 +11,15 @@ from ...text import one_line
 
 
 def read(
-    host: Callable[..., Any], key: str, name: str, model_args: Any, data_args: Any, training_args: Any, stage: str
+    host: Callable[..., Any],
+    key: str,
+    name: str,
+    model_args: Any,
+    data_args: Any,
+    training_args: Any,
+    stage: str,
+    *,
+    aligned: bool = True,
 ) -> Any:
     """The aligned examples of one data set. `host` loads a list of them, `key` is the YAML key that names it.
 
@@ -28,6 +36,8 @@ def read(
         ) from error
     if len(dataset) == 0:
         raise DidsError(f"{key}: {name!r} has no examples, allowed: at least one")
+    if not aligned:
+        return dataset
     for part in ("prompt",) if key == "eval_dataset" else ("prompt", "response"):  # an answer may be what is wanted
         _check_texts(key, name, part, dataset.features.arrow_schema.field(f"_{part}").type, stage)
     return dataset

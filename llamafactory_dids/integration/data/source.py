@@ -14,6 +14,7 @@ from ...artifacts.files import fingerprint
 from ...artifacts.samples import Texts
 from ...errors import DidsError
 from ...training.clock import Clock
+from ..host.quiet import quiet
 from ..host.randomness import undisturbed
 from ..settings import Settings
 from . import saved
@@ -34,7 +35,8 @@ class Loaded(NamedTuple):
 class DataSource:
     """The host's data pipeline with a run's settings and arguments, to be asked for the training set or for a task.
 
-    `aligned` has the training examples by source, before they are tokenised; `clock` counts what making domains takes.
+    `aligned` has the training examples by source, before they are tokenised; `clock` counts what making domains takes;
+    `kept` has what is loaded once and used twice.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class DataSource:
         self.tokenizer = tokenizer
         self.processor = processor
         self.clock = Clock()
+        self.kept: dict[str, Any] = {}
         self._aligned: dict[str, Any] = {}
         self._observed: dict[str, Any] = {}
 
@@ -104,7 +107,8 @@ class DataSource:
         data_args = copy.copy(self.data_args)
         data_args.packing = data_args.neat_packing = False
         data_args.eval_dataset = data_args.tokenized_path = None
-        return self._load(template, data_args, tokenizer, processor)
+        with quiet():
+            return self._load(template, data_args, tokenizer, processor)
 
     def _load(self, template: Any, data_args: Any, tokenizer: Any, processor: Any, domains_of: Any = None) -> Loaded:
         loading = Loading(self._aligned, domains_of)
@@ -153,16 +157,18 @@ class DataSource:
         try:
             with self.training_args.main_process_first(desc=f"load task {name}", local=local):
                 if name not in self._observed:
-                    self._observed[name] = choose(self._tagged_task(name, data_args))
+                    with quiet():
+                        self._observed[name] = choose(self._tagged_task(name, data_args))
                 chosen = self._observed[name]
                 if keep_tags:
                     self._aligned[name] = chosen
                 else:
                     chosen = chosen.remove_columns(list(TAGS))
                 reading = (template or self.template, tokenizer or self.tokenizer, processor or self.processor)
-                return loader._get_preprocessed_dataset(
-                    chosen, data_args, training_args, self.stage, *reading, is_eval=True
-                )
+                with quiet():
+                    return loader._get_preprocessed_dataset(
+                        chosen, data_args, training_args, self.stage, *reading, is_eval=True
+                    )
         except DidsError:
             raise
         except Exception as error:  # of the host or of `datasets`, for whatever is wrong with a file

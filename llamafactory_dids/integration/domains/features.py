@@ -59,8 +59,10 @@ def feature_source(source: DataSource, samples: TokenisedSamples) -> FeatureSour
     return kind(source, samples)
 
 
-def feature_store(cache: Path, features: FeatureSource, inputs: dict[str, Any], num_rows: int) -> GradientStore:
-    """The whole store of these features: the one in the cache folder, or made now, by all ranks."""
+def feature_store(
+    cache: Path, features: FeatureSource, inputs: dict[str, Any], num_rows: int, title: str | None = None
+) -> GradientStore:
+    """The whole store of these features: the one in the cache folder, or made now, by all ranks, under a `title`."""
     folder = cache / features.name / fingerprint(inputs)
     dim, make = features.prepare()
     ranks.done_by_first(lambda: open_store(folder, inputs, num_rows, dim))
@@ -68,7 +70,7 @@ def feature_store(cache: Path, features: FeatureSource, inputs: dict[str, Any], 
     store = open_store(folder, inputs, num_rows, dim)
     if ranks.decided_by_first(lambda: bool(store.missing_parts())):
         logger.info("%s: %s", features.name, where(features.device))
-        fill_store(store, make())
+        fill_store(store, make(), title)
     else:
         logger.info("%s: using %s", features.name, folder)
     del make
@@ -123,7 +125,11 @@ class Gradients(FeatureSource):
 
     def _features(self) -> GradientFeatures:
         config, samples = self.settings.config, self.samples
-        model = proxy.load_proxy(self.settings, self.source.model_args, samples.tokenizer, self.device)
+        model = self.source.kept.pop("proxy", None)  # of the training samples, when the tasks' come after
+        if model is None:
+            model = proxy.load_proxy(self.settings, self.source.model_args, samples.tokenizer, self.device)
+            if self.settings.needs.task_samples:
+                self.source.kept["proxy"] = model
         tracked = track_layers(model, config.dids_gradient_layers)
         finetuning_args, seed = self.settings.finetuning_args, self.settings.seed
         objective = objectives.objective(finetuning_args, self.device)

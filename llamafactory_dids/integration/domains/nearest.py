@@ -34,7 +34,7 @@ def nearest_task_samples(
     kept_N = features.written_N & (domains_N != UNKNOWN)  # the others are of a domain that no training row is left of
     observed = source.without_training_set()
     task_samples, tasks_M = _task_samples(observed, choose)
-    others = _features(observed, task_samples)
+    others = _features(observed, task_samples, "the tasks' samples")
     usable_M = np.flatnonzero(others.written_N)
     counts_TD = np.zeros((len(source.settings.tasks), len(domain_map.names)), dtype=np.int64)
     found_M = nearest_domains(features, kept_N, domains_N, len(domain_map.names), others(usable_M))
@@ -42,15 +42,13 @@ def nearest_task_samples(
     return counts_TD
 
 
-def _features(source: DataSource, samples: TokenisedSamples) -> StoredFeatures:
+def _features(source: DataSource, samples: TokenisedSamples, title: str | None = None) -> StoredFeatures:
     config, features = source.settings.config, feature_source(source, samples)
-    store = feature_store(cache_folder(config), features, features.inputs(), len(samples.keys))
+    store = feature_store(cache_folder(config), features, features.inputs(), len(samples.keys), title)
     return StoredFeatures(store, config.dids_normalize)
 
 
-def _task_samples(
-    source: DataSource, choose: Callable[[Any], Any]
-) -> tuple[TokenisedSamples, NDArray[np.int64]]:
+def _task_samples(source: DataSource, choose: Callable[[Any], Any]) -> tuple[TokenisedSamples, NDArray[np.int64]]:
     """The observed samples of all tasks, with their tags, as the proxy tokenises them; and the task of each (M)."""
     template, module = proxy_tokens(source)
     parts = [source.task(name, choose, template=template, keep_tags=True, **module) for name in source.settings.tasks]

@@ -16,6 +16,7 @@ from transformers.utils.hub import cached_file, extract_commit_hash
 
 from ...artifacts.files import digest
 from ..host.objectives import stage_of
+from ..host.quiet import quiet
 from ..host.sharding import whole_models
 from ..settings import Settings
 
@@ -57,7 +58,8 @@ def proxy_arguments(settings: Settings, model_args: Any) -> tuple[Any, Any]:
 def load_proxy_tokenizer(settings: Settings, model_args: Any, data_args: Any) -> tuple[Any, dict[str, Any]]:
     """The proxy's template, and tokenizer and processor, as the host makes them."""
     arguments, _ = proxy_arguments(settings, model_args)
-    module = load_tokenizer(arguments)
+    with quiet():
+        module = load_tokenizer(arguments)
     return get_template_and_fix_tokenizer(module["tokenizer"], data_args), module
 
 
@@ -73,7 +75,7 @@ def load_proxy(settings: Settings, model_args: Any, tokenizer: Any, device: torc
         apply_liger_kernel(load_config(arguments), arguments, is_trainable=True, require_logits=require_logits)
     torch.manual_seed(settings.seed)  # of a value head, which starts at random as the trained model's does
     value_head = stage_of(finetuning_args).value_head
-    with whole_models():
+    with whole_models(), quiet():
         model = load_model(tokenizer, arguments, finetuning_args, is_trainable=False, add_valuehead=value_head)
     return model if getattr(model, "is_quantized", False) else model.to(device)
 
@@ -82,7 +84,8 @@ def without_weights(arguments: Any) -> torch.nn.Module | None:
     """The model of the host's model arguments as its configuration has it, on no device; None of a kind that
     transformers does not know. Raises OSError or ValueError where there is no configuration.
     """
-    config = load_config(arguments)
+    with quiet():
+        config = load_config(arguments)
     for kind in (AutoModelForImageTextToText, AutoModelForCausalLM):  # as the host looks
         if type(config) in kind._model_mapping:
             with whole_models(), torch.device("meta"):
@@ -100,7 +103,8 @@ def identity(settings: Settings, model_args: Any) -> dict[str, Any]:
     if folder.is_dir():
         weights = {"name": folder.name, "digest": _content(folder, EDGE)}
     else:
-        commit = getattr(load_config(arguments), "_commit_hash", None)
+        with quiet():
+            commit = getattr(load_config(arguments), "_commit_hash", None)
         weights = {"name": arguments.model_name_or_path, "commit": commit}
     adapters = [_adapter(name, arguments) for name in arguments.adapter_name_or_path or []]
     scratch = {"seed": settings.seed} if arguments.train_from_scratch else {}

@@ -49,6 +49,15 @@ def _last_whole(training_args: Any, wanted: bool | None) -> str | None:
     return found
 
 
+def window_of_checkpoint(training_args: Any) -> int | None:
+    """Samples between two updates in the run that is resumed, which goes on with them; None where none is."""
+    if not training_args.resume_from_checkpoint:
+        return None
+    values = load_values(Path(training_args.resume_from_checkpoint))
+    found = values.get("identity", {}).get("dids_update_samples")
+    return int(found) if found is not None else None
+
+
 def check_set_up(plan: MixingPlan, training_args: Any) -> None:
     """Raise DidsError, with both values, if the checkpoint to resume from belongs to another set-up."""
     if not training_args.resume_from_checkpoint:

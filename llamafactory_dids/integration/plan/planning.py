@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,17 @@ from ... import mixers
 from ...artifacts.domain_map import DomainMap
 from ...artifacts.samples import column
 from ...stages import ranks
+from ...stages.bar import progress
 from ...training.collator import KEY_COLUMN
 from ...training.plan import MixingPlan
+from ...training.schedule import samples_per_step, steps_planned, with_window
 from ..data.source import DataSource
 from ..data.tags import content_order
+from ..domains.features import free_memory
 from ..domains.nearest import nearest_task_samples
 from ..domains.samples import TokenisedSamples
 from ..host import objectives
-from ..host.resume import check_set_up
+from ..host.resume import check_set_up, window_of_checkpoint
 from ..settings import ProxyHistory, Settings, settings_of
 from ..strategy import make_mixer
 from .probabilities import shares_of, sizes_of
@@ -69,6 +73,8 @@ def make_plan(source: DataSource) -> dict[str, Any]:
         tokens_D = mean_tokens(module["train_dataset"], domains_N, len(domain_map.names))
         sizes_D = None if sizes_D is None else sizes_D * tokens_D
 
+    settings = source.settings = _with_window(source, len(domains_N))
+
     def mixer_after(history: ProxyHistory) -> mixers.Mixer:
         return _mixer(source, domain_map, samples, sizes_D, history)
 
@@ -76,6 +82,9 @@ def make_plan(source: DataSource) -> dict[str, Any]:
         history, mixer = run_proxies(source, domain_map, tasks, mixer_after)
     else:  # this is a proxy run itself
         history, mixer = settings.history, mixer_after(settings.history)
+    if source.kept:  # by one of the two that make features, where the other found its own in the cache
+        source.kept.clear()
+        free_memory(source.training_args.device)
     plan = MixingPlan(
         strategy=settings.strategy,
         config=settings.config,
@@ -99,13 +108,28 @@ def make_plan(source: DataSource) -> dict[str, Any]:
     return {**module, "mixing": plan}
 
 
+def _with_window(source: DataSource, num_rows: int) -> Settings:
+    """The settings with the samples between two updates: those set, of the run that is resumed, or by its length."""
+    settings, training_args = source.settings, source.training_args
+    config = settings.config
+    if config.dids_update_samples is None:
+        config = replace(config, dids_update_samples=window_of_checkpoint(training_args))
+    per_step = samples_per_step(training_args)
+    return replace(settings, config=with_window(config, steps_planned(training_args, num_rows, per_step), per_step))
+
+
 def _tasks(source: DataSource) -> dict[str, Any]:
     """The observed samples of each task, if the mixer, or one of a proxy run, may look at tasks."""
     settings = source.settings
     needs = settings.needs
     if not needs.tasks and (needs.proxy_run is None or not settings.tasks):
         return {}
-    return {name: source.task(name, _chooser(settings)) for name in settings.tasks}
+    found, choose = {}, _chooser(settings)
+    with progress("tasks", len(settings.tasks), of="task") as advance:
+        for name in settings.tasks:
+            found[name] = source.task(name, choose)
+            advance(1)
+    return found
 
 
 def _chooser(settings: Settings) -> Callable[[Any], Any]:

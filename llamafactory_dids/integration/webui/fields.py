@@ -15,16 +15,17 @@ from ..strategy import mixer_on_two_domains, option_keys
 
 STRATEGY = "mix_strategy"
 PRESET = "preset"  # shown where a key that is not set takes the preset's value
+AUTO = "auto"  # of where the domains come from: clusters, or the datasets where the mixture is fixed
 
 # Key: what the page shows at first, which is what a run does without the key.
 FIRST: dict[str, Any] = {
     STRATEGY: "concat",
     "dids_tasks": [],
     "dids_task_samples": FIELDS["dids_task_samples"].default,
-    "dids_domains": FIELDS["dids_domains"].default,
+    "dids_domains": AUTO,
     "dids_num_domains": "",
     "dids_proxy_model": "",
-    "dids_update_samples": FIELDS["dids_update_samples"].default,
+    "dids_update_samples": "",
     "dids_preset": FIELDS["dids_preset"].default,
     "dids_ema_beta": "",
     "dids_proxy_share": "",
@@ -45,7 +46,10 @@ class Choice:
         except ValueError as error:  # another package's, which cannot be loaded
             raise DidsError(str(error)) from None
         self.option_keys = option_keys(strategy)
-        self.domains = values.get("dids_domains") or FIRST["dids_domains"]
+        needs = mixer_on_two_domains(strategy, MixingConfig(), num_tasks=1).needs
+        self.is_fixed = not (needs.measures or needs.tasks or needs.task_samples or needs.proxy_run)
+        wanted = values.get("dids_domains") or AUTO
+        self.domains = ("source" if self.is_fixed else "cluster") if wanted == AUTO else wanted
         self.features = values.get("dids_cluster_features") or FIRST["dids_cluster_features"]
         self.needs = mixer_on_two_domains(strategy, MixingConfig(dids_domains=self.domains), num_tasks=1).needs
 
@@ -101,9 +105,18 @@ def chosen(values: dict[str, Any]) -> dict[str, Any]:
         value = values[key]
         if isinstance(value, list):
             value = ",".join(value)
+        if key == "dids_domains":
+            value = Choice(values[STRATEGY], values).domains
+            if value == FIELDS[key].default:
+                continue
         if value not in (None, "") and value != FIRST[key]:
             keys[key] = value
     return keys
+
+
+def is_ours(strategy: str) -> bool:
+    """Whether a strategy is this plugin's, or another package's for it."""
+    return strategy in mixers.names()
 
 
 def problem(args: dict[str, Any]) -> str:

@@ -1,59 +1,100 @@
-"""The live pictures, for the narrow column under the host's loss curve: probabilities and task losses so far."""
+"""The live pictures, for the narrow column under the host's loss curve: shares and task losses so far.
 
+They are SVG in the page itself: text and axes have the page's colour, light or dark, and its fonts.
+"""
+
+import io
+import re
+import warnings
 from typing import Any
 
 import numpy as np
 
 from ...artifacts.mixture_log import MixtureRecord
-from ...report.canvas import REST, colour, count_samples, hide_frame, new_figure, short
-from ...report.fonts import use_fonts_for_letters
+from ...report.canvas import colour, count_samples, hide_frame, new_figure
+from ...report.colours import domain_colours
 from ...report.run import movers
+from ...text import without_middle
+from .texts import say
 
 MAX_NAMED = 8  # domains, or tasks, with a line of their own: more could not be told apart at this size
+LARGEST = 3  # of the domains that are named whatever they did
 _WIDTH, _HEIGHT = 5.0, 4.2  # inches
+_INK = "#010203"  # stands for the page's own colour of text
+_GREY = "#888888"
+_STYLE = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
+}
 
 
-def probabilities_figure(record: MixtureRecord) -> Any:
-    """The largest movers' probabilities in percent, and the band that all others lie in."""
-    shares_UD = 100 * record.probabilities_UD
-    named = movers(shares_UD, MAX_NAMED)
-    rest = sorted(set(range(shares_UD.shape[1])) - set(named))
-    figure, axes = _new()
-    if rest:
-        low_U, high_U = shares_UD[:, rest].min(axis=1), shares_UD[:, rest].max(axis=1)
-        axes.fill_between(record.samples_U, low_U, high_U, color=REST, step="post", label=f"{len(rest)} others")
-    marker = "." if len(record.samples_U) < 30 else ""
-    for place, i in enumerate(named):
-        drawn = {"drawstyle": "steps-post", "marker": marker, "color": colour(place)}
-        axes.plot(record.samples_U, shares_UD[:, i], label=record.domain_names[i], **drawn)
-    axes.set_ylim(bottom=0)
-    return _finished(figure, axes, "probability in %")
+def probabilities_picture(record: MixtureRecord, lang: str) -> str:
+    """The shares in percent of the largest domains and of those that moved most, and the sum of the others."""
+    return _svg(lambda: probabilities_figure(record, lang), "shares")
 
 
-def losses_figure(record: MixtureRecord) -> Any:
-    """Each task's loss at the updates; None where no loss was measured."""
-    if not np.isfinite(record.task_losses_UT).any():
-        return None
-    figure, axes = _new()
-    for j, name in enumerate(record.task_names):
-        drawn = {"color": colour(j), "label": name, "zorder": 3} if j < MAX_NAMED else {"color": REST}
-        axes.plot(record.samples_U, record.task_losses_UT[:, j], ".-", **drawn)
-    return _finished(figure, axes, "loss (nats/token)")
+def losses_picture(record: MixtureRecord, lang: str) -> str:
+    """Each task's loss at the updates; empty where no loss was measured."""
+    return _svg(lambda: losses_figure(record, lang), "losses") if np.isfinite(record.task_losses_UT).any() else ""
 
 
-def _new() -> tuple[Any, Any]:
+def named_domains(record: MixtureRecord) -> list[int]:
+    """The domains that have a line of their own, in their own order."""
+    shares_UD = record.probabilities_UD
+    largest = np.argsort(-shares_UD[-1], kind="stable")[:LARGEST].tolist()
+    others = [i for i in movers(shares_UD, MAX_NAMED) if i not in largest]
+    moved = sorted(others, key=lambda i: -float(np.ptp(shares_UD[:, i])))
+    return sorted([*largest, *moved[: MAX_NAMED - len(largest)]])
+
+
+def probabilities_figure(record: MixtureRecord, lang: str) -> Any:
+    """A domain has the colour and dashes of its place among all, so the same at every update."""
+    shares_UD, named = 100 * record.probabilities_UD, named_domains(record)
     figure = new_figure(_WIDTH, _HEIGHT)
-    figure.get_layout_engine().set(rect=(0, 0, 1, 0.9))  # the page writes the picture's name over its top
-    return figure, figure.subplots()
+    axes = figure.subplots()
+    drawn = {"drawstyle": "steps-post", "marker": "." if len(record.samples_U) < 30 else ""}
+    colours = domain_colours(record.domain_names)
+    for i in named:
+        axes.plot(record.samples_U, shares_UD[:, i], label=record.domain_names[i], color=colours[i], **drawn)
+    if num_others := shares_UD.shape[1] - len(named):
+        rest_U = 100 - shares_UD[:, named].sum(axis=1)
+        label = say("others", lang).format(name=num_others)
+        axes.plot(record.samples_U, rest_U, label=label, color=_GREY, linewidth=1, drawstyle="steps-post")
+    axes.set_ylim(bottom=0)
+    return _finished(figure, axes, say("share", lang), lang)
 
 
-def _finished(figure: Any, axes: Any, what: str) -> Any:
+def losses_figure(record: MixtureRecord, lang: str) -> Any:
+    """A task has the colour of its place among all."""
+    figure = new_figure(_WIDTH, _HEIGHT)
+    axes = figure.subplots()
+    for j, name in enumerate(record.task_names):
+        drawn = {"color": colour(j), "label": name, "zorder": 3} if j < MAX_NAMED else {"color": _GREY, "alpha": 0.5}
+        axes.plot(record.samples_U, record.task_losses_UT[:, j], ".-", **drawn)
+    return _finished(figure, axes, say("loss", lang), lang)
+
+
+def _finished(figure: Any, axes: Any, what: str, lang: str) -> Any:
     axes.set_ylabel(what)
     axes.set_xlim(left=0)
     count_samples(axes)
+    axes.set_xlabel(say("samples_seen", lang))
     hide_frame(axes)
     handles, labels = axes.get_legend_handles_labels()
-    names = [short(label, 20) for label in labels]
-    figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
-    use_fonts_for_letters(figure)
+    names = [without_middle(label, 20) for label in labels]
+    figure.legend(handles, names, loc="outside lower center", ncols=2, fontsize=10, frameon=False)
     return figure
+
+
+def _svg(draw: Any, name: str) -> str:
+    """The figure as an SVG element. The browser has the fonts, so what matplotlib misses is no loss."""
+    from matplotlib import rc_context
+
+    stream = io.StringIO()
+    with rc_context({**_STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        draw().savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = stream.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    return text.replace(_INK, "currentColor")

@@ -13,7 +13,7 @@ from ...config import FIELDS
 from ...errors import DidsError
 from ...stages.bar import last_progress
 from ..errors import one_line
-from . import fields, texts
+from . import fields, messages, texts
 
 
 def with_section(host: Callable[..., Any]) -> Callable[..., Any]:
@@ -21,26 +21,26 @@ def with_section(host: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(host)
     def create_train_tab(engine: Any) -> dict[str, Any]:
-        from . import section
+        from . import events, section
 
         ours = section.make_fields()
-        with _also_inputs(engine.manager, {ours[key] for key in fields.FIRST}):
+        with _also_inputs(engine.manager, {ours[key] for key in fields.FIRST}) as inputs:
             theirs = host(engine)
         ours |= section.make_views(theirs)
         section.place(theirs, ours)
-        section.connect(engine, theirs, ours)
+        events.connect(engine, theirs, ours, inputs)
         return {**theirs, **ours}
 
     return create_train_tab
 
 
 @contextmanager
-def _also_inputs(manager: Any, components: set[Any]) -> Iterator[None]:
-    """Within, the components that a tab starts its inputs from are more by these."""
-    host = manager.get_base_elems
-    manager.get_base_elems = lambda: host() | components
+def _also_inputs(manager: Any, components: set[Any]) -> Iterator[set[Any]]:
+    """Within, the components that a tab starts its inputs from are more by these; the set that it adds its own to."""
+    inputs = manager.get_base_elems() | components
+    manager.get_base_elems = lambda: inputs
     try:
-        yield
+        yield inputs
     finally:
         del manager.get_base_elems  # the class's again
 
@@ -71,11 +71,33 @@ def refusing(host: Callable[..., Any]) -> Callable[..., Any]:
         if error or not do_train:
             return error
         try:
-            return fields.problem(self._parse_train_args(data))
+            refused = fields.problem(self._parse_train_args(data))
         except DidsError as refusal:
-            return one_line(refusal)
+            refused = one_line(refusal)
+        return messages.in_words(refused, data[self.manager.get_elem_by_id("top.lang")]) if refused else ""
 
     return _initialize
+
+
+def explaining(host: Callable[..., Any]) -> Callable[..., Any]:
+    """The host's `Runner._preview`, which shows the command; and, with a mixture of ours, what it would do."""
+
+    @functools.wraps(host)
+    def _preview(self: Any, data: dict[Any, Any], do_train: bool) -> Iterator[dict[Any, Any]]:
+        shown: dict[Any, Any] = {}
+        for shown in host(self, data, do_train):
+            yield shown
+        get = self.manager.get_elem_by_id
+        if not do_train or not fields.is_ours(data[get(f"train.{fields.STRATEGY}")]):
+            return
+        box, lang = get("train.output_box"), data[get("top.lang")]
+        if box in shown and "llamafactory-cli train" in str(shown[box]):
+            from .events import explanation
+
+            found = explanation(self, data, lang)
+            yield {box: f"{shown[box]}\n\n**{texts.say('what_it_does', lang)}**\n\n{found}"}
+
+    return _preview
 
 
 def keeping_switches(host: Callable[..., Any]) -> Callable[..., Any]:
@@ -95,8 +117,9 @@ def one_line_failures(host: Callable[..., Any]) -> Callable[..., Any]:
     def monitor(self: Any) -> Iterator[dict[Any, Any]]:
         import gradio as gr
 
+        lang = self.running_data[self.manager.get_elem_by_id("top.lang")]
         for update in host(self):
-            shown = {component: _only_the_reason(value) for component, value in update.items()}
+            shown = {component: _only_the_reason(value, lang) for component, value in update.items()}
             for component, value in shown.items():
                 if value != update[component]:
                     gr.Warning(value)
@@ -105,12 +128,12 @@ def one_line_failures(host: Callable[..., Any]) -> Callable[..., Any]:
     return monitor
 
 
-def _only_the_reason(value: Any) -> Any:
+def _only_the_reason(value: Any, lang: str) -> Any:
     """A failed run's stderr in a code block, cut down to our `error: …` where it has one; anything else as it is."""
     if not isinstance(value, str):
         return value
     found = re.findall(r"^error: (.+)$", value, flags=re.MULTILINE)
-    return found[-1] if found else value
+    return messages.in_words(found[-1], lang) if found else value
 
 
 def with_domain_progress(host: Callable[..., Any]) -> Callable[..., Any]:
@@ -122,7 +145,9 @@ def with_domain_progress(host: Callable[..., Any]) -> Callable[..., Any]:
 
         log, bar, info = host(lang, output_path, do_train)
         if not _has_lines(Path(output_path) / TRAINER_LOG) and (progress := last_progress(log)):
-            title = texts.say("progress", lang).format(name=progress.name)
+            stage = f"stage_{progress.name}"
+            name = texts.say(stage, lang) if stage in texts.PHRASES else progress.name
+            title = texts.say("progress", lang).format(name=name)
             label = f"{title} {progress.done}/{progress.total}: {progress.elapsed} < {progress.remaining}"
             bar = gr.Slider(label=label, value=round(100 * progress.done / progress.total, 2), visible=True)
         return log, bar, info

@@ -1,62 +1,58 @@
-"""The components that are added to the Train tab, and what happens in them.
+"""The components that are added to the Train tab, and their places.
 
 The accordion of the keys is made before the host makes the tab, so that the host's buttons take its fields as inputs,
-and is then moved beside the host's accordions. The pictures of a run stand below the host's loss curve; its report and
-its domains above the host's log, which may become long.
+and is then moved below the datasets. The pictures of a run stand below the host's loss curve; its report, its domains
+and the comparison of runs above the host's log, which may become long.
 """
 
 from typing import Any, Literal, get_args, get_origin
 
-from llamafactory.webui.control import list_datasets
-
-from ... import mixers
 from ...config import FIELDS
-from ...errors import DidsError
-from ..arguments.keys import HOST_STRATEGIES
-from ..errors import one_line
-from . import fields, view
+from . import fields
+from .style import HEAD, MARK
 from .texts import locales
 
-SECONDS_BETWEEN_LOOKS = 2  # as often as the host looks at its logs
-_LAST_ACCORDION = "swanlab_tab"
 _ROWS = (
     (fields.STRATEGY, "dids_tasks", "dids_task_samples"),
     ("dids_domains", "dids_num_domains", "dids_proxy_model"),
-    ("dids_update_samples", "dids_preset", "dids_ema_beta", "dids_proxy_share", "dids_probs", "dids_schedule"),
-    ("dids_trajectory", "dids_impact", "dids_cluster_features"),
+    ("dids_update_samples", "dids_proxy_share", "dids_probs", "dids_schedule"),
 )
+METHOD = (("dids_preset", "dids_ema_beta"), ("dids_trajectory", "dids_impact", "dids_cluster_features"))
 
 
 def make_fields() -> dict[str, Any]:
     """The folded accordion with a field a key, those hidden that do not apply; by the ends of their ids."""
     import gradio as gr
 
-    shown = fields.applicable(fields.FIRST)
     made = {}
     with gr.Accordion(open=False) as tab:
         for row in _ROWS:
             with gr.Row():
-                for key in row:
-                    made[key] = _field(key, visible=key in shown)
-    return {"dids_tab": tab, **made}
+                made |= {key: _field(key) for key in row}
+        with gr.Accordion(open=False, visible=False) as method_tab:
+            for row in METHOD:
+                with gr.Row():
+                    made |= {key: _field(key) for key in row}
+        line = gr.Markdown(elem_classes=[MARK, "dids-line"])
+    return {"dids_tab": tab, "dids_method_tab": method_tab, "dids_line": line, **made}
 
 
-def _field(key: str, visible: bool) -> Any:
+def _field(key: str) -> Any:
     import gradio as gr
 
     value = fields.FIRST[key]
-    common = {**locales()[key]["en"], "value": value, "visible": visible}
+    common = {**locales()[key]["en"], "value": value, "visible": key in fields.applicable(fields.FIRST)}
     if key == fields.STRATEGY:
-        return gr.Dropdown(choices=[*HOST_STRATEGIES, *mixers.names()], **common)
+        return gr.Dropdown(scale=3, **common)
     if isinstance(value, bool):
         return gr.Checkbox(**common)
     if isinstance(value, list):
         return gr.Dropdown(multiselect=True, allow_custom_value=True, scale=3, **common)
     if key == "dids_domains":
-        return gr.Dropdown(choices=["cluster", "source"], allow_custom_value=True, **common)
+        return gr.Dropdown(choices=[fields.AUTO, "cluster", "source"], allow_custom_value=True, **common)
     if choices := _choices(key):
         return gr.Dropdown(choices=[fields.PRESET, *choices] if value == fields.PRESET else choices, **common)
-    if isinstance(value, int):
+    if isinstance(value, int):  # one that may be empty is a text: gradio shows a number that is none as 0
         return gr.Number(**common)
     return gr.Textbox(**common)
 
@@ -67,84 +63,47 @@ def _choices(key: str) -> list[str]:
 
 
 def make_views(host: dict[str, Any]) -> dict[str, Any]:
-    """What shows a run: pictures below the host's loss curve; the report and the domains, folded."""
+    """What shows a run: pictures below the host's loss curve; report, domains and comparison, folded."""
     import gradio as gr
 
     texts = locales()
+    made: dict[str, Any] = {}
     with host["loss_viewer"].parent:
-        probabilities = gr.Plot(visible=False, **texts["dids_probabilities"]["en"])
-        losses = gr.Plot(visible=False, **texts["dids_losses"]["en"])
-    with gr.Accordion(open=False, visible=False, **texts["dids_report_tab"]["en"]) as report_tab:
-        report = gr.HTML()
-    with gr.Accordion(open=False, **texts["dids_domains_tab"]["en"]) as domains_tab:
+        for name in ("dids_probabilities", "dids_losses"):
+            made[name] = gr.HTML(visible=False, elem_classes=[MARK, "dids-frame"])
+    with gr.Accordion(open=False, visible=False, **texts["dids_report_tab"]["en"]) as made["dids_report_tab"]:
+        made["dids_report"] = gr.HTML(elem_classes=[MARK])
+        made["dids_files"] = gr.Files(interactive=False, elem_classes=[MARK], **texts["dids_files"]["en"])
+    with gr.Accordion(open=False, visible=False, **texts["dids_domains_tab"]["en"]) as made["dids_domains_tab"]:
         with gr.Row():
-            path = gr.Textbox(scale=5, **texts["dids_map"]["en"])
-            show = gr.Button(scale=1, **texts["dids_show"]["en"])
-        table = gr.HTML()
-    return {
-        "dids_probabilities": probabilities,
-        "dids_losses": losses,
-        "dids_report_tab": report_tab,
-        "dids_report": report,
-        "dids_domains_tab": domains_tab,
-        "dids_map": path,
-        "dids_show": show,
-        "dids_table": table,
-    }
+            made["dids_map"] = gr.Textbox(scale=5, **texts["dids_map"]["en"])
+            made["dids_show"] = gr.Button(scale=1, **texts["dids_show"]["en"])
+        made["dids_table"] = gr.HTML(elem_classes=[MARK])
+        made["dids_shares"] = gr.Textbox(visible=False)
+    with gr.Accordion(open=False, visible=False, **texts["dids_compare_tab"]["en"]) as made["dids_compare_tab"]:
+        with gr.Row():
+            runs = {"multiselect": True, "allow_custom_value": True, "scale": 4, **texts["dids_runs"]["en"]}
+            made["dids_runs"] = gr.Dropdown(**runs)
+            made["dids_compare"] = gr.Button(scale=1, **texts["dids_compare"]["en"])
+            made["dids_baseline"] = gr.Button(scale=2, **texts["dids_baseline"]["en"])
+        made["dids_comparison"] = gr.HTML(elem_classes=[MARK])
+    gr.HTML(HEAD, padding=False)
+    return made
 
 
 def place(host: dict[str, Any], ours: dict[str, Any]) -> None:
-    """Move the accordions: of the keys behind the host's last one, of a run behind the row of the host's buttons."""
-    _move_behind(host[_LAST_ACCORDION], ours["dids_tab"])
-    _move_behind(host["start_btn"].parent, ours["dids_report_tab"], ours["dids_domains_tab"])
+    """Move the accordions: of the keys below the datasets, of a run behind the row of the host's buttons."""
+    _move_behind(host["dataset"].parent, ours["dids_tab"])
+    tabs = [ours[name] for name in ("dids_report_tab", "dids_domains_tab", "dids_compare_tab")]
+    _move_behind(host["start_btn"].parent, *tabs)
 
 
 def _move_behind(place: Any, *components: Any) -> None:
+    """`place`, or what holds it among the components' siblings."""
+    while place.parent is not components[0].parent:
+        place = place.parent
     siblings = place.parent.children
     for component in components:
         siblings.remove(component)
     index = siblings.index(place) + 1
     siblings[index:index] = components
-
-
-def connect(engine: Any, host: dict[str, Any], ours: dict[str, Any]) -> None:
-    """Hide what does not apply, list the data sets, and show the run that the output folder names."""
-    import gradio as gr
-
-    keys = list(fields.FIRST)
-    deciding = [ours[key] for key in (fields.STRATEGY, "dids_domains", "dids_cluster_features")]
-    for component in deciding:
-        component.change(_visibility, deciding, [ours[key] for key in keys], queue=False, show_progress="hidden")
-    tasks = ours["dids_tasks"]
-    tasks.focus(_list_tasks, [host["dataset_dir"], host["training_stage"], tasks], [tasks], queue=False)
-
-    top = [engine.manager.get_elem_by_id(f"top.{name}") for name in ("lang", "model_name", "finetuning_type")]
-    shows = [ours[name] for name in view.SHOWN]
-    seen = gr.State()
-    gr.Timer(SECONDS_BETWEEN_LOOKS).tick(
-        view.look, [*top, host["output_dir"], seen], [seen, *shows], concurrency_limit=None, show_progress="hidden"
-    )
-    ours["dids_show"].click(view.show_domains, [top[0], ours["dids_map"]], [ours["dids_table"]], concurrency_limit=None)
-
-
-def _list_tasks(dataset_dir: str, training_stage: str, chosen: list[str]) -> Any:
-    """Offer the folder's data sets, and keep what was chosen, which may come from another folder.
-
-    The browser keeps the places of what is chosen in the list, so that with the list alone it would show others, or
-    `undefined`. That a task is not in the folder is told when the run is started or previewed.
-    """
-    import gradio as gr
-
-    return gr.update(choices=list_datasets(dataset_dir, training_stage).choices, value=chosen)
-
-
-def _visibility(strategy: str, domains: str, features: str) -> list[Any]:
-    import gradio as gr
-
-    choice = {fields.STRATEGY: strategy, "dids_domains": domains, "dids_cluster_features": features}
-    try:
-        shown = fields.applicable(choice)
-    except DidsError as refusal:
-        gr.Warning(one_line(refusal))
-        shown = [fields.STRATEGY]
-    return [gr.update(visible=key in shown) for key in fields.FIRST]

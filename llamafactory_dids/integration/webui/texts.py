@@ -5,6 +5,9 @@ A component's id ends in the key that it sets, so the tests can ask that none la
 
 from typing import Any
 
+from .phrases import PHRASES
+from .strategies import choices
+
 LANGUAGES = ("en", "ru", "zh", "ko", "ja")
 
 FIELD_TEXTS: dict[str, dict[str, tuple[str, str]]] = {
@@ -33,13 +36,25 @@ FIELD_TEXTS: dict[str, dict[str, tuple[str, str]]] = {
         "ja": ("タスクごとのサンプル数", "更新のたびに各タスクで測定するサンプル数。"),
     },
     "dids_domains": {
-        "en": ("Domains from", "cluster: made by k-means; source: each dataset is one; or the path of a run or a map."),
-        "ru": ("Откуда домены", "cluster: k-means; source: каждый набор данных — домен; или путь к запуску или карте."),
-        "zh": ("领域来源", "cluster：由 k-means 生成；source：每个数据集是一个领域；或填某次运行或领域图的路径。"),
-        "ko": ("도메인 출처", "cluster: k-means로 생성, source: 데이터셋마다 하나, 또는 실행 결과나 도메인 맵의 경로."),
+        "en": (
+            "Domains from",
+            "cluster: k-means; source: each dataset; a run's or map's path. auto: source for a fixed mixture.",
+        ),
+        "ru": (
+            "Откуда домены",
+            "cluster: k-means; source: наборы данных; путь к запуску или карте. auto: source для постоянной смеси.",
+        ),
+        "zh": (
+            "领域来源",
+            "cluster：k-means 聚类；source：每个数据集；或运行、领域图的路径。auto：固定配比时为 source。",
+        ),
+        "ko": (
+            "도메인 출처",
+            "cluster: k-means, source: 데이터셋마다 하나, 또는 실행이나 맵의 경로. auto: 고정 혼합이면 source.",
+        ),
         "ja": (
             "ドメインの由来",
-            "cluster：k-means で作成、source：データセットごと、または実行結果やマップのパス。",
+            "cluster：k-means、source：データセットごと、または実行やマップのパス。auto：固定の混合比なら source。",
         ),
     },
     "dids_num_domains": {
@@ -50,18 +65,36 @@ FIELD_TEXTS: dict[str, dict[str, tuple[str, str]]] = {
         "ja": ("ドメイン数", "全部でいくつのクラスタを作るか。空欄ならサンプル数に応じて、最大 72。"),
     },
     "dids_proxy_model": {
-        "en": ("Proxy model", "A small model that finds the domains, as a path or hub name. Empty: the trained model."),
-        "ru": ("Прокси-модель", "Малая модель, которая находит домены: путь или имя в хабе. Пусто: сама модель."),
-        "zh": ("代理模型", "用来划分领域的小模型（路径或模型库名称）。留空则用被训练的模型。"),
-        "ko": ("프록시 모델", "도메인을 찾는 작은 모델(경로 또는 허브 이름). 비우면 학습 대상 모델."),
-        "ja": ("プロキシモデル", "ドメインを見つける小さなモデル（パスまたはハブ名）。空欄なら学習対象のモデル。"),
+        "en": (
+            "Proxy model",
+            "A small model (path or hub name) that finds the domains, and is what proxy runs train. Empty: the model.",
+        ),
+        "ru": (
+            "Прокси-модель",
+            "Малая модель (путь или имя в хабе): находит домены, её обучают прокси-запуски. Пусто: сама модель.",
+        ),
+        "zh": ("代理模型", "用来划分领域、也是代理训练对象的小模型（路径或模型库名称）。留空则用被训练的模型。"),
+        "ko": (
+            "프록시 모델",
+            "도메인을 찾고 프록시 실행이 학습하는 작은 모델(경로 또는 허브 이름). 비우면 학습 대상 모델.",
+        ),
+        "ja": (
+            "プロキシモデル",
+            "ドメインを見つけ、プロキシ実行が学習する小さなモデル（パスまたはハブ名）。空欄なら学習対象のモデル。",
+        ),
     },
     "dids_update_samples": {
-        "en": ("Samples between updates (τ)", "After so many training samples the mixture is decided anew."),
-        "ru": ("Примеров между обновлениями (τ)", "Через столько обучающих примеров смесь решается заново."),
-        "zh": ("更新间隔样本数 (τ)", "每训练这么多样本，就重新决定一次数据配比。"),
-        "ko": ("갱신 간격 샘플 수 (τ)", "이만큼 학습할 때마다 혼합 비율을 새로 정합니다."),
-        "ja": ("更新間隔のサンプル数 (τ)", "この数だけ学習するたびに混合比を決め直します。"),
+        "en": (
+            "Samples between updates (τ)",
+            "After so many training samples the mixture is decided anew. Empty: a 25th of the run.",
+        ),
+        "ru": (
+            "Примеров между обновлениями (τ)",
+            "Через столько примеров смесь решается заново. Пусто: 25-я часть запуска.",
+        ),
+        "zh": ("更新间隔样本数 (τ)", "每训练这么多样本，就重新决定一次数据配比。留空：总样本数的 1/25。"),
+        "ko": ("갱신 간격 샘플 수 (τ)", "이만큼 학습할 때마다 혼합 비율을 새로 정합니다. 비우면 전체의 25분의 1."),
+        "ja": ("更新間隔のサンプル数 (τ)", "この数だけ学習するたびに混合比を決め直します。空欄なら全体の 25 分の 1。"),
     },
     "dids_preset": {
         "en": (
@@ -125,6 +158,13 @@ FIELD_TEXTS: dict[str, dict[str, tuple[str, str]]] = {
         "ko": ("클러스터 기준", "gradient: 프록시의 그래디언트, semantic: 문장 임베딩(절제 DIDS-GC)."),
         "ja": ("クラスタの基準", "gradient：プロキシの勾配、semantic：文埋め込み（アブレーション DIDS-GC）。"),
     },
+    "dids_runs": {
+        "en": ("Runs", "Two or more folders of finished runs."),
+        "ru": ("Запуски", "Две или больше папок завершённых запусков."),
+        "zh": ("运行", "两个或更多已完成运行的文件夹。"),
+        "ko": ("실행", "끝난 실행의 폴더 두 개 이상."),
+        "ja": ("実行", "終わった実行のフォルダを二つ以上。"),
+    },
     "dids_map": {
         "en": ("Run or domain map", "A folder: the run above, or another one."),
         "ru": ("Запуск или карта доменов", "Папка: запуск выше или любой другой."),
@@ -142,65 +182,34 @@ LABELS: dict[str, dict[str, str]] = {
         "ko": "데이터 혼합 구성",
         "ja": "データ混合設定",
     },
-    "dids_probabilities": {
-        "en": "Domain probabilities",
-        "ru": "Вероятности доменов",
-        "zh": "领域概率",
-        "ko": "도메인 확률",
-        "ja": "ドメイン確率",
-    },
-    "dids_losses": {
-        "en": "Task losses",
-        "ru": "Потери на задачах",
-        "zh": "任务损失",
-        "ko": "태스크 손실",
-        "ja": "タスクの損失",
+    "dids_method_tab": {
+        "en": "Details of the method",
+        "ru": "Подробности метода",
+        "zh": "方法细节与消融",
+        "ko": "방법의 세부 설정",
+        "ja": "手法の詳細",
     },
     "dids_report_tab": {"en": "Report", "ru": "Отчёт", "zh": "报告", "ko": "보고서", "ja": "レポート"},
     "dids_domains_tab": {"en": "Domains", "ru": "Домены", "zh": "领域", "ko": "도메인", "ja": "ドメイン"},
+    "dids_compare_tab": {
+        "en": "Did it help? Compare runs",
+        "ru": "Помогло ли? Сравнить запуски",
+        "zh": "有效吗？比较运行",
+        "ko": "효과가 있었나? 실행 비교",
+        "ja": "効果はあったか？実行の比較",
+    },
+    "dids_files": {"en": "Files", "ru": "Файлы", "zh": "下载文件", "ko": "파일", "ja": "ファイル"},
 }
 
-BUTTONS = {"dids_show": {"en": "Show", "ru": "Показать", "zh": "显示", "ko": "보기", "ja": "表示"}}
-
-PHRASES: dict[str, dict[str, str]] = {
-    "domain": {"en": "Domain", "ru": "Домен", "zh": "领域", "ko": "도메인", "ja": "ドメイン"},
-    "samples": {"en": "Samples", "ru": "Примеров", "zh": "样本数", "ko": "샘플 수", "ja": "サンプル数"},
-    "sources": {"en": "Datasets", "ru": "Наборы данных", "zh": "数据集", "ko": "데이터셋", "ja": "データセット"},
-    "probability": {
-        "en": "Probability now",
-        "ru": "Вероятность сейчас",
-        "zh": "当前概率",
-        "ko": "현재 확률",
-        "ja": "現在の確率",
-    },
-    "change": {"en": "Since start", "ru": "С начала", "zh": "与开始相比", "ko": "시작 대비", "ja": "開始時比"},
-    "typical": {
-        "en": "Typical samples",
-        "ru": "Типичные примеры",
-        "zh": "典型样本",
-        "ko": "대표 샘플",
-        "ja": "代表的なサンプル",
-    },
-    "random": {
-        "en": "Samples drawn at random",
-        "ru": "Случайные примеры",
-        "zh": "随机抽取的样本",
-        "ko": "무작위로 뽑은 샘플",
-        "ja": "無作為に選んだサンプル",
-    },
-    "open_report": {
-        "en": "Open the report in a new tab",
-        "ru": "Открыть отчёт в новой вкладке",
-        "zh": "在新标签页中打开报告",
-        "ko": "새 탭에서 보고서 열기",
-        "ja": "レポートを新しいタブで開く",
-    },
-    "progress": {
-        "en": "Making domains, {name}",
-        "ru": "Создание доменов, {name}",
-        "zh": "正在划分领域，{name}",
-        "ko": "도메인 생성 중, {name}",
-        "ja": "ドメイン作成中、{name}",
+BUTTONS = {
+    "dids_show": {"en": "Show", "ru": "Показать", "zh": "显示", "ko": "보기", "ja": "表示"},
+    "dids_compare": {"en": "Compare", "ru": "Сравнить", "zh": "比较", "ko": "비교", "ja": "比較"},
+    "dids_baseline": {
+        "en": "Train the baseline (same arguments, proportional)",
+        "ru": "Обучить базовый запуск (те же аргументы, proportional)",
+        "zh": "训练基线（相同参数，proportional）",
+        "ko": "기준선 학습(같은 인수, proportional)",
+        "ja": "ベースラインを学習（同じ引数、proportional）",
     },
 }
 
@@ -211,6 +220,8 @@ def locales() -> dict[str, dict[str, dict[str, Any]]]:
         name: {lang: {"label": label, "info": text} for lang, (label, text) in texts.items()}
         for name, texts in FIELD_TEXTS.items()
     }
+    for place, lang in enumerate(LANGUAGES):
+        fields["mix_strategy"][lang]["choices"] = choices(place)
     labels = {name: {lang: {"label": label} for lang, label in texts.items()} for name, texts in LABELS.items()}
     buttons = {name: {lang: {"value": label} for lang, label in texts.items()} for name, texts in BUTTONS.items()}
     return fields | labels | buttons
@@ -218,4 +229,4 @@ def locales() -> dict[str, dict[str, dict[str, Any]]]:
 
 def say(phrase: str, lang: str) -> str:
     """A phrase in one of LANGUAGES, English before one was chosen."""
-    return PHRASES[phrase][lang if lang in LANGUAGES else "en"]
+    return PHRASES[phrase][LANGUAGES.index(lang) if lang in LANGUAGES else 0]

@@ -1,0 +1,53 @@
+"""Runs side by side in the page: those that are there, their comparison, and the baseline of the run at hand."""
+
+import html
+from pathlib import Path
+from typing import Any
+
+from llamafactory.webui.common import DEFAULT_SAVE_DIR
+
+from ...errors import DidsError
+from ...report.html import find_run, write_comparison
+from ...report.words import LANGUAGES
+from ..errors import one_line
+from .framing import framed
+from .messages import in_words
+from .texts import say
+
+BASELINE = "proportional"  # every sample alike, what a training without a mixture does
+FILE = "comparison.html"
+
+
+def known_runs() -> list[str]:
+    """Folders of runs below the page's `saves`, the newest first."""
+    logs = [path for path in Path(DEFAULT_SAVE_DIR).glob("*/*/*/dids/mixture.jsonl") if path.is_file()]
+    return [str(path.parent.parent) for path in sorted(logs, key=lambda path: -path.stat().st_mtime)]
+
+
+def list_runs(chosen: list[str]) -> Any:
+    """Offer the runs that are there, and keep what was chosen."""
+    import gradio as gr
+
+    return gr.update(choices=list(dict.fromkeys([*known_runs(), *chosen])), value=chosen)
+
+
+def compared(lang: str, folders: list[str]) -> str:
+    """The comparison of two or more runs, in a frame; what is wrong with them, in a line."""
+    import gradio as gr
+
+    try:
+        if len(folders) < 2:
+            raise DidsError(say("choose_two", lang))
+        runs = [find_run(Path(folder.strip()).expanduser()) for folder in folders]
+        path, _ = write_comparison(runs, runs[0] / FILE, lang if lang in LANGUAGES else "en")
+    except (DidsError, OSError) as error:
+        said = in_words(one_line(error), lang)
+        gr.Warning(said)
+        return f"<p>{html.escape(said)}</p>"
+    return framed(path, lang)
+
+
+def baseline_values(values: dict[Any, Any], strategy: Any, domains: Any, output_dir: Any) -> dict[Any, Any]:
+    """The page's values for the same run with `proportional`, in a folder beside; the keys are the components."""
+    folder = f"{str(values[output_dir]).rstrip('/')}_{BASELINE}"
+    return {**values, strategy: BASELINE, domains: "source", output_dir: folder}

@@ -1,0 +1,20 @@
+"""A page of ours in a frame of its own, where it can do no more than be looked at."""
+
+import html
+from pathlib import Path
+
+from .texts import say
+
+OPEN = (
+    "const page = this.closest('.dids-report').querySelector('iframe').srcdoc;"
+    "window.open(window.URL.createObjectURL(new Blob([page], {type: 'text/html'}))); return false"
+)
+
+
+def framed(path: Path, lang: str) -> str:
+    """The page at `path` in a frame, with a link that opens it in a tab, and where it lies."""
+    page = html.escape(path.read_text(encoding="utf-8"))
+    link = f'<a href="#" onclick="{html.escape(OPEN)}">{html.escape(say("open_report", lang))}</a>'
+    frame = f'<iframe sandbox="allow-scripts allow-downloads" srcdoc="{page}"></iframe>'
+    where = f"<code>{html.escape(str(path))}</code>"
+    return f'<div class="dids-report"><p>{link} · {where}</p>{frame}</div>'
