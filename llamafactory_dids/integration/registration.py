@@ -89,6 +89,7 @@ SEAMS = (
             "train.tuner",
             f"run_{stage}",
             ("model_args", "data_args", "training_args", "finetuning_args", "callbacks"),
+            trainers.reporting,
         )
         for stage in STAGES
     ),

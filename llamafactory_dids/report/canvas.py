@@ -1,4 +1,4 @@
-"""What all pictures share: a figure without a window, colours that colour-blind readers tell apart, short names."""
+"""What all pictures share: a figure without a window, the files that it is written to, short names, and its axes."""
 
 import io
 from collections.abc import Sequence
@@ -6,11 +6,12 @@ from typing import Any
 
 from ..errors import DidsError
 from ..text import without_middle
+from .colours import COLOURS, REST, colour
 from .fonts import use_fonts_for_letters, with_boxes
+from .words import t
 
-# Paul Tol's muted palette, safe for colour-blind readers, and repeated with hatching beyond its length
-COLOURS = ("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499")
-REST = "#DDDDDD"  # what has no colour of its own
+__all__ = ["COLOURS", "REST", "colour"]
+
 MARKERS = "os^Dv<>Ph"
 MAX_NAME = 28  # characters
 DPI = 130
@@ -30,15 +31,19 @@ def new_figure(width: float, height: float) -> Any:
 
 def png(figure: Any) -> bytes:
     """The figure as a PNG file."""
+    return _saved(figure, "png", dpi=DPI)
+
+
+def svg(figure: Any) -> bytes:
+    """The figure as an SVG file, whose letters are shapes: it looks the same where a font is missing."""
+    return _saved(figure, "svg", metadata={"Date": None})  # so that the same figure makes the same file
+
+
+def _saved(figure: Any, kind: str, **how: Any) -> bytes:
     use_fonts_for_letters(figure)
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=DPI)
+    figure.savefig(stream, format=kind, **how)
     return stream.getvalue()
-
-
-def colour(index: int) -> str:
-    """The colour of the index-th series."""
-    return COLOURS[index % len(COLOURS)]
 
 
 def short(name: str, limit: int = MAX_NAME) -> str:
@@ -61,5 +66,11 @@ def hide_frame(axes: Any) -> None:
 
 def count_samples(axes: Any) -> None:
     """Samples on the x axis, in thousands where they are that many."""
-    axes.set_xlabel("training samples seen")
+    axes.set_xlabel(t("training samples seen"))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value >= 1000 else f"{value:g}")
+
+
+def in_percent(axes: Any, what: str) -> None:
+    """Shares on the y axis, in percent."""
+    axes.set_ylabel(what)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")

@@ -5,11 +5,15 @@ from typing import Any
 import numpy as np
 
 from .canvas import COLOURS, REST, colour, hide_frame, new_figure, short, shorten_all
+from .colours import source_colours
 from .features import Projected, project_features
 from .run import Floats, Run
+from .shares import data_shares, drawn_shares
+from .words import percent, t
 
-MAX_BARS = 48  # domains that have a bar each
+MAX_BARS = 40  # domains that have a bar each
 MAX_SOURCES = 24  # rows of the table for more domains
+FURTHEST = 3.0  # doublings or halvings that are told apart by colour
 
 
 def clusters_figure(run: Run) -> Any:
@@ -23,19 +27,19 @@ def clusters_figure(run: Run) -> Any:
             totals[source] = totals.get(source, 0) + count
     sources = sorted(totals, key=lambda source: -totals[source])
     counts_DS = np.array([[domain["sources"].get(source, 0) for source in sources] for domain in domains], dtype=float)
+    if not counts_DS.size or counts_DS.sum() == 0:
+        return None
+    if len(domains) > MAX_BARS:
+        return _cells_figure(run, counts_DS, sources)
     projected = project_features(run)
-    bars = len(domains) <= MAX_BARS
-    height = max(4.5, 1.6 + (0.2 * len(domains) if bars else 0.24 * min(len(sources), MAX_SOURCES)))
-    figure = new_figure(7.5 + (6 if projected is not None else 0), height)
+    figure = new_figure(7.5 + (6 if projected is not None else 0), max(4.5, 1.6 + 0.2 * len(domains)))
+    hues = _hues(run, sources)
     if projected is None:
         left = figure.subplots()
     else:
         left, right = figure.subplots(1, 2, width_ratios=(7.5, 6))
-        _points(right, projected, sources)
-    if bars:
-        _bars(left, run.record.domain_names, counts_DS, sources)
-    else:
-        _table(figure, left, counts_DS, sources)
+        _points(right, projected, sources, hues)
+    _bars(left, run.record.domain_names, counts_DS, sources, hues)
     handles, labels = left.get_legend_handles_labels()
     if projected is not None:
         handles, labels = right.get_legend_handles_labels()
@@ -44,67 +48,84 @@ def clusters_figure(run: Run) -> Any:
     return figure
 
 
-def _series(sources: list[str]) -> list[tuple[str, str]]:
+def _hues(run: Run, sources: list[str]) -> list[str]:
+    """The colour of each source: the hue of its domains where these are named after it."""
+    known = source_colours(run.record.domain_names)
+    return [known.get(source) or colour(i) for i, source in enumerate(sources)]
+
+
+def _series(sources: list[str], hues: list[str]) -> list[tuple[str, str]]:
     """(label, colour) of the largest sources, one colour each; the last stands for all others."""
-    if len(sources) <= len(COLOURS):
-        return [(short(source), colour(i)) for i, source in enumerate(sources)]
-    named = [(short(source), colour(i)) for i, source in enumerate(sources[: len(COLOURS)])]
-    return [*named, (f"{len(sources) - len(COLOURS)} other sources", REST)]
+    named = [(short(source), hue) for source, hue in zip(sources[: len(COLOURS)], hues, strict=False)]
+    rest = len(sources) - len(named)
+    return [*named, (t("{count} other sources", count=rest), REST)] if rest else named
 
 
-def _bars(axes: Any, names: tuple[str, ...], counts_DS: Floats, sources: list[str]) -> None:
-    series = _series(sources)
+def _bars(axes: Any, names: tuple[str, ...], counts_DS: Floats, sources: list[str], hues: list[str]) -> None:
     left_D = np.zeros(len(names))
-    for i, (label, shade) in enumerate(series):
-        grouped = label != short(sources[i])
-        width_D = counts_DS[:, i:].sum(axis=1) if grouped else counts_DS[:, i]
+    for i, (label, shade) in enumerate(_series(sources, hues)):
+        width_D = counts_DS[:, i:].sum(axis=1) if i == len(COLOURS) else counts_DS[:, i]
         axes.barh(range(len(names)), width_D, left=left_D, color=shade, label=label, height=0.8)
         left_D = left_D + width_D
     axes.set_yticks(range(len(names)), shorten_all(names, 26), fontsize=8)
     axes.invert_yaxis()
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlim(right=1.03 * float(left_D.max()))  # the longest bar ends before the frame does
-    axes.set_xlabel("training samples")
-    axes.set_title("Domains by source", fontsize=11)
+    axes.set_xlabel(t("training samples"))
+    axes.set_title(t("Domains by source"), fontsize=11)
     hide_frame(axes)
 
 
-def _table(figure: Any, axes: Any, counts_DS: Floats, sources: list[str]) -> None:
+def _cells_figure(run: Run, counts_DS: Floats, sources: list[str]) -> Any:
+    """Sources as rows, their domains as cells: as wide as they are large, coloured by what was drawn of them."""
     shown = sources[:MAX_SOURCES]
-    # a source's domains beside each other, the largest first
-    home_D = counts_DS.argmax(axis=1)
-    order = np.lexsort((-counts_DS.sum(axis=1), home_D))
-    counts_SD = counts_DS[order, : len(shown)].T
-    from matplotlib.colors import LogNorm
+    figure = new_figure(11, 2.4 + 0.34 * len(shown))
+    axes = figure.subplots()
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
 
-    least = float(counts_SD[counts_SD > 0].min())
-    norm = LogNorm(least, max(least + 1, float(counts_SD.max())))
-    seen_SD = np.ma.masked_less(counts_SD, 1)  # nothing is drawn where there is nothing
-    image = axes.imshow(seen_SD, cmap="cividis_r", norm=norm, aspect="auto", interpolation="nearest")
-    domains_S = [int((home_D == i).sum()) for i in range(len(shown))]
-    labels = [f"{short(source, 24)} ({count})" for source, count in zip(shown, domains_S, strict=True)]
+    data_D, drawn_D = data_shares(run), drawn_shares(run)
+    with np.errstate(divide="ignore"):
+        doublings_D = np.log2(drawn_D / np.where(data_D > 0, data_D, np.nan))
+    scale = ScalarMappable(Normalize(-FURTHEST, FURTHEST), cmap="RdBu")
+    home_D, sizes_D = counts_DS.argmax(axis=1), counts_DS.sum(axis=1)
+    for row in range(len(shown)):
+        mine = [i for i in np.argsort(-np.nan_to_num(doublings_D), kind="stable") if home_D[i] == row]
+        starts = np.concatenate([[0.0], np.cumsum(sizes_D[mine])[:-1]]) if mine else np.zeros(0)
+        shades = scale.to_rgba(np.clip(np.nan_to_num(doublings_D[mine]), -FURTHEST, FURTHEST))
+        axes.barh(
+            [row] * len(mine), sizes_D[mine], left=starts, color=shades, edgecolor="white", linewidth=0.6, height=0.8
+        )
+        told = f"  {percent(float(data_D[mine].sum()))} → {percent(float(drawn_D[mine].sum()))}"
+        axes.text(float(sizes_D[mine].sum()), row, told, va="center", fontsize=8)
+    labels = [f"{short(source, 24)} ({int((home_D == i).sum())})" for i, source in enumerate(shown)]
     axes.set_yticks(range(len(shown)), labels, fontsize=8)
-    axes.set_xlabel(f"the {len(order)} domains, by source and size")
-    more = f", the {len(shown)} largest of {len(sources)}" if len(shown) < len(sources) else ""
-    axes.set_title(f"Sources (and how many domains each has{more})", fontsize=11)
-    bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02)
-    bar.set_label("training samples", fontsize=8)
-    bar.ax.tick_params(labelsize=8)
+    axes.set_ylim(len(shown) - 0.4, -0.6)
+    axes.set_xlim(0, 1.25 * max(float(sizes_D[home_D == i].sum()) for i in range(len(shown))))
+    axes.set_xlabel(t("training samples; at the end of a row the source's share of the data → of what was drawn"))
+    title = t("Sources, and in each its domains: how much more or less each was fed than its share of the data")
+    if len(shown) < len(sources):
+        title += t(" (the {shown} largest of {count})", shown=len(shown), count=len(sources))
+    axes.set_title(title, fontsize=10)
+    hide_frame(axes)
+    bar = figure.colorbar(scale, ax=axes, shrink=0.8, pad=0.02, ticks=[-3, -2, -1, 0, 1, 2, 3])
+    bar.ax.set_yticklabels(["÷8", "÷4", "÷2", "×1", "×2", "×4", "×8"], fontsize=8)
+    bar.set_label(t("share of what was drawn, of the share of the data"), fontsize=8)
+    return figure
 
 
-def _points(axes: Any, projected: Projected, sources: list[str]) -> None:
+def _points(axes: Any, projected: Projected, sources: list[str], hues: list[str]) -> None:
     place = {source: min(i, len(COLOURS)) for i, source in enumerate(sources)}
     places_N = np.array([place.get(source, len(COLOURS)) for source in projected.sources_N])
-    for i, (label, shade) in enumerate(_series(sources)):
+    for i, (label, shade) in enumerate(_series(sources, hues)):
         mine = places_N == i
         points = projected.points_N2[mine]
         axes.scatter(points[:, 0], points[:, 1], s=5, color=shade, alpha=0.7, linewidths=0, label=label)
     first, second = projected.explained_2
-    axes.set_xlabel(f"first principal axis ({first:.0%} of the variance)")
-    axes.set_ylabel(f"second principal axis ({second:.0%})")
+    axes.set_xlabel(t("first principal axis ({share} of the variance)", share=f"{first:.0%}"))
+    axes.set_ylabel(t("second principal axis ({share})", share=f"{second:.0%}"))
     axes.tick_params(labelsize=8)
     hide_frame(axes)
     drawn, total = len(projected.points_N2), projected.num_samples
-    axes.set_title(
-        "Samples by their features" + (f" ({drawn:,} of {total:,})" if drawn < total else f" ({total:,})"), fontsize=11
-    )
+    counted = t(" ({drawn} of {total})", drawn=f"{drawn:,}", total=f"{total:,}") if drawn < total else f" ({total:,})"
+    axes.set_title(t("Samples by their features") + counted, fontsize=11)

@@ -1,7 +1,7 @@
-"""Runs side by side: what each was, where each task ended, and the domain weights over training as in Table 9.
+"""Runs side by side: what each was, where each task ended, and the shares over training as in Table 9 of the paper.
 
-Table 9 of the paper has, for each of some domains, a line a method and a column each tenth of the training. Runs with
-the same domains are compared by these; others by data set, whose shares every run has.
+Table 9 has, for each of some domains, a line a method and a column each tenth of the training. Runs with the same
+domains are compared by these; others by data set, whose shares every run has.
 """
 
 from collections.abc import Sequence
@@ -9,36 +9,43 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..artifacts.files import read_json
 from ..errors import DidsError
+from .evaluation import Budget, budget, held_out
+from .groups import Estimate, Group, are_equal, difference, groups_of, mean_of, settings
+from .outcomes import task_outcomes
 from .run import Floats, Run
-from .verdict import source_shares, task_outcomes
+from .shares import by_source, data_shares, source_shares
 
 PROGRESS = tuple(range(0, 101, 10))  # per cent of the training
 NUM_ROWS = 10  # domains shown, as in the paper
+MAX_SETTINGS = 30
 
 
 class Summary(NamedTuple):
     """A run in a line: the last loss of each observed task, and of each held-out set that it was evaluated on.
 
-    `seconds` are of the training, `update_seconds` the part of them that the mixture took, `domain_seconds` what making
-    the domains took before; None where no `cost.json` says.
+    `losses` are those measured after the training began, the last at `measured_at` samples. `seconds` are of the
+    training, `update_seconds` the part of them that the mixture took, `domain_seconds` what making the domains took
+    before; None where no `cost.json` says.
     """
 
     label: str
     strategy: str
+    seed: int | None
     num_domains: int
     num_updates: int
-    samples: int
+    samples: int | None
+    tokens: int | None
     seconds: float | None
     update_seconds: float | None
     domain_seconds: float | None
     losses: dict[str, float]
+    measured_at: int | None
     held_out: dict[str, float]
 
 
 class Trajectory(NamedTuple):
-    """A line of Table 9: the share in % of a domain (or data set) in a run, at each tenth of the training."""
+    """A line of Table 9: the share in % of a domain (or data set) in a group, at each tenth of the training."""
 
     name: str
     label: str
@@ -46,48 +53,100 @@ class Trajectory(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """`unit` is what the trajectories are of: domain or data set; `total` of them there are."""
+    """`unit` is what the trajectories are of: domain or data set; `names` are all of them, `data` their shares of the
+    data, and `shares` those of each run's mixture at each line of its log. `said`, `refused` and `caution` are what
+    `compare_words.told` adds.
+    """
 
+    runs: list[Run]
+    labels: list[str]
+    groups: list[Group]
     summaries: list[Summary]
     tasks: list[str]
     held_out: list[str]
     unit: str
-    total: int
+    names: list[str]
+    data: Floats
+    shares: list[Floats]
     trajectories: list[list[Trajectory]]
+    said: tuple[str, ...] = ()
+    refused: str = ""
+    caution: str = ""
 
-    def verdict(self) -> list[str]:
-        """Which run ends with the lowest loss, in words, where each run has one of the same tasks."""
-        places = (
-            ("held_out", self.held_out, "On the held-out data"),
-            ("losses", self.tasks, "On the observed samples"),
-        )
-        found = [
-            self._verdict(where, [getattr(run, field) for run in self.summaries], names)
-            for field, names, where in places
+    @property
+    def total(self) -> int:
+        """How many domains or data sets there are."""
+        return len(self.names)
+
+    @property
+    def has_equal_budgets(self) -> bool:
+        """Whether all were trained on as many samples, by the trainers' own counts."""
+        return are_equal([summary.samples for summary in self.summaries])
+
+    def values(self, field: str, name: str, group: Group) -> dict[int, float]:
+        """The losses of a task (`losses`) or a held-out set (`held_out`) of a group's runs, by seed."""
+        known = [(seed, getattr(self.summaries[i], field)) for i, seed in zip(group.members, group.seeds, strict=True)]
+        return {seed: losses[name] for seed, losses in known if name in losses}
+
+    def means(self, field: str, names: Sequence[str], group: Group) -> dict[int, float]:
+        """Their means over some tasks, of the runs that have each of them."""
+        known = [(seed, getattr(self.summaries[i], field)) for i, seed in zip(group.members, group.seeds, strict=True)]
+        return {
+            seed: float(np.mean([losses[name] for name in names]))
+            for seed, losses in known
+            if all(name in losses for name in names)
+        }
+
+    def common(self, field: str) -> list[str]:
+        """The tasks that every run has a loss of, measured after equally many samples."""
+        names: list[str] = getattr(self, "tasks" if field == "losses" else "held_out")
+        if field == "losses" and not are_equal([summary.measured_at for summary in self.summaries]):
+            return []
+        return [name for name in names if all(name in getattr(summary, field) for summary in self.summaries)]
+
+    def line(self, field: str, names: Sequence[str]) -> tuple[list[Estimate | None], list[Estimate | None], int | None]:
+        """Of the mean of some tasks: each group's, the first group's minus each other's, and which group is lowest.
+
+        None for a group without it, and for the lowest where the two lowest are level or budgets differ.
+        """
+        found = [self.means(field, names, group) for group in self.groups]
+        means = [mean_of(list(values.values())) if values else None for values in found]
+        differences = [difference(found[0], other) if found[0] and other else None for other in found[1:]]
+        known = sorted((mean.mean, i) for i, mean in enumerate(means) if mean is not None)
+        comparable = len(known) > 1 and self.has_equal_budgets and all(name in self.common(field) for name in names)
+        if not comparable or difference(found[known[0][1]], found[known[1][1]]).is_level:
+            return means, differences, None
+        return means, differences, known[0][1]
+
+    def different_settings(self) -> list[tuple[str, list[str]]]:
+        """(key, each group's value) of what the runs were made with and is not the same."""
+        found = [settings(self.runs[group.members[0]]) for group in self.groups]
+        keys = sorted({key for values in found for key in values})
+        rows = [(key, [str(values.get(key, "–")) for values in found]) for key in keys]
+        return [(key, values) for key, values in rows if len(set(values)) > 1][:MAX_SETTINGS]
+
+    def tables(self) -> dict[str, list[dict[str, Any]]]:
+        """Each table by its name, for CSV files."""
+        losses = []
+        for field, names in (("held_out", self.held_out), ("losses", self.tasks)):
+            for name in names:
+                for group in self.groups:
+                    for seed, loss in self.values(field, name, group).items():
+                        losses.append({"what": field, "task": name, "group": group.label, "seed": seed, "loss": loss})
+        runs = [{k: v for k, v in s._asdict().items() if not isinstance(v, dict)} for s in self.summaries]
+        shares = [
+            {self.unit.replace(" ", "_"): line.name, "group": line.label, **_by_tenth(line)}
+            for lines in self.trajectories
+            for line in lines
         ]
-        return [sentence for sentence in found if sentence]
-
-    def _verdict(self, where: str, losses: list[dict[str, float]], names: list[str]) -> str:
-        if not names or any(name not in known for known in losses for name in names):
-            return ""
-        means = [float(np.mean([known[name] for name in names])) for known in losses]
-        order = np.argsort(means, kind="stable")
-        first = int(order[0])
-        lowest = sum(losses[first][name] == min(known[name] for known in losses) for name in names)
-        others = ", ".join(f"{self.summaries[i].label} {means[i]:.3f}" for i in order[1:])
-        mean = "mean loss" if len(names) > 1 else "loss"
-        alone = f", and the lowest on {lowest} of {len(names)} tasks" if len(names) > 1 else ""
-        return f"{where}, {self.summaries[first].label} has the lowest {mean}, {means[first]:.3f} ({others}){alone}."
-
-    def best(self, field: str, name: str) -> float | None:
-        """The lowest loss of a task, None where only one run has one; `field` is `losses` or `held_out`."""
-        known = [losses[name] for summary in self.summaries if name in (losses := getattr(summary, field))]
-        return min(known) if len(known) > 1 else None
+        return {"losses": losses, "runs": runs, "shares": shares}
 
     def as_dict(self) -> dict[str, Any]:
         """For a program to read."""
         return {
-            "verdict": self.verdict(),
+            "refused": self.refused or None,
+            "verdict": list(self.said),
+            "groups": [group._asdict() for group in self.groups],
             "runs": [summary._asdict() for summary in self.summaries],
             "unit": self.unit,
             "progress_percent": list(PROGRESS),
@@ -99,78 +158,79 @@ def compare(runs: Sequence[Run]) -> Comparison:
     """Compare two or more runs. Raises DidsError where they have neither domains nor data sets in common."""
     labels = _labels(runs)
     summaries = [_summary(run, label) for run, label in zip(runs, labels, strict=True)]
-    unit, shares = _common_shares(runs)
-    by_run = [_at_progress(run.record.samples_U, table) for run, (_, table) in zip(runs, shares, strict=True)]
-    names = shares[0][0]
-    moved_D = np.max([np.ptp(table, axis=0) for table in by_run], axis=0)
+    groups = groups_of(runs, labels)
+    unit, names, data, shares = _common_shares(runs)
+    by_run = [_at_progress(run.record.samples_U, table) for run, table in zip(runs, shares, strict=True)]
+    by_group = [np.mean([by_run[i] for i in group.members], axis=0) for group in groups]
+    moved_D = np.max([np.abs(table - 100 * data).max(axis=0) for table in by_group], axis=0)
     order = sorted(int(i) for i in np.argsort(-moved_D, kind="stable")[:NUM_ROWS])
     trajectories = [
-        [Trajectory(names[i], label, tuple(table[:, i])) for label, table in zip(labels, by_run, strict=True)]
+        [Trajectory(names[i], group.label, tuple(table[:, i])) for group, table in zip(groups, by_group, strict=True)]
         for i in order
     ]
-    return Comparison(
-        summaries,
-        list(dict.fromkeys(task for summary in summaries for task in summary.losses)),
-        list(dict.fromkeys(name for summary in summaries for name in summary.held_out)),
-        unit,
-        len(names),
-        trajectories,
-    )
+    tasks = list(dict.fromkeys(task for summary in summaries for task in summary.losses))
+    evaluated = list(dict.fromkeys(name for summary in summaries for name in summary.held_out))
+    return Comparison(list(runs), labels, groups, summaries, tasks, evaluated, unit, names, data, shares, trajectories)
+
+
+def _by_tenth(line: Trajectory) -> dict[str, float]:
+    return {f"{at}%": share for at, share in zip(PROGRESS, line.shares, strict=True)}
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
-    """The runs' names; with their strategy or a number where these are not different."""
-    for labels in ([run.name for run in runs], [f"{run.name} ({run.strategy})" for run in runs]):
+    """The runs' names; with the folder above, their strategy or a number where these are not different."""
+    above = [f"{run.folder.resolve().parent.parent.name}/{run.name}" for run in runs]
+    for labels in ([run.name for run in runs], [f"{run.name} ({run.strategy})" for run in runs], above):
         if len(set(labels)) == len(runs):
             return labels
-    return [f"{i}: {label}" for i, label in enumerate(labels, 1)]
+    return [f"{i}: {run.name}" for i, run in enumerate(runs, 1)]
 
 
 def _summary(run: Run, label: str) -> Summary:
+    outcomes = [outcome for outcome in task_outcomes(run) if outcome.last is not None]
+    measured_U = np.isfinite(run.record.task_losses_UT).any(axis=1) & (run.record.samples_U > 0)
+    trained: Budget = budget(run)
     return Summary(
         label=label,
         strategy=run.strategy,
+        seed=run.config.get("seed"),
         num_domains=len(run.record.domain_names),
         num_updates=run.num_updates,
-        samples=int(run.record.samples_U[-1]),
+        samples=trained.samples,
+        tokens=trained.tokens,
         seconds=run.seconds if run.cost or not run.is_fixed else None,
         update_seconds=run.cost.get("update_seconds"),
         domain_seconds=run.cost.get("domain_seconds"),
-        losses={outcome.name: outcome.last for outcome in task_outcomes(run)},
+        losses={outcome.name: outcome.last for outcome in outcomes if outcome.last is not None},
+        measured_at=int(run.record.samples_U[measured_U][-1]) if measured_U.any() else None,
         held_out=held_out(run),
     )
 
 
-def held_out(run: Run) -> dict[str, float]:
-    """The losses of the host's own evaluation after the training, where it made one."""
-    path = run.folder.resolve().parent / "all_results.json"
-    found = read_json(path) if path.exists() else {}
-    if not isinstance(found, dict):
-        return {}
-    return {
-        key.removeprefix("eval_").removesuffix("_loss"): float(value)
-        for key, value in found.items()
-        if key.startswith("eval_") and key.endswith("_loss") and isinstance(value, int | float)
-    }
-
-
-def _common_shares(runs: Sequence[Run]) -> tuple[str, list[tuple[list[str], Floats]]]:
-    """What the runs are compared by, and each run's names and shares of it, in the first run's order."""
-    by_domain = [(list(run.record.domain_names), run.record.probabilities_UD) for run in runs]
-    if len({frozenset(names) for names, _ in by_domain}) == 1:
-        return "domain", [_ordered(by_domain[0][0], *found) for found in by_domain]
-    by_source = [source_shares(run) for run in runs]
-    known = [found for found in by_source if found is not None]
+def _common_shares(runs: Sequence[Run]) -> tuple[str, list[str], Floats, list[Floats]]:
+    """What the runs are compared by, the first run's names and shares of the data, and each run's shares of them."""
+    names = list(runs[0].record.domain_names)
+    if len({frozenset(run.record.domain_names) for run in runs}) == 1 and _have_same_sizes(runs):
+        tables = [
+            run.record.probabilities_UD[:, [run.record.domain_names.index(name) for name in names]] for run in runs
+        ]
+        return "domain", names, data_shares(runs[0]), tables
+    known = [found for run in runs if (found := source_shares(run)) is not None]
     if len(known) < len(runs) or len({frozenset(names) for names, _ in known}) > 1:
         raise DidsError(
             f"{runs[0].folder} and {runs[-1].folder}: neither the same domains nor the same data sets; "
             "allowed: runs on the same data"
         )
-    return "data set", [_ordered(known[0][0], *found) for found in known]
+    names, mine = known[0][0], by_source(runs[0])
+    assert mine is not None
+    tables = [table[:, [own.index(name) for name in names]] for own, table in known]
+    return "data set", names, data_shares(runs[0]) @ mine[1], tables
 
 
-def _ordered(names: list[str], own: list[str], shares_UD: Floats) -> tuple[list[str], Floats]:
-    return names, shares_UD[:, [own.index(name) for name in names]]
+def _have_same_sizes(runs: Sequence[Run]) -> bool:
+    """Whether domains of the same names may be the same: those that were made with other seeds are of other samples."""
+    sizes = [frozenset((domain["name"], domain["size"]) for domain in run.domains) for run in runs if run.domains]
+    return len(set(sizes)) < 2
 
 
 def _at_progress(samples_U: Floats, shares_UD: Floats) -> Floats:

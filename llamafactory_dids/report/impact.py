@@ -1,81 +1,135 @@
-"""`impact.png`: what each domain was measured to do for each task, the mean over the updates.
+"""`impact.png`: what each domain was measured to do for each task: the mean over the updates, and how sure that is.
 
-Many domains: the most helpful and the most harmful rows by name, and beside them the distribution of all.
+Rows go from the largest share of the mixture now to the smallest, with each domain's share of the data beside it, so
+that impacts are seen beside what was made of them. Many domains: the largest shares and moves by name, and beside them
+the distribution of all.
 """
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .canvas import colour, hide_frame, new_figure, short, shorten_all
 from .run import Floats, Run
+from .shares import data_shares, named_domains
+from .words import percent, t
 
 MAX_ROWS = 40  # domains that have a line each
+MAX_NUMBERS = 240  # cells that can be read
+SURE = 2.0  # standard errors from zero
 
 
-def mean_impact(run: Run) -> Floats | None:
-    """Mean impact over the updates, shape (D, T), NaN where it was never measured; None without any."""
+class Impact(NamedTuple):
+    """Mean over the updates (D, T), NaN where none was measured, and its standard error, NaN of fewer than two; the
+    mean weight of each task (T), NaN where the log has none.
+    """
+
+    mean_DT: Floats
+    error_DT: Floats
+    weight_T: Floats
+    num_updates: int
+
+    def overall_D(self) -> Floats:
+        """The mean over the tasks, by their weights where these are known; NaN where nothing was measured."""
+        weight_T = np.where(np.isfinite(self.weight_T), self.weight_T, 1.0)
+        weight_DT = np.where(np.isfinite(self.mean_DT), weight_T, 0.0)
+        total_D = weight_DT.sum(axis=1)
+        sums_D = np.nansum(self.mean_DT * weight_DT, axis=1)
+        return np.where(total_D > 0, sums_D / np.where(total_D > 0, total_D, 1), np.nan)
+
+    def strongest(self, domain: int) -> int | None:
+        """The task on which the domain's impact is furthest from zero, by its error; None where none was measured."""
+        mean_T, error_T = self.mean_DT[domain], self.error_DT[domain]
+        if not np.isfinite(mean_T).any():
+            return None
+        strength_T = np.abs(mean_T) / np.where(error_T > 0, error_T, 1.0)
+        return int(np.nanargmax(strength_T))
+
+
+def measured_impact(run: Run) -> Impact | None:
+    """What the updates measured; None without any."""
     impact_UDT = run.impact_UDT
     seen_DT = np.isfinite(impact_UDT).sum(axis=0)
     if not seen_DT.any():
         return None
-    sums_DT = np.nansum(impact_UDT, axis=0)
-    return np.where(seen_DT > 0, sums_DT / np.maximum(seen_DT, 1), np.nan)
+    mean_DT = np.where(seen_DT > 0, np.nansum(impact_UDT, axis=0) / np.maximum(seen_DT, 1), np.nan)
+    squares_DT = np.nansum((impact_UDT - mean_DT) ** 2, axis=0)
+    deviation_DT = np.sqrt(squares_DT / np.maximum(seen_DT - 1, 1))
+    error_DT = np.where(seen_DT > 1, deviation_DT / np.sqrt(np.maximum(seen_DT, 1)), np.nan)
+    weights = [line["task_weight"] for line in run.lines if line.get("task_weight")]
+    weight_UT = np.array([[row.get(task, np.nan) for task in run.record.task_names] for row in weights], dtype=float)
+    weight_T = weight_UT.mean(axis=0) if len(weight_UT) else np.full(len(run.record.task_names), np.nan)
+    return Impact(mean_DT, error_DT, weight_T, int(np.isfinite(impact_UDT).any(axis=(1, 2)).sum()))
 
 
 def impact_figure(run: Run) -> Any:
     """The figure of a run; None where no impact was measured."""
-    impact_DT = mean_impact(run)
-    if impact_DT is None:
+    found = measured_impact(run)
+    if found is None:
         return None
     names, tasks = run.record.domain_names, run.record.task_names
-    mean_D = np.nanmean(np.where(np.isfinite(impact_DT).any(axis=1, keepdims=True), impact_DT, 0.0), axis=1)
-    order = np.argsort(-mean_D, kind="stable")
+    data_D, shares_UD = data_shares(run), run.record.probabilities_UD
     many = len(names) > MAX_ROWS
-    rows = order if not many else np.concatenate([order[: MAX_ROWS // 2], order[-(MAX_ROWS // 2) :]])
+    rows = sorted(named_domains(data_D, shares_UD, MAX_ROWS), key=lambda i: -float(shares_UD[-1, i]))
     # room for the names of rows and columns, in inches
-    width = 3.6 + max(2.4, 0.62 * len(tasks)) + (4.2 if many else 0)
-    height = 2.2 + max(1.0, (0.24 if len(rows) > 12 else 0.34) * len(rows))
+    width = 4.8 + max(2.4, 0.9 * len(tasks)) + (4.2 if many else 0)
+    height = 2.4 + max(1.0, (0.24 if len(rows) > 12 else 0.34) * len(rows))
     figure = new_figure(width, height)
     if many:
-        left, right = figure.subplots(1, 2, width_ratios=(max(2.4, 0.62 * len(tasks)), 3.4))
-        _spread(right, impact_DT, tasks)
+        left, right = figure.subplots(1, 2, width_ratios=(max(2.4, 0.9 * len(tasks)), 3.4))
+        _spread(right, found.mean_DT, tasks)
     else:
         left = figure.subplots()
-    image = _heat(left, impact_DT[rows], [names[i] for i in rows], tasks, MAX_ROWS // 2 if many else None)
+    labels = [f"{short(names[i], 24)}  {percent(data_D[i])} → {percent(shares_UD[-1, i])}" for i in rows]
+    image = _heat(left, found, rows, labels, tasks)
     bar = figure.colorbar(image, ax=left, shrink=0.7, pad=0.02)
     distance = run.config.get("dids_impact") == "kl"
-    bar.set_label("a distance: low is near" if distance else "impact: > 0 helps (blue), < 0 harms (red)", fontsize=8)
+    bar.set_label(
+        t("a distance: low is near") if distance else t("impact: > 0 helps (blue), < 0 harms (red)"), fontsize=8
+    )
     bar.ax.tick_params(labelsize=8)
-    hidden = f" (the {MAX_ROWS // 2} highest and {MAX_ROWS // 2} lowest of {len(names)})" if many else ""
-    figure.suptitle(f"Impact of each domain on each task, mean over {_num_updates(run)} updates{hidden}", fontsize=11)
+    title = t("Impact of each domain on each task, mean ± standard error of {count} updates", count=found.num_updates)
+    figure.suptitle(title, fontsize=11)
     return figure
 
 
-def _num_updates(run: Run) -> int:
-    return int(np.isfinite(run.impact_UDT).any(axis=(1, 2)).sum())
-
-
-def _heat(axes: Any, impact_RT: Floats, names: list[str], tasks: tuple[str, ...], gap: int | None) -> Any:
-    limit = float(np.nanmax(np.abs(impact_RT))) or 1.0
+def _heat(axes: Any, found: Impact, rows: list[int], labels: list[str], tasks: tuple[str, ...]) -> Any:
+    mean_RT, error_RT = found.mean_DT[rows], found.error_DT[rows]
+    limit = float(np.nanmax(np.abs(mean_RT))) if np.isfinite(mean_RT).any() else 0.0
+    limit = limit or 1.0
+    sure_RT = np.where(np.abs(mean_RT) < SURE * error_RT, 0.35, 1.0)  # what may be chance is pale
     # red-blue with white in the middle reads for all common kinds of colour blindness
-    image = axes.imshow(impact_RT, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
-    axes.set_facecolor("#BBBBBB")  # shows through where nothing was measured
-    axes.set_xticks(range(len(tasks)), shorten_all(tasks, 22), rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(names)), shorten_all(names, 26))
+    image = axes.imshow(
+        mean_RT, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest", alpha=sure_RT
+    )
+    axes.set_facecolor("#BBBBBB" if not np.isfinite(mean_RT).all() else "white")  # seen where nothing was measured
+    weights = ["" if not np.isfinite(w) else "\n" + t("weight {weight}", weight=percent(w)) for w in found.weight_T]
+    columns = [f"{name}{weight}" for name, weight in zip(shorten_all(tasks, 22), weights, strict=True)]
+    axes.set_xticks(range(len(tasks)), columns, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylabel(t("domain: share of the data → now"), fontsize=8)
     axes.tick_params(labelsize=8, length=0)
-    if gap is not None:
-        axes.axhline(gap - 0.5, color="black", linewidth=1.2)
-    if len(names) * len(tasks) <= 200:
-        _write_values(axes, impact_RT, limit)
+    if mean_RT.size <= MAX_NUMBERS:
+        _write_values(axes, mean_RT, error_RT, limit)
     return image
 
 
-def _write_values(axes: Any, impact_RT: Floats, limit: float) -> None:
-    for (i, j), value in np.ndenumerate(impact_RT):
-        if np.isfinite(value):
-            shade = "white" if abs(value) > 0.6 * limit else "black"
-            axes.text(j, i, f"{value:.2g}", ha="center", va="center", fontsize=7, color=shade)
+def decimals(limit: float) -> int:
+    """How many make two digits of the largest number."""
+    return max(0, 1 - math.floor(math.log10(limit))) if limit > 0 else 2
+
+
+def _write_values(axes: Any, mean_RT: Floats, error_RT: Floats, limit: float) -> None:
+    digits = decimals(limit)
+    for (i, j), value in np.ndenumerate(mean_RT):
+        if not np.isfinite(value):
+            continue
+        error = error_RT[i, j]
+        sure = not np.isfinite(error) or abs(value) >= SURE * error
+        text = f"{value:+.{digits}f}" + ("" if not np.isfinite(error) else f" ±{error:.{digits}f}")
+        shade = "white" if sure and abs(value) > 0.6 * limit else "black"
+        axes.text(j, i, text, ha="center", va="center", fontsize=7, color=shade)
 
 
 def _spread(axes: Any, impact_DT: Floats, tasks: tuple[str, ...]) -> None:
@@ -84,8 +138,9 @@ def _spread(axes: Any, impact_DT: Floats, tasks: tuple[str, ...]) -> None:
         values = np.sort(impact_DT[:, j][np.isfinite(impact_DT[:, j])])[::-1]
         axes.plot(np.arange(len(values)), values, color=colour(j), linewidth=1.5, label=short(tasks[j], 22))
     axes.axhline(0, color="#555555", linewidth=0.8)
-    axes.set(xlabel="domains, in the task's order of impact", ylabel="impact")
+    axes.set(xlabel=t("domains, in the task's order of impact"), ylabel=t("mean impact"))
     axes.tick_params(labelsize=8)
     axes.legend(fontsize=8, frameon=False)
-    axes.set_title("All domains" + (f", {len(tasks)} tasks, the first 9" if len(tasks) > 9 else ""), fontsize=10)
+    more = t(", the first 9 of {count} tasks", count=len(tasks)) if len(tasks) > 9 else ""
+    axes.set_title(t("All domains") + more, fontsize=10)
     hide_frame(axes)

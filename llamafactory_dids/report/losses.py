@@ -8,6 +8,7 @@ import numpy as np
 from ..core.trajectory import MIN_POINTS, Decay, fit_decay
 from .canvas import colour, count_samples, hide_frame, new_figure, short
 from .run import Floats, Run
+from .words import t
 
 MAX_PANELS = 24
 
@@ -44,27 +45,29 @@ def losses_figure(run: Run) -> Any:
             axes.set_axis_off()
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
-    more = f" (the first {shown} of {len(tasks)})" if shown < len(tasks) else ""
-    figure.suptitle(f"Loss of each observed task{more}", fontsize=11)
+    more = t(" (the first {shown} of {count})", shown=shown, count=len(tasks)) if shown < len(tasks) else ""
+    figure.suptitle(t("Loss of each observed task") + more, fontsize=11)
     return figure
 
 
 def _panel(axes: Any, name: str, samples_U: Floats, losses_U: Floats) -> None:
-    axes.plot(samples_U, losses_U, "o", color=colour(0), markersize=4, label="measured", zorder=3)
+    axes.plot(samples_U, losses_U, "o", color=colour(0), markersize=4, label=t("measured"), zorder=3)
     if found := outlook(losses_U):
         at_U = np.arange(len(losses_U))
         fine = np.linspace(0, len(losses_U) - 1, 120)
         curve = [found.decay.at(t) for t in fine]
-        axes.plot(np.interp(fine, at_U, samples_U), curve, color=colour(6), linewidth=1.5, label="fitted decay")
+        axes.plot(np.interp(fine, at_U, samples_U), curve, color=colour(6), linewidth=1.5, label=t("fitted decay"))
         window = samples_U[-1] - samples_U[-2]
         ahead = [samples_U[-1], samples_U[-1] + window]
-        axes.axvspan(*ahead, color="#EEEEEE", zorder=0, label="next window")
+        axes.axvspan(*ahead, color="#EEEEEE", zorder=0, label=t("next window"))
         levels = [found.decay.at(len(losses_U) - 1), found.next_loss]
-        axes.plot(ahead, levels, "--D", markevery=[1], markersize=4, color=colour(6), linewidth=1.5, label="predicted")
+        axes.plot(
+            ahead, levels, "--D", markevery=[1], markersize=4, color=colour(6), linewidth=1.5, label=t("predicted")
+        )
     else:
         axes.plot(samples_U, losses_U, "-", color=colour(0), linewidth=0.8)
     axes.set_title(name, fontsize=9)
-    axes.set_ylabel("loss (nats/token)", fontsize=8)
+    axes.set_ylabel(t("loss (nats/token)"), fontsize=8)
     axes.tick_params(labelsize=8)
     axes.locator_params(axis="x", nbins=5)
     axes.margins(y=0.12)

@@ -1,77 +1,112 @@
-"""`mixture.png`: how the probabilities of the domains moved.
+"""`mixture.png`: how the shares of the domains moved away from those of the data.
 
-Few domains: all of them, stacked. Many: the largest movers, and the others as two bands, those that gained and those
-that lost; beside them each mover's probability, where a thousand domains of a thousandth each can still be read.
+Few domains: all of them, stacked. Many: the largest shares and the largest moves, and the others as two bands, those
+that are fed more than their share of the data and those that are not; beside them each named domain's share, where a
+thousand domains of a thousandth each can still be read. A bar at the left has the shares of the data.
 """
 
 from typing import Any
 
 import numpy as np
 
-from .canvas import COLOURS, colour, count_samples, hide_frame, new_figure, short
-from .run import Floats, Run, movers
+from .canvas import count_samples, hide_frame, in_percent, new_figure, short
+from .colours import domain_colours
+from .run import Floats, Run
+from .shares import data_shares, named_domains, sizes_D
+from .words import percent, t
 
 MAX_NAMED = 12  # domains with a colour of their own
 GAINED, LOST = "#BBBBBB", "#E6E6E6"
 TAIL = 0.04  # of the width, for the mixture that the last update chose
+TITLE = "Shares of the domains over training"
 
 
 def mixture_figure(run: Run) -> Any:
     """The figure of a run."""
-    record = run.record
+    record, data_D = run.record, data_shares(run)
     shares_UD, names = record.probabilities_UD, record.domain_names
-    span = record.samples_U[-1] - record.samples_U[0] or 1.0  # a fixed mixture has one line
+    span = record.samples_U[-1] - record.samples_U[0] or 1.0  # a fixed mixture may have one line
     samples_U = np.append(record.samples_U, record.samples_U[-1] + TAIL * span)
     shares_UD = np.vstack([shares_UD, shares_UD[-1]])
     many = len(names) > MAX_NAMED + 1
-    figure = new_figure(12.5 if many else 9, 5)
-    left, right = figure.subplots(1, 2, width_ratios=(3, 2)) if many else (figure.subplots(), None)
+    figure = new_figure(13 if many else 9.5, 5)
+    widths = (0.35, 3, 2) if many else (0.25, 3)
+    data, left, *right = figure.subplots(1, len(widths), width_ratios=widths)
     named = list(range(len(names)))
     if many:  # from the smallest share at the end, so that the legend runs from the highest line to the lowest
-        named = sorted(movers(shares_UD, MAX_NAMED), key=lambda i: float(shares_UD[-1, i]))
-    _stack(left, names, samples_U, shares_UD, named)
+        named = sorted(named_domains(data_D, shares_UD, MAX_NAMED), key=lambda i: float(shares_UD[-1, i]))
+    colours = domain_colours(names)
+    bands = _bands(names, data_D, shares_UD, named, colours)
+    _bar(data, data_D, bands, t("the data") if sizes_D(run) is not None else t("the start"))
+    _stack(left, samples_U, shares_UD, bands)
     if len(record.samples_U) == 1:
-        left.set(xlabel="the whole run: a mixture that is not updated", xticks=[])
-    if right is not None:
-        _factors(right, samples_U, shares_UD, named)
+        left.set(xlabel=t("the whole run: a mixture that is not updated"), xticks=[])
+    if right:
+        _lines(right[0], samples_U, shares_UD, named, colours)
     handles, texts = left.get_legend_handles_labels()
     figure.legend(handles[::-1], texts[::-1], loc="outside right center", fontsize=8, frameon=False)
     return figure
 
 
-def _stack(axes: Any, names: tuple[str, ...], samples_U: Floats, shares_UD: Floats, named: list[int]) -> None:
-    bands = [shares_UD[:, i] for i in named]
-    labels = [short(names[i]) for i in named]
-    colours = [colour(i) for i in range(len(named))]
+Band = tuple[str, list[int], str]  # label, domains, colour
+
+
+def _bands(
+    names: tuple[str, ...], data_D: Floats, shares_UD: Floats, named: list[int], colours: list[str]
+) -> list[Band]:
+    """From the lowest to the highest."""
+    bands = [(short(names[i]), [i], colours[i]) for i in named]
     rest = [i for i in range(len(names)) if i not in set(named)]
-    gained = [i for i in rest if shares_UD[-1, i] > shares_UD[0, i]]
+    gained = [i for i in rest if shares_UD[-1, i] > data_D[i]]
     lost = sorted(set(rest) - set(gained))
-    for members, what, shade in ((lost, "that did not", LOST), (gained, "that gained", GAINED)):
+    for members, text, shade in (
+        (lost, "others ({count}), fed less", LOST),
+        (gained, "others ({count}), fed more", GAINED),
+    ):
         if members:
-            bands.append(shares_UD[:, members].sum(axis=1))
-            labels.append(f"{len(members)} others {what}")
-            colours.append(shade)
-    drawn = axes.stackplot(samples_U, bands, labels=labels, colors=colours, step="post")
-    for i, band in enumerate(drawn):
+            bands.append((t(text, count=len(members)), members, shade))
+    return bands
+
+
+def _bar(axes: Any, data_D: Floats, bands: list[Band], what: str) -> None:
+    bottom = 0.0
+    for _, members, shade in bands:
+        height = float(data_D[members].sum())
+        axes.bar([0], [height], bottom=bottom, color=shade, edgecolor="white", linewidth=0.4, width=1)
+        bottom += height
+    axes.set(xlim=(-0.5, 0.5), ylim=(0, 1), xticks=[0], xticklabels=[what])
+    axes.tick_params(axis="x", length=0)
+    in_percent(axes, t("share in %"))
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
+
+
+def _stack(axes: Any, samples_U: Floats, shares_UD: Floats, bands: list[Band]) -> None:
+    drawn = axes.stackplot(
+        samples_U,
+        [shares_UD[:, members].sum(axis=1) for _, members, _ in bands],
+        labels=[label for label, _, _ in bands],
+        colors=[shade for _, _, shade in bands],
+        step="post",
+    )
+    for band in drawn:
         band.set_edgecolor("white")
         band.set_linewidth(0.4)
-        if len(COLOURS) <= i < len(named):
-            band.set_hatch("///")
-    axes.set(ylabel="probability", ylim=(0, 1), xlim=(samples_U[0], samples_U[-1]))
+    axes.set(ylim=(0, 1), xlim=(samples_U[0], samples_U[-1]), yticks=[])
     count_samples(axes)
-    axes.set_title("Domain probabilities over training", fontsize=11)
+    axes.set_title(t(TITLE), fontsize=11)
 
 
-def _factors(axes: Any, samples_U: Floats, shares_UD: Floats, named: list[int]) -> None:
-    """Each mover's probability, on a scale of its own size, in the colour that it has in the stack."""
-    for place, i in enumerate(named):
-        dashes = "--" if place >= len(COLOURS) else "-"
-        axes.step(samples_U, 100 * shares_UD[:, i], where="post", color=colour(place), linestyle=dashes, linewidth=1.6)
-    even = 100 / shares_UD.shape[1]
-    axes.axhline(even, color="#555555", linewidth=0.9, linestyle=":", label=f"even share, {even:.2g}%")
+def _lines(axes: Any, samples_U: Floats, shares_UD: Floats, named: list[int], colours: list[str]) -> None:
+    """Each named domain's share, on a scale of its own size, in the colour that it has in the stack."""
+    for i in named:
+        axes.step(samples_U, shares_UD[:, i], where="post", color=colours[i], linewidth=1.6)
+    even = 1 / shares_UD.shape[1]
+    label = t("even share, {share}", share=percent(even))
+    axes.axhline(even, color="#555555", linewidth=0.9, linestyle=":", label=label)
     axes.legend(loc="upper left", fontsize=8, frameon=False)
-    axes.set(ylabel="probability in %", xlim=(samples_U[0], samples_U[-1]))
+    axes.set(xlim=(samples_U[0], samples_U[-1]))
     axes.set_ylim(bottom=0)
+    in_percent(axes, t("share in %"))
     count_samples(axes)
     hide_frame(axes)
-    axes.set_title(f"The {len(named)} largest movers", fontsize=11)
+    axes.set_title(t("The largest shares, and the largest moves"), fontsize=11)

@@ -37,13 +37,28 @@ class Run:
 
     @property
     def num_updates(self) -> int:
-        """How often the mixture was updated: a line each, beside the first and the closing one."""
-        return sum(not line.get("closing", False) for line in self.lines[1:])
+        """How often the mixture was updated: a line each, but for the first, the closing, and those of a fixed one."""
+        return sum(not (line.get("closing") or line.get("fixed")) for line in self.lines[1:])
 
     @property
     def is_fixed(self) -> bool:
         """Whether the mixture was never updated: of a strategy that does not, or in a run that ended before."""
         return self.num_updates == 0
+
+    @property
+    def is_too_short(self) -> bool:
+        """Whether the strategy updates the mixture, and the run ended before it did."""
+        if not self.is_fixed or any(line.get("fixed") for line in self.lines):
+            return False
+        measured = bool(self.lines[0].get("task_loss"))  # what runs of earlier versions tell of it
+        return bool(self.about.get("is_updated", measured))
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """When, where, by what and how the run was made (`run.json`); empty where that is not there."""
+        path = self.folder / "run.json"
+        found = read_json(path) if path.exists() else {}
+        return found if isinstance(found, dict) else {}
 
     @cached_property
     def cost(self) -> dict[str, float]:

@@ -81,14 +81,51 @@ class LanguageModelling:
 
     @torch.no_grad()
     def training_losses(self, outputs: Any, batch: Mapping[str, Any]) -> Tensor | None:
-        """From the logits that are there already; None where the model gives none (enable_liger_kernel)."""
-        logits_NSV = outputs.get("logits") if isinstance(outputs, dict) else getattr(outputs, "logits", None)
-        if logits_NSV is None:
-            return None
-        # sample by sample, since a batch's logits in fp32 can be larger than the model
-        pairs = zip(logits_NSV, _targets(batch), strict=True)
-        sums = [F.cross_entropy(x.float(), y, reduction="sum") for x, y in pairs]
-        return torch.stack(sums) / self.counts(batch).clamp(min=1)
+        """From what the host's own loss left in its graph, for nothing, or else from the logits.
+
+        None where there is neither (enable_liger_kernel).
+        """
+        targets_NS = _targets(batch)
+        labelled_NS = targets_NS != IGNORE_INDEX
+        losses_NS = _left_in_graph(_part(outputs, "loss"), targets_NS)
+        if losses_NS is None:
+            logits_NSV = _part(outputs, "logits")
+            if logits_NSV is None or logits_NSV.shape[:2] != targets_NS.shape:
+                return None
+            losses_NS = torch.zeros(targets_NS.shape, device=logits_NSV.device)
+            losses_NS[labelled_NS] = _labelled_losses(logits_NSV, targets_NS, *labelled_NS.nonzero(as_tuple=True))
+        return torch.where(labelled_NS, losses_NS, 0).sum(dim=1) / labelled_NS.sum(dim=1).clamp(min=1)
+
+
+def _part(outputs: Any, name: str) -> Any:
+    return outputs.get(name) if isinstance(outputs, dict) else getattr(outputs, name, None)
+
+
+_FURTHEST = 8  # nodes between a loss and its cross-entropy: a division, a sum with a router's loss, a change of type
+
+
+def _left_in_graph(loss: Any, targets_NS: Tensor) -> Tensor | None:
+    """Losses (N, S) by the log-probabilities that a cross-entropy keeps for its backward pass; None without such."""
+    nodes = [getattr(loss, "grad_fn", None)]
+    for _ in range(_FURTHEST):
+        for node in nodes:
+            if type(node).__name__ == "NllLossBackward0" and node._saved_target.shape == (targets_NS.numel(),):
+                chosen_P1 = node._saved_target.clamp(min=0)[:, None]
+                return -node._saved_self.gather(1, chosen_P1).view(targets_NS.shape)
+        nodes = [below for node in nodes if node is not None for below, _ in node.next_functions]
+    return None
+
+
+def _labelled_losses(logits_NSV: Tensor, targets_NS: Tensor, samples_J: Tensor, positions_J: Tensor) -> Tensor:
+    """Losses (J, fp32) of the labelled positions, with no second copy of a batch's logits, which may be many."""
+    if gpu.has_kernels(logits_NSV):
+        losses_P, _ = token_losses(logits_NSV.flatten(0, 1).contiguous(), targets_NS.flatten().clamp(min=0))
+        return losses_P.view(targets_NS.shape)[samples_J, positions_J]
+    numbers = _WITHOUT_GRADIENT if logits_NSV.device.type == "cpu" else _AT_ONCE_ELSEWHERE
+    at_once = max(1, numbers // logits_NSV.shape[2])
+    parts = zip(samples_J.split(at_once), positions_J.split(at_once), strict=True)
+    losses = [F.cross_entropy(logits_NSV[n, s].float(), targets_NS[n, s], reduction="none") for n, s in parts]
+    return torch.cat(losses)
 
 
 @contextmanager
@@ -118,6 +155,7 @@ def _before_head(model: nn.Module, change: Callable[[Tensor], Tensor], shape: to
 _MAKERS = ("UnsafeViewBackward0", "MmBackward0", "AddmmBackward0", "IndexBackward0", "UnsqueezeBackward0")
 _AT_ONCE = {"cpu": 1 << 21}  # logits in fp32: those that stay in a cache
 _AT_ONCE_ELSEWHERE = 1 << 28  # a GB
+_WITHOUT_GRADIENT = 1 << 18  # on a CPU: twice as fast as with eight times as many
 
 
 def _cross_entropy(logits_JV: Tensor, targets_J: Tensor, spent: bool) -> Tensor:

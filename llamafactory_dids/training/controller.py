@@ -23,12 +23,12 @@ from ..stages.bar import beside_bars
 from ..stages.batching import Collate
 from ..stages.losses import Objective
 from . import checkpoint
+from .domain_losses import Seen
 from .observer import Observer
 from .plan import MixingPlan
 from .progress import Progress, measured, tracker_series, update_table
-from .sampler import MixtureSampler
 from .schedule import announce, check_window, updates_due
-from .streams import StreamSampler
+from .streams import sampler_of
 
 logger = logging.getLogger(__name__)
 
@@ -58,25 +58,10 @@ class MixtureController:
         self.num_updates = 0
         self.max_updates = self.max_steps = 0
         self.is_closed = False  # whether the last line of the log is the closing one
-        self.sampler = self._make_sampler(max_steps)
+        self.sampler = sampler_of(plan, self.state.probabilities_D, samples_per_step, max_steps)
         self.observer = Observer(plan, model, collate, train_rows, objective, **how)
         if self.measures:
             check_window(self.config, samples_per_step)
-
-    def _make_sampler(self, max_steps: int) -> MixtureSampler:
-        """Of a data set an epoch is as many draws as it has samples, filled up to whole steps; of streams, the run."""
-        plan, per_step = self.plan, self.samples_per_step
-        p_D = plan.draws(self.state.probabilities_D)
-        if plan.streamed:
-            return StreamSampler(len(plan.domain_names), p_D, seed=plan.seed, epoch_size=max_steps * per_step)
-        return MixtureSampler(
-            plan.domains_N,
-            p_D,
-            seed=plan.seed,
-            epoch_size=-(-len(plan.domains_N) // per_step) * per_step,
-            exhausted=self.config.dids_exhausted,
-            shuffled=plan.shuffled,
-        )
 
     @property
     def measures(self) -> bool:
@@ -104,34 +89,40 @@ class MixtureController:
             return self._reopen(step) if self.is_closed and step < max_steps else {}
         with self.clock.on("update_seconds"):
             self.observer.look()
-            self._write_line(step=0, applies_from=0, impact_DT=None)
+            progress = self._progress(self.state.probabilities_D, None, None)
+            self._write_line(progress, step=0, applies_from=0)
         self.clock.write(self.plan.folder)
-        return tracker_series(self._progress(self.state.probabilities_D, None))
+        return tracker_series(progress)
 
     def after_step(self, step: int) -> dict[str, float]:
-        """Update the mixture if this step completed a window; series for the trackers, none without an update."""
+        """Update the mixture if this step completed a window; series for the trackers, none where it did not."""
         self.observer.check(self.model)
         if step == self.max_steps:
             return self._close(step)
         due = updates_due(self.config, step, self.samples_per_step)
-        if self.measures and due > self.num_updates:
-            self.num_updates = due
-            return self._update(step)
-        return {}
+        return self._window(step, due) if due > self.num_updates else {}
+
+    def _look(self, step: int) -> dict[str, float]:
+        """At the end of a window of a mixture that is never updated: the losses, as after an update."""
+        with self.clock.on("update_seconds"):
+            seen = self.observer.domain_losses.close_window()
+            self.observer.look()
+            progress = self._progress(self.state.probabilities_D, seen, None)
+            self._write_line(progress, step, self.sampler.position, fixed=True)
+        self.clock.write(self.plan.folder)
+        return tracker_series(progress)
 
     def _close(self, step: int) -> dict[str, float]:
         """After the last step: the losses of the tasks, and no update, since nothing would be drawn by it."""
-        p_D = self.state.probabilities_D
         with self.clock.on("update_seconds"):
             looked = self.observer.look()
-            self._write_line(step=step, applies_from=self.sampler.position, impact_DT=None, is_closing=True)
+            progress = self._progress(self.state.probabilities_D, self.observer.domain_losses.look(), None)
+            self._write_line(progress, step, self.sampler.position, closing=True)
         self.is_closed = True
         self.clock.write(self.plan.folder)
-        if not looked:
-            return {}
-        progress = self._progress(p_D, None)
-        with beside_bars():
-            logger.info("%s: after the last step, and no update\n%s", self.plan.strategy, update_table(progress))
+        if looked:
+            with beside_bars():
+                logger.info("%s: after the last step, and no update\n%s", self.plan.strategy, update_table(progress))
         return tracker_series(progress)
 
     def _reopen(self, step: int) -> dict[str, float]:
@@ -143,23 +134,27 @@ class MixtureController:
             self.log.replace(self.log.read()[:-1])
         self.sampler.seek(step * self.samples_per_step)
         due = updates_due(self.config, step, self.samples_per_step)
-        if not self.measures or due == self.num_updates:
-            return {}
+        return self._window(step, due) if due > self.num_updates else {}
+
+    def _window(self, step: int, due: int) -> dict[str, float]:
+        """At the end of a window."""
         self.num_updates = due
-        return self._update(step)
+        return self._update(step) if self.measures else self._look(step)
 
     def _update(self, step: int) -> dict[str, float]:
         began = time.monotonic()
         before_D = self.state.probabilities_D
         with self.clock.on("update_seconds"):
-            signals = self.observer.measure(self.num_updates, step * self.samples_per_step, self.plan.draws(before_D))
+            seen = self.observer.domain_losses.close_window()
+            now_D = self.plan.draws(before_D)
+            signals = self.observer.measure(self.num_updates, step * self.samples_per_step, now_D, seen.losses_D)
             signals = replace(signals, progress=step / self.max_steps)
             probabilities_D, self.state = _of_first_rank(*self.plan.mixer.update(self.state, signals))
             # from a whole step on, so that it does not depend on how ranks and accumulation share out a step
             applies_from = self.sampler.set_probabilities(self.plan.draws(probabilities_D), self.samples_per_step)
-            self._write_line(step=step, applies_from=applies_from, impact_DT=signals.impact_DT)
+            progress = self._progress(before_D, seen, signals.impact_DT)
+            self._write_line(progress, step, applies_from)
         self.clock.write(self.plan.folder)
-        progress = self._progress(before_D, signals.impact_DT)
         said = (
             f"update {self.num_updates} of {self.max_updates} after {step * self.samples_per_step:,} samples, "
             f"in {time.monotonic() - began:.1f} s"
@@ -168,7 +163,10 @@ class MixtureController:
             logger.info("%s: %s\n%s", self.plan.strategy, said, update_table(progress))
         return tracker_series(progress)
 
-    def _progress(self, before_D: NDArray[np.float64], impact_DT: NDArray[np.float64] | None) -> Progress:
+    def _progress(
+        self, before_D: NDArray[np.float64], seen: Seen | None, impact_DT: NDArray[np.float64] | None
+    ) -> Progress:
+        tells = self.observer.domain_losses.tells
         return Progress(
             self.plan.domain_names,
             tuple(self.plan.tasks),
@@ -177,6 +175,8 @@ class MixtureController:
             self.state.probabilities_D,
             np.stack(self.observer.losses) if self.observer.losses else None,
             impact_DT,
+            seen.losses_D if seen is not None and tells else None,
+            None if seen is None else seen.terms_D,
         )
 
     def finish(self) -> None:
@@ -186,12 +186,12 @@ class MixtureController:
 
     # --- log and checkpoints ------------------------------------------------------------------------------
 
-    def _write_line(
-        self, step: int, applies_from: int, impact_DT: NDArray[np.float64] | None, is_closing: bool = False
-    ) -> None:
+    def _write_line(self, progress: Progress, step: int, applies_from: int, **marks: bool) -> None:
+        """`marks` say what a line is that no update comes with, but for the first one."""
         if ranks.world()[0] != 0:
             return
-        potential_T = None if impact_DT is None else getattr(self.state, "task_potential_T", None)
+        of_update = {} if progress.impact_DT is None else self.state._asdict()
+        terms = {f"task_{term}": of_update.get(f"task_{term}_T") for term in ("potential", "weight")}
         drawn_D = self.sampler.drawn().tolist()
         self.log.append(
             {
@@ -199,10 +199,10 @@ class MixtureController:
                 "samples_seen": step * self.samples_per_step,
                 "seconds": round(self.clock.cost()["seconds"], 3),
                 "applies_from_sample": applies_from,
-                **measured(self._progress(self.state.probabilities_D, impact_DT), potential_T),
+                **measured(progress, terms),
                 "samples_drawn": dict(zip(self.plan.domain_names, drawn_D, strict=True)),
                 **self.plan.units(),
-                **({"closing": True} if is_closing else {}),
+                **marks,
             }
         )
 

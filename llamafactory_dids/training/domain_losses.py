@@ -1,4 +1,9 @@
-"""The mean training loss of each domain's samples in the window, from the training batches, at no extra pass."""
+"""What the training batches tell of each domain, at no extra pass: its mean loss in a window, and its terms so far.
+
+A batch's numbers wait where they were computed, and are fetched many batches at once: each fetch waits for the device.
+"""
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -7,38 +12,87 @@ from torch import Tensor
 
 from ..stages import ranks
 
+MOST_WAITING = 64  # batches
+
+
+class Seen(NamedTuple):
+    """Of each domain, over all ranks: the mean loss of its samples in the window, and its terms so far (D).
+
+    A domain of which none was drawn has NaN.
+    """
+
+    losses_D: NDArray[np.float64]
+    terms_D: NDArray[np.int64]
+
 
 class DomainLosses:
-    """Sums over the samples of D domains that have terms; float64 on the CPU."""
+    """Sums over the samples of D domains that have terms; float64 on the CPU.
+
+    `sums_D` and `counts_D` are of this rank's window. `terms_D` is of all ranks and all windows that were closed, in
+    terms of the stage's loss: labelled tokens, or pairs or answers. `tells` turns false where a batch gives no losses.
+    """
 
     def __init__(self, num_domains: int) -> None:
-        self.sums_D = torch.zeros(num_domains, dtype=torch.float64)
-        self.counts_D = torch.zeros(num_domains, dtype=torch.float64)
+        self.sums_D, self.counts_D, self.window_terms_D, self.terms_D = torch.zeros(4, num_domains, dtype=torch.float64)
+        self.tells = True
+        self._waiting: list[tuple[list[int], Tensor, Tensor]] = []
 
-    def add(self, domains: list[int], losses_N: Tensor, counts_N: Tensor) -> None:
-        """A training batch; a loss that is not finite, and a sample without terms, do not count."""
-        losses_N = losses_N.detach().cpu().double()
-        usable_N = (losses_N.isfinite() & (counts_N.cpu() > 0)).double()
-        domains_N = torch.tensor(domains)
+    def add(self, domains: list[int], losses_N: Tensor | None, counts_N: Tensor) -> None:
+        """A training batch; a loss that is not finite, and a sample without terms, do not count as a loss."""
+        if losses_N is None:
+            self.tells, losses_N = False, torch.full(counts_N.shape, torch.nan, device=counts_N.device)
+        self._waiting.append((domains, losses_N.detach().float(), counts_N.detach()))
+        if len(self._waiting) >= MOST_WAITING:
+            self._fetch()
+
+    def _fetch(self) -> None:
+        if not self._waiting:
+            return
+        domains, losses, counts = zip(*self._waiting, strict=True)
+        self._waiting.clear()
+        domains_N = torch.tensor([domain for batch in domains for domain in batch])
+        losses_N, counts_N = torch.cat(losses).cpu().double(), torch.cat(counts).cpu().double()
+        usable_N = (losses_N.isfinite() & (counts_N > 0)).double()
         self.sums_D.index_add_(0, domains_N, torch.where(usable_N > 0, losses_N, 0))
         self.counts_D.index_add_(0, domains_N, usable_N)
+        self.window_terms_D.index_add_(0, domains_N, counts_N)
 
-    def close_window(self) -> NDArray[np.float64]:
-        """Mean loss of each domain over all ranks, shape D, NaN where none was drawn; a new window begins."""
-        ranks.sum_over_ranks(self.sums_D, self.counts_D)
-        means_D: NDArray[np.float64] = (self.sums_D / self.counts_D).numpy()
-        self.sums_D.zero_()
-        self.counts_D.zero_()
-        return means_D
+    def look(self) -> Seen:
+        """What was seen until now; every rank has to call it. The window stays open."""
+        self._fetch()
+        sums_D, counts_D, terms_D = self.sums_D.clone(), self.counts_D.clone(), self.window_terms_D.clone()
+        ranks.sum_over_ranks(sums_D, counts_D, terms_D)
+        return Seen((sums_D / counts_D).numpy(), (self.terms_D + terms_D).long().numpy())
+
+    def close_window(self) -> Seen:
+        """What was seen until now; every rank has to call it. A new window begins."""
+        seen = self.look()
+        self.terms_D = torch.tensor(seen.terms_D, dtype=torch.float64)
+        for tensor in (self.sums_D, self.counts_D, self.window_terms_D):
+            tensor.zero_()
+        return seen
+
+    def common(self) -> dict[str, Tensor]:
+        """What resuming needs and all ranks have."""
+        return {"domain_terms": self.terms_D}
 
     def share(self) -> dict[str, Tensor]:
         """What this rank has added up in the window so far."""
-        return {"domain_loss_sums": self.sums_D, "domain_loss_counts": self.counts_D}
+        self._fetch()
+        window = (self.sums_D, self.counts_D, self.window_terms_D)
+        return {f"domain_loss_{name}": tensor for name, tensor in zip(_NAMES, window, strict=True)}
 
-    def restore(self, shares: list[dict[str, Tensor]]) -> None:
-        """Go on from the shares that this rank takes over."""
-        self.sums_D.zero_()
-        self.counts_D.zero_()
-        for share in shares:
-            self.sums_D += share["domain_loss_sums"]
-            self.counts_D += share["domain_loss_counts"]
+    def restore(self, common: dict[str, Tensor], shares: list[dict[str, Tensor]]) -> None:
+        """Go on from what all ranks have, and from the shares that this rank takes over.
+
+        A checkpoint of an earlier version may have neither: then what was trained before it is not counted.
+        """
+        self._waiting.clear()
+        self.terms_D = common.get("domain_terms", torch.zeros_like(self.terms_D)).clone()
+        for name, tensor in zip(_NAMES, (self.sums_D, self.counts_D, self.window_terms_D), strict=True):
+            tensor.zero_()
+            for share in shares:
+                tensor += share.get(f"domain_loss_{name}", torch.zeros_like(tensor))
+
+
+_NAMES = ("sums", "counts", "terms")

@@ -59,7 +59,7 @@ class Observer:
         self.losses: list[Floats] = []
         self.meter: GradientMeter | None = None
         self.running: RunningGradients | None = None
-        self.domain_losses: DomainLosses | None = None
+        self.domain_losses = DomainLosses(len(plan.domain_names))
         check_aligned(plan.tasks)
         self._rows = MeasuredRows(plan, train_rows)
         how["max_tokens"] = _max_tokens(model, batch_size * self._rows.longest())
@@ -70,16 +70,9 @@ class Observer:
             self.meter = GradientMeter(GradientEngine(model, tracked, objective), entries, untagged(collate), **how)
             if plan.config.dids_domain_gradients == "running":
                 self.running = RunningGradients(len(plan.domain_names), tracked, entries, self.meter.device)
-        if self.needs.domain_losses:
-            self.domain_losses = DomainLosses(len(plan.domain_names))
         self._reference = Reference(plan.reference) if self.needs.excess_losses else None
 
     # --- while training ------------------------------------------------------------------------------------
-
-    @property
-    def looks_on(self) -> bool:
-        """Whether anything is taken from training batches."""
-        return self.running is not None or self.domain_losses is not None
 
     def watch(
         self, domains: list[int], counts_N: Tensor, term_weight: Any, num_rows: int, step_weight: int = 1
@@ -93,16 +86,18 @@ class Observer:
         if self.running is not None:
             self.running.watch_loss(loss)
 
-    def watch_outputs(self, domains: list[int], outputs: Any, batch: Mapping[str, Any]) -> None:
-        """What the host's loss gave for a training batch, where `domain_losses` are needed."""
-        assert self.domain_losses is not None
-        losses_N = self.objective.training_losses(outputs, batch)
-        if losses_N is None:
+    def watch_outputs(self, domains: list[int], counts_N: Tensor, outputs: Any, batch: Mapping[str, Any]) -> None:
+        """What the host's loss gave for a training batch, None where it gave nothing but the loss.
+
+        Raises DidsError where it does not tell the losses of the samples, if the mixer needs them.
+        """
+        losses_N = None if outputs is None else self.objective.training_losses(outputs, batch)
+        if losses_N is None and self.needs.domain_losses:
             raise DidsError(
                 f"mix_strategy: {self.plan.strategy} needs the logits of each training batch, which this model does "
                 "not give (enable_liger_kernel?); allowed: a model that does"
             )
-        self.domain_losses.add(domains, losses_N, self.objective.counts(batch))
+        self.domain_losses.add(domains, losses_N, counts_N)
 
     def check(self, model: nn.Module) -> None:
         """After a step of `model`, as the trainer runs it: raise DidsError if the hooks see nothing of it."""
@@ -132,8 +127,11 @@ class Observer:
             self._loss_meter.report()
         return looks
 
-    def measure(self, num_updates: int, samples_seen: int, probabilities_D: Floats) -> Signals:
-        """What the mixer needs, now, as signals; `num_updates` counts from 1, `probabilities_D` are those of now."""
+    def measure(self, num_updates: int, samples_seen: int, probabilities_D: Floats, domain_losses_D: Floats) -> Signals:
+        """What the mixer needs, now, as signals; `num_updates` counts from 1, `probabilities_D` are those of now.
+
+        `domain_losses_D` are of the window that ends here.
+        """
         if self.running is not None:
             self.running.rest()  # a measurement is no training batch
         impact_DT = cosines_TDD = gram_DD = None
@@ -155,7 +153,7 @@ class Observer:
             impact_DT=impact_DT,
             domain_cosines_TDD=cosines_TDD,
             domain_gram_DD=gram_DD,
-            domain_losses_D=self.domain_losses.close_window() if self.domain_losses is not None else None,
+            domain_losses_D=domain_losses_D,
             excess_losses_T=self._excess("tasks"),
             excess_losses_D=self._excess("domains"),
             samples_seen=samples_seen,
@@ -223,20 +221,19 @@ class Observer:
 
     def common(self) -> dict[str, Tensor]:
         """What resuming needs and all ranks have."""
-        return {"losses": torch.tensor(np.array(self.losses))}
+        return {"losses": torch.tensor(np.array(self.losses)), **self.domain_losses.common()}
 
     def share(self) -> dict[str, Tensor]:
         """What resuming needs of this rank's window."""
-        return {name: tensor for part in self._parts() for name, tensor in part.share().items()}
+        running = self.running.share() if self.running is not None else {}
+        return running | self.domain_losses.share()
 
     def restore(self, common: dict[str, Tensor], shares: list[dict[str, Tensor]]) -> None:
         """Go on from `common`, and from the shares that this rank takes over."""
         self.losses = list(common["losses"].numpy())
-        for part in self._parts():
-            part.restore(shares)
-
-    def _parts(self) -> list[RunningGradients | DomainLosses]:
-        return [part for part in (self.running, self.domain_losses) if part is not None]
+        self.domain_losses.restore(common, shares)
+        if self.running is not None:
+            self.running.restore(shares)
 
 
 def _max_tokens(model: nn.Module, of_training: int) -> int:

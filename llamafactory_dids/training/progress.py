@@ -5,7 +5,7 @@ Shapes: `U` measurements so far, `D` domains, `T` tasks.
 
 import itertools
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +26,9 @@ Floats = NDArray[np.float64]
 class Progress(NamedTuple):
     """What is known after an update: the probabilities at the start, before it and now; all losses so far.
 
-    `impact_DT` is None where none was measured, and `losses_UT` where no task is observed.
+    `impact_DT` is None where none was measured, and `losses_UT` where no task is observed. `domain_losses_D` are
+    those of the training samples since the last line, NaN where none was drawn; None where the model does not tell.
+    `domain_tokens_D` are all that were trained on: labelled ones, or pairs or answers where the loss is of these.
     """
 
     domains: Sequence[str]
@@ -36,10 +38,15 @@ class Progress(NamedTuple):
     now_D: Floats
     losses_UT: Floats | None
     impact_DT: Floats | None
+    domain_losses_D: Floats | None = None
+    domain_tokens_D: NDArray[np.int64] | None = None
 
 
-def measured(progress: Progress, potential_T: Floats | None) -> dict[str, dict[str, Any]]:
-    """What a line of `mixture.jsonl` has by the names of domains and tasks; nothing under what was not measured."""
+def measured(progress: Progress, terms: Mapping[str, Floats | None]) -> dict[str, dict[str, Any]]:
+    """What a line of `mixture.jsonl` has by the names of domains and tasks; nothing under what was not measured.
+
+    `terms` are a mixer's own, of each task.
+    """
     losses_T = [] if progress.losses_UT is None else progress.losses_UT[-1].tolist()
     impact_DT = () if progress.impact_DT is None else progress.impact_DT.tolist()
     by_domain = zip(progress.domains, impact_DT, strict=False)
@@ -47,12 +54,19 @@ def measured(progress: Progress, potential_T: Floats | None) -> dict[str, dict[s
         "probabilities": dict(zip(progress.domains, progress.now_D.tolist(), strict=True)),
         "impact": {name: dict(zip(progress.tasks, impact_T, strict=True)) for name, impact_T in by_domain},
         "task_loss": dict(zip(progress.tasks, losses_T, strict=False)),
-        "task_potential": {} if potential_T is None else dict(zip(progress.tasks, potential_T.tolist(), strict=True)),
+        **{key: _by(progress.tasks, values_T) for key, values_T in terms.items()},
+        "domain_loss": _by(progress.domains, progress.domain_losses_D),
+        "domain_tokens": _by(progress.domains, progress.domain_tokens_D),
     }
 
 
+def _by(names: Sequence[str], values: NDArray[Any] | None) -> dict[str, Any]:
+    return {} if values is None else dict(zip(names, values.tolist(), strict=True))
+
+
 def tracker_series(progress: Progress) -> dict[str, float]:
-    """`dids/p/DOMAIN`, `dids/loss/TASK`, `dids/impact/TASK/DOMAIN` and a summary, `dids/mixture/…`; finite values only.
+    """`dids/p/DOMAIN`, `dids/train_loss/DOMAIN`, `dids/loss/TASK`, `dids/impact/TASK/DOMAIN` and a summary,
+    `dids/mixture/…`; finite values only.
 
     Beyond 50 domains only the ten that are furthest from where they began have a series, and a task's impacts become
     their mean and extremes.
@@ -61,6 +75,8 @@ def tracker_series(progress: Progress) -> dict[str, float]:
     few = len(names) <= MAX_SERIES
     shown = range(len(names)) if few else np.argsort(-np.abs(p_D - progress.start_D), kind="stable")[:NUM_MOVERS]
     series = {f"dids/p/{names[i]}": float(p_D[i]) for i in shown}
+    if progress.domain_losses_D is not None:
+        series |= {f"dids/train_loss/{names[i]}": float(progress.domain_losses_D[i]) for i in shown}
     if progress.losses_UT is not None:
         series |= {
             f"dids/loss/{task}": float(x) for task, x in zip(progress.tasks, progress.losses_UT[-1], strict=True)

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DidsError
 from .collator import DOMAIN_COLUMN
+from .plan import MixingPlan
 from .sampler import MixtureSampler, in_groups
 
 Example = dict[str, Any]
@@ -130,3 +131,18 @@ class StreamedRows:
             if (row := self.tokenise(stream.example(number + offset))) is not None:
                 return {**row, DOMAIN_COLUMN: domain}
         raise DidsError(f"domain {stream.name!r}: {KEPT} examples on end of which the host makes no row")
+
+
+def sampler_of(plan: MixingPlan, p_D: NDArray[np.float64], per_step: int, max_steps: int) -> MixtureSampler:
+    """Of a data set an epoch is as many draws as it has samples, filled up to whole steps; of streams, the run."""
+    p_D = plan.draws(p_D)
+    if plan.streamed:
+        return StreamSampler(len(plan.domain_names), p_D, seed=plan.seed, epoch_size=max_steps * per_step)
+    return MixtureSampler(
+        plan.domains_N,
+        p_D,
+        seed=plan.seed,
+        epoch_size=-(-len(plan.domains_N) // per_step) * per_step,
+        exhausted=plan.config.dids_exhausted,
+        shuffled=plan.shuffled,
+    )

@@ -99,23 +99,20 @@ class MixingTrainerMixin:
             )
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """The host's loss; while training, the observer looks on, if the mixer needs what it sees."""
+        """The host's loss; while training, the observer looks on."""
         domains = inputs.pop(DOMAIN_COLUMN, None)
         observer = self.mixture.observer
-        if domains is None or not model.training or not observer.looks_on:
+        if domains is None or not model.training:
             return super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
-        counts_N = observer.objective.counts(inputs)
+        counts_N, batch = observer.objective.counts(inputs), dict(inputs)  # the host may take the labels away
         term_weight, step_weight = self._weights(counts_N, kwargs.get("num_items_in_batch"))
         observer.watch(domains, counts_N, term_weight, len(inputs["input_ids"]), step_weight)
-        if observer.domain_losses is None:
-            loss = super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
-        else:
-            batch = dict(inputs)  # the host may take the labels away
-            kwargs["return_outputs"] = True
-            loss, outputs = super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
-            observer.watch_outputs(domains, outputs, batch)
-        observer.watch_loss(loss[0] if isinstance(loss, tuple) else loss)
-        return loss
+        wants_outputs = kwargs.pop("return_outputs", False)
+        found = super().compute_loss(model, inputs, *args, return_outputs=True, **kwargs)  # type: ignore[misc]
+        loss, outputs = found if isinstance(found, tuple) else (found, None)
+        observer.watch_outputs(domains, counts_N, outputs, batch)
+        observer.watch_loss(loss)
+        return (loss, outputs) if wants_outputs else loss
 
     def _weights(self, counts_N: torch.Tensor, num_items: Any) -> tuple[Any, int]:
         """What a term (a labelled token, a pair) weighs in the loss of `compute_loss`, and what all of a step weigh."""

@@ -78,7 +78,7 @@ def read_pair(folder: Path) -> Pair:
         proportional=task_losses(proportional, folder / "proportional"),
         share=source_share(updates[-1]["probabilities"], domains, RANDOM_SOURCE),
         proportional_share=source_share(proportions, domains, RANDOM_SOURCE),
-        num_updates=len(updates) - 1,  # the first line is the start
+        num_updates=sum(not line.get("closing") for line in updates[1:]),  # the first line is the start
         seconds=(dids["train_runtime"], proportional["train_runtime"]),
     )
 

@@ -194,7 +194,7 @@ def test_report_writes_the_runs_report_again_and_prints_its_path(finished, capsy
     output = tmp_path / "again.html"
     assert command(capsys, "report", finished.folder, "--output", output).strip() == str(output)
     text = output.read_text()
-    assert text.count("data:image/png;base64,") == 4 and "6 domains" in text
+    assert text.count("data:image/png;base64,") == 5 and "6 domains" in text
 
 
 def test_report_compares_runs_and_tells_a_program_the_same(finished, capsys, tmp_path):
@@ -210,6 +210,7 @@ def test_report_compares_runs_and_tells_a_program_the_same(finished, capsys, tmp
     ("words", "message"),
     [
         (["{tmp}"], "{tmp}: no mixture log; allowed: a run's mixture.jsonl, or the folder of a run"),
+        (["{run}", "--lang", "fr"], "--lang: got 'fr', allowed: en, zh"),
         (["{run}", "--output", "{tmp}"], "--output: .*; allowed: a file in a folder that can be written to"),
     ],
 )

@@ -13,9 +13,9 @@ pytestmark = pytest.mark.integration
 
 def test_the_report_of_a_run_has_its_verdict_pictures_and_cost(finished):
     text = (finished.dids / "report.html").read_text()
-    assert text.count("data:image/png;base64,") == 4
+    assert text.count("data:image/png;base64,") == 5
     last = finished.lines[-1]
-    assert all(f"→ {loss:.3f}" in text for loss in last["task_loss"].values())
+    assert all(f"<td>{loss:.3f}</td>" in text for loss in last["task_loss"].values())
     cost = json.loads((finished.dids / "cost.json").read_text())
     assert 0 < cost["update_seconds"] < cost["seconds"] and finished.lines[-1]["seconds"] < cost["seconds"]
     assert f"{duration(cost['seconds'])} of training; {duration(cost['update_seconds'])} of it" in text
@@ -45,3 +45,30 @@ def test_a_report_that_cannot_be_written_is_one_line_and_the_training_ends_well(
     assert ran.trainer.state.global_step == 4
     (line,) = [message for message in messages if "no ink" in message]
     assert line.startswith("no report: no ink left (`llamafactory-dids report ") and "\n" not in line
+
+
+def test_the_report_is_written_when_the_workflow_has_evaluated_and_where_that_failed_too(tmp_path, monkeypatch):
+    from types import SimpleNamespace
+
+    from llamafactory_dids.integration.plan import trainers
+
+    done = []
+    monkeypatch.setattr(trainers, "_write", lambda folder: done.append(folder.name))
+
+    def train_as(name):
+        state = SimpleNamespace(is_world_process_zero=True)
+        trainers.ReportCallback(tmp_path / name).on_train_end(None, state, None)
+
+    @trainers.reporting
+    def workflow(name, within=lambda: None):
+        within()
+        train_as(name)
+        done.append(f"{name} evaluated")
+        if name == "broken":
+            raise ValueError("no eval set")
+
+    workflow("main", within=lambda: workflow("proxy"))
+    with pytest.raises(ValueError, match="no eval set"):
+        workflow("broken")
+    train_as("alone")
+    assert done == ["proxy evaluated", "proxy", "main evaluated", "main", "broken evaluated", "broken", "alone"]

@@ -130,7 +130,7 @@ def test_losses_of_training_batches_are_those_of_their_samples(way, still_world,
     changes = {"mix_strategy": "odm", "dids_tasks": None, **({"pref_ftx": 0.5} if way == "dpo" else {})}
     ran, trained = still_run(preference_arguments(still_world, preferences, tmp_path, way, **changes))
     observer = ran.trainer.mixture.observer
-    means_D = observer.domain_losses.close_window()
+    means_D = observer.domain_losses.close_window().losses_D
     meter = Meter(ran.trainer.model, observer.objective, observer._loss_meter.collate)
     for domain, rows in trained.items():
         assert means_D[domain] == pytest.approx(meter.token_losses(rows).mean(), rel=1e-4)

@@ -110,7 +110,7 @@ def test_a_model_without_logits_is_refused_for_a_strategy_that_needs_them(world,
     observe = Observer.watch_outputs
     with (
         mock.patch.object(
-            Observer, "watch_outputs", lambda self, domains, _, labels: observe(self, domains, {}, labels)
+            Observer, "watch_outputs", lambda self, domains, counts, _, batch: observe(self, domains, counts, {}, batch)
         ),
         pytest.raises(DidsError, match="mix_strategy: odm needs the logits of each training batch"),
     ):

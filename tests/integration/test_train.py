@@ -34,6 +34,9 @@ KEYS = {
     "impact",
     "task_loss",
     "task_potential",
+    "task_weight",
+    "domain_loss",
+    "domain_tokens",
     "samples_drawn",
 }
 WAYS = {
@@ -57,9 +60,20 @@ def run(request, world, tmp_path_factory):
 
 def test_run_leaves_every_artifact_behind(run):
     names = {path.name for path in run[0].dids.iterdir()}
-    written = {"mixture.jsonl", "domains.parquet", "domains.json", "config.yaml", "cost.json"}
-    assert names == written | {"report.html", *FIGURES}
-    assert all((run[0].dids / name).read_bytes().startswith(b"\x89PNG") for name in FIGURES)
+    written = {"mixture.jsonl", "domains.parquet", "domains.json", "config.yaml", "cost.json", "run.json"}
+    pictures = {f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")}
+    assert names == written | pictures | {"report.html", "tables"}
+    assert all((run[0].dids / f"{name}.png").read_bytes().startswith(b"\x89PNG") for name in FIGURES)
+    assert {"domains.csv", "tasks.csv", "mixture.csv"} <= {path.name for path in (run[0].dids / "tables").iterdir()}
+
+
+def test_a_run_writes_down_when_where_and_by_which_command_it_was_made(finished):
+    about = json.loads((finished.dids / "run.json").read_text())
+    assert about["is_updated"] and about["processes"] == 1 and "CPU" in about["hardware"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", about["started"]) and about["command"]
+    assert about["versions"]["llamafactory"]
+    report = (finished.dids / "report.html").read_text()
+    assert about["started"] in report and about["hardware"].split(" (")[0] in report
 
 
 def test_log_starts_before_training_and_then_has_a_line_a_window(run):

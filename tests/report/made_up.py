@@ -18,8 +18,14 @@ def write_run(
     seed: int = 0,
     text: str = "A typical sample.",
     measured: bool = True,
+    repeats: float | None = None,
+    config: str = "",
 ) -> dict[str, np.ndarray]:
-    """A run whose domains help or harm by chance: probabilities (U, D), impacts (U, D, T), losses (U, T)."""
+    """A run whose domains help or harm by chance: probabilities (U, D), impacts (U, D, T), losses (U, T).
+
+    Its samples were drawn by the probabilities, a window of 4,000 each. Each domain's size is by chance, or, with
+    `repeats`, what makes its samples be drawn so often.
+    """
     rng = np.random.default_rng(seed)
     sources = [f"source_{i}" for i in range(min(num_sources, num_domains))]
     names = [f"{sources[i % len(sources)]}/{i // len(sources)}" for i in range(num_domains)]
@@ -31,6 +37,8 @@ def write_run(
     times = np.arange(num_lines)[:, None]
     losses_UT = 1 + np.arange(num_tasks) / 4 + 2 * np.exp(-0.15 * times) + rng.normal(0, 0.03, (num_lines, num_tasks))
     log = MixtureLog(folder / "mixture.jsonl")
+    drawn_UD = np.round(4000 * np.vstack([np.zeros(num_domains), np.cumsum(shares_UD[:-1], axis=0)])).astype(int)
+    drawn_UD[:, -1] += 4000 * np.arange(num_lines) - drawn_UD.sum(axis=1)  # what rounding left
     for u in range(num_lines):
         first = u == 0 or not measured
         log.append(
@@ -47,10 +55,15 @@ def write_run(
                 },
                 "task_loss": dict(zip(tasks, losses_UT[u].tolist(), strict=True)) if measured else {},
                 "task_potential": {} if first else dict.fromkeys(tasks, 0.05),
-                "samples_drawn": dict.fromkeys(names, 4000 * u // num_domains),
+                "task_weight": {} if first else dict.fromkeys(tasks, 1 / num_tasks),
+                "domain_loss": {} if u == 0 else {n: 4 - 0.1 * u + 0.01 * i for i, n in enumerate(names)},
+                "domain_tokens": dict(zip(names, (10 * drawn_UD[u]).tolist(), strict=True)),
+                "samples_drawn": dict(zip(names, drawn_UD[u].tolist(), strict=True)),
             }
         )
-    sizes_D = rng.integers(32, 3000, num_domains)
+    sizes_D = np.random.default_rng(num_domains).integers(32, 3000, num_domains)
+    if repeats is not None:
+        sizes_D = np.maximum(1, drawn_UD[-1] / repeats).astype(int)
     domains = [
         {
             "name": name,
@@ -61,5 +74,6 @@ def write_run(
         for name, size in zip(names, sizes_D, strict=True)
     ]
     write_json(folder / "domains.json", {"schema": 1, "inputs": {}, "domains": domains})
-    (folder / "config.yaml").write_text("# seed: 1\nmix_strategy: dids\ndids_update_samples: 4000\n")
-    return {"probabilities": shares_UD, "impact": impact_UDT, "losses": losses_UT}
+    (folder / "config.yaml").write_text(config or "# seed: 1\nmix_strategy: dids\ndids_update_samples: 4000\n")
+    data_D, drawn_D = sizes_D / sizes_D.sum(), drawn_UD[-1] / max(1, drawn_UD[-1].sum())
+    return {"probabilities": shares_UD, "impact": impact_UDT, "losses": losses_UT, "data": data_D, "drawn": drawn_D}

@@ -1,16 +1,29 @@
+import base64
+import csv
 import json
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
+from llamafactory_dids.artifacts.files import write_json
+from llamafactory_dids.artifacts.mixture_log import MixtureLog
 from llamafactory_dids.errors import DidsError
-from llamafactory_dids.report.html import find_run, write_comparison, write_report
+from llamafactory_dids.report import html
+from llamafactory_dids.report.evaluation import evaluations
+from llamafactory_dids.report.html import find_run, write_report
+from llamafactory_dids.report.pictures import Picture, render
 from llamafactory_dids.report.run import load_run
-from llamafactory_dids.report.verdict import LONGEST_EXAMPLE, judge
+from llamafactory_dids.report.shares import LONGEST_EXAMPLE, domain_shares
+from llamafactory_dids.report.verdict import judge
+from llamafactory_dids.report.words import percent
 from tests.report.made_up import write_run
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)> \" ' & <b>ü漢</b>"
+
+
+BREAK = "\N{ZERO WIDTH SPACE}"
 
 
 class Page(HTMLParser):
@@ -19,21 +32,41 @@ class Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.elements, self.words, self.scripts, self._in = [], [], [], ""
+        self.rows, self._table, self._cell = [], "", None  # (table's id, its row's cells: text and class)
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
         self.elements.append((tag, dict(attributes)))
         self._in = tag
+        if tag == "wbr":  # a name may break here and is one word
+            self.words.append(BREAK)
+        found = dict(attributes)
+        if tag == "table":
+            self._table = found.get("id", "")
+        elif tag == "tr":
+            self.rows.append((self._table, []))
+        self._cell = found.get("class", "") if tag == "td" else None if tag == "th" else self._cell
+        if tag == "td":
+            self.rows[-1][1].append(("", self._cell))
 
     def handle_endtag(self, tag):
         self._in = ""
 
     def handle_data(self, data):
         (self.scripts if self._in in ("script", "style") else self.words).append(data)
+        if self._cell is not None and self.rows and self.rows[-1][1]:
+            text, kind = self.rows[-1][1][-1]
+            self.rows[-1][1][-1] = ((text + data).strip(), kind)
 
     @property
     def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
+        return " ".join(" ".join(self.words).split()).replace(f" {BREAK} ", "")
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    """Drawing takes seconds; the module's `page` and `folder`, made before this, have real ones."""
+    monkeypatch.setattr(html, "render", lambda run: {"mixture": Picture(b"png", b"<svg/>")})
 
 
 def read(path) -> Page:
@@ -46,8 +79,13 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def page(folder):
-    write_run(folder, 5)
+def made(folder):
+    return write_run(folder, 5)
+
+
+@pytest.fixture(scope="module")
+def page(made, folder):
+    assert html.render is render, "with real pictures"
     return read(write_report(folder))
 
 
@@ -58,26 +96,91 @@ def test_the_file_needs_nothing_but_itself(page, folder):
         assert tag not in ("link", "iframe", "object", "embed")
     code = "".join(page.scripts).replace("http://www.w3.org/2000/svg", "")
     assert not re.search(r"https?://|\bfetch\(|XMLHttpRequest|@import|url\(", code)
-    assert sum(tag == "img" for tag, _ in page.elements) == 4
-    assert {path.name for path in folder.glob("*.png")} == {"mixture.png", "impact.png", "losses.png", "clusters.png"}
+    assert sum(tag == "img" for tag, _ in page.elements) == 5
+    for kind in ("png", "svg"):
+        names = {path.stem for path in folder.glob(f"*.{kind}")}
+        assert names == {"mixture", "impact", "losses", "training", "clusters"}
 
 
-def test_the_verdict_has_the_numbers_of_the_log(page, folder):
-    lines = load_run(folder).lines
-    first, last = lines[0]["probabilities"], lines[-1]["probabilities"]
-    most = max(first, key=lambda name: last[name] - first[name])
-    least = min(first, key=lambda name: last[name] - first[name])
-    verdict = page.text[page.text.index("5 domains") : page.text.index("Cost:")]
+def test_the_verdict_counts_from_the_data_and_has_the_numbers_of_the_log(page, made, folder):
+    run = load_run(folder)
+    names = run.record.domain_names
+    gains = dict(zip(names, (made["drawn"] - made["data"]).tolist(), strict=True))
+    most, least = max(gains, key=gains.get), min(gains, key=gains.get)
+    verdict = page.text[page.text.index("Cut most") : page.text.index("Cost:")]
     assert "25 updates over 100,000 training samples" in verdict
-    moved = sum(abs(last[name] - first[name]) for name in first) / 2
-    assert f"{100 * moved:.1f}% of the mixture moved" in verdict
-    more, less = verdict.index("Fed more"), verdict.index("Fed less")
-    assert f"{most} 20.0% → {100 * last[most]:.1f}%" in verdict[more:less]
-    assert f"{least} 20.0% → {100 * last[least]:.2g}%" in verdict[less:]
-    for task, loss in lines[-1]["task_loss"].items():
-        start = lines[0]["task_loss"][task]
-        assert f"{task} {start:.3f} → {loss:.3f} ({loss - start:+.3f})" in verdict
+    moved = np.abs(made["drawn"] - made["data"]).sum() / 2
+    assert f"{100 * moved:.1f}% of what was drawn went elsewhere" in verdict
+    for name, heading in ((least, "Cut most"), (most, "Fed more than its share of the data")):
+        data, drawn = (percent(made[key][names.index(name)]) for key in ("data", "drawn"))
+        assert verdict[verdict.index(heading) :].split(": ", 1)[1].startswith(f"{name} {data} → {drawn} (")
+    losses_UT = run.record.task_losses_UT
+    for j, task in enumerate(run.record.task_names):
+        before, first, last = losses_UT[[0, 1, -1], j]
+        assert f"{task} {before:.3f} {first:.3f} {last:.3f} {last - first:+.3f}" in verdict
     assert "25.6 min from the start" in page.text
+
+
+def test_what_a_strategy_cut_before_the_first_step_is_said_to_be_cut_most(tmp_path):
+    """Random answers are 40% of the data, start at 1% of the mixture, and end at 2%."""
+    shares = {"sums": (0.5, 0.48), "random_answers": (0.01, 0.02), "maps": (0.49, 0.5)}
+    sizes = {"sums": 300, "random_answers": 400, "maps": 300}
+    write_shares(tmp_path, shares, sizes)
+    page = read(write_report(tmp_path))
+    (least,) = judge(load_run(tmp_path)).fed_less
+    assert least.name == "random_answers" and (least.data, least.now) == (0.4, 0.02)
+    assert page.text.split("Cut most")[1].split(". ")[0].split(": ")[1].startswith("random_answers 40.0% → 1.0% (÷40)")
+    rows = {row["name"]: row for row in csv.DictReader((tmp_path / "tables" / "domains.csv").open())}
+    assert float(rows["random_answers"]["times"]) == pytest.approx(0.025)
+    (cells,) = [row for row in rows_of(page, "domains") if row[1][0] == "random_answers"]
+    assert ("÷40", "less") in cells, "a domain that was cut forty-fold is not green"
+
+
+def write_shares(folder, shares, sizes, samples=10_000):
+    """A run of two lines: the share of each domain at its start and end; all was drawn by the first."""
+    names = list(shares)
+    log = MixtureLog(folder / "mixture.jsonl")
+    for u in range(2):
+        drawn = {name: round(u * samples * shares[name][0]) for name in names}
+        line = {"step": u, "samples_seen": u * samples, "seconds": u, "applies_from_sample": u * samples}
+        more = {"impact": {}, "task_loss": {}, "samples_drawn": drawn}
+        log.append({**line, "probabilities": {name: shares[name][u] for name in names}, **more})
+    domains = [{"name": n, "size": sizes[n], "sources": {n: sizes[n]}, "typical_texts": []} for n in names]
+    write_json(folder / "domains.json", {"schema": 1, "inputs": {}, "domains": domains})
+
+
+def rows_of(page, table):
+    """The cells of a table's rows, (text, class) each."""
+    return [cells for where, cells in page.rows if where == table and cells]
+
+
+def test_shares_of_tokens_are_counted_against_the_datas_tokens(tmp_path):
+    """Half of the samples each, and one has three times as many tokens; samples are drawn evenly too."""
+    write_shares(tmp_path, {"long": (0.75, 0.75), "short": (0.25, 0.25)}, {"long": 50, "short": 50})
+    path = tmp_path / "mixture.jsonl"
+    units = {"share_of": "tokens", "tokens_per_sample": {"long": 30.0, "short": 10.0}}
+    lines = [json.loads(line) | units for line in path.read_text().splitlines()]
+    lines[1]["samples_drawn"] = {"long": 5000, "short": 5000}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = load_run(tmp_path)
+    assert [(share.data, share.drawn) for share in domain_shares(run)] == [(0.75, 0.75), (0.25, 0.25)]
+    assert judge(run).lines[0] == "Everything was drawn by its share of the data (in tokens), but for chance."
+
+
+def test_shares_that_differ_by_chance_alone_are_no_moves(tmp_path):
+    even = {"a": (0.301, 0.301), "b": (0.699, 0.699)}
+    write_shares(tmp_path, even, {"a": 300, "b": 700}, samples=1000)
+    verdict = judge(load_run(tmp_path))
+    assert not verdict.fed_more and not verdict.fed_less
+    assert verdict.lines[0] == "Everything was drawn by its share of the data, but for chance."
+
+
+def test_domains_that_are_repeated_often_are_cautioned_of(tmp_path):
+    write_run(tmp_path, 3, 9, repeats=6.0)
+    text = read(write_report(tmp_path)).text
+    assert "3 domains repeated more than 4 times: " in text and "×6" in text
+    write_run(tmp_path / "seldom", 3, 9, repeats=3.9)
+    assert "repeated more than" not in read(write_report(tmp_path / "seldom")).text
 
 
 def test_the_first_lines_say_what_was_trained_on_what_and_show_samples(tmp_path):
@@ -89,25 +192,33 @@ def test_the_first_lines_say_what_was_trained_on_what_and_show_samples(tmp_path)
     text = read(write_report(tmp_path)).text
     verdict = text[: text.index("Cost:")]
     size = sum(domain["size"] for domain in run.domains)
-    assert f"chosen by dids : my/model on {size:,} samples of a, b, c, d, e, f, g, h and 2 more." in verdict
-    first, last = run.lines[0]["probabilities"], run.lines[-1]["probabilities"]
-    most = max(first, key=lambda name: last[name] - first[name])
-    assert f"such as “A typical sample. {most} 0”" in verdict and "at the start on 3 of 3" in verdict
+    assert f"chosen by dids: my/model on {size:,} samples of a, b, c, d, e, f, g, h and 2 more." in verdict
+    most = judge(run).fed_more[0].name
+    assert f"such as “A typical sample. {most} 0”" in verdict and "after the first window on 3 of 3" in verdict
 
 
 def test_a_sample_in_the_verdict_is_one_short_line(tmp_path):
     write_run(tmp_path, 2, 3, text="line one\n\n" + "word " * 99)
-    moved = judge(load_run(tmp_path)).fed_more[0]
+    moved = judge(load_run(tmp_path)).fed_less[0]
     assert moved.example.startswith("line one word word") and moved.example.endswith("word …")
     assert len(moved.example) <= LONGEST_EXAMPLE + 2
 
 
-def test_held_out_losses_are_told_where_there_are_any(tmp_path, page):
+def test_held_out_losses_come_first_where_there_are_any(tmp_path, page):
     assert "held-out" not in page.text
     write_run(tmp_path / "dids", 4, 11)
-    (tmp_path / "all_results.json").write_text('{"eval_a_test_loss": 1.25, "eval_b_test_loss": 0.5, "train_loss": 3}')
-    text = read(write_report(tmp_path / "dids")).text
-    assert "Loss on held-out data after the training: a_test 1.250, b_test 0.500." in text
+    results = {"eval_a_test_loss": 1.25, "eval_b_test_loss": 0.5, "eval_b_test_accuracy": 0.75, "train_loss": 3}
+    (tmp_path / "all_results.json").write_text(json.dumps(results | {"eval_a_test_runtime": 9}))
+    page = read(write_report(tmp_path / "dids"))
+    first = "Loss on held-out data after the training: mean 0.875 (a_test 1.250, b_test 0.500)."
+    assert page.text.index(first) < page.text.index("Cut most")
+    assert "a_test 1.250 3.49 b_test 0.500 1.649 accuracy 0.75" in page.text and "runtime" not in page.text
+
+
+def test_the_one_held_out_set_that_the_host_gives_no_name_has_that_of_the_settings(tmp_path):
+    write_run(tmp_path / "dids", 4, 3, config="mix_strategy: dids\neval_dataset: exam\n")
+    (tmp_path / "all_results.json").write_text('{"eval_loss": 1.25, "eval_accuracy": 0.5}')
+    assert evaluations(load_run(tmp_path / "dids")) == {"exam": {"loss": 1.25, "accuracy": 0.5}}
 
 
 COST = {"seconds": 620, "update_seconds": 61.5, "domain_seconds": 300.0, "importance_seconds": 0.0}
@@ -191,7 +302,10 @@ def test_texts_and_names_of_the_data_are_shown_and_never_run(tmp_path):
         )
     (tmp_path / "config.yaml").write_text("note: </pre><script>alert(3)</script>\n")
     page = read(write_report(tmp_path))
-    assert page.text.count("onerror=alert(2)") == 9 + 3 and "</pre><script>alert(3)</script>" in page.text
+    named = judge(load_run(tmp_path))
+    shown = 9 + len(named.fed_more) + len(named.fed_less)
+    assert shown > 10 and page.text.count("onerror=alert(2)") == shown
+    assert "</pre><script>alert(3)</script>" in page.text
     assert not any("onerror" in attributes or "onclick" in attributes for _, attributes in page.elements)
     assert sum(tag == "script" for tag, _ in page.elements) == 2
     assert sum(tag in ("b", "i") for tag, _ in page.elements) < 20
@@ -199,8 +313,11 @@ def test_texts_and_names_of_the_data_are_shown_and_never_run(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["x" * 400, EVIL * 5, "漢" * 400])
-def test_a_thousand_domains_with_long_texts_stay_below_two_megabytes(tmp_path, text):
+def test_a_thousand_domains_with_long_texts_stay_below_two_megabytes(tmp_path, text, monkeypatch):
+    """With as many bytes of pictures as such a run has."""
     write_run(tmp_path, 1152, 60, 9, num_sources=18, text=text)
+    large = {name: Picture(b"p" * 150_000, b"s" * 300_000) for name in ("mixture", "impact", "losses", "clusters")}
+    monkeypatch.setattr(html, "render", lambda run: large)
     path = write_report(tmp_path)
     assert path.stat().st_size < 2_000_000
     assert sum(tag == "tr" for tag, _ in read(path).elements) > 1152
@@ -209,19 +326,89 @@ def test_a_thousand_domains_with_long_texts_stay_below_two_megabytes(tmp_path, t
 def test_a_fixed_mixture_is_called_one(tmp_path):
     write_run(tmp_path, 4, 1, measured=False)
     text = read(write_report(tmp_path)).text
-    assert "the mixture was fixed" in text and "No task's loss was measured" in text and "Fed more" not in text
-    assert "Cost: as much as without mixing" in text and "update" not in text[: text.index("Settings")]
-    assert "drawn" not in text, "what had been drawn at the start says nothing"
+    assert "4 domains: a mixture that is not updated" in text and "No task's loss was measured" in text
+    assert "Cost: as much as without mixing" in text and "chosen anew" not in text
 
 
-def test_a_data_set_that_started_without_a_share_has_no_factor(tmp_path):
-    write_run(tmp_path, 4, 3, num_sources=2)
-    log = tmp_path / "mixture.jsonl"
-    first, *rest = [json.loads(line) for line in log.read_text().splitlines()]
-    first["probabilities"] = {name: 0.5 * name.startswith("source_0") for name in first["probabilities"]}
-    log.write_text("".join(json.dumps(line) + "\n" for line in (first, *rest)))
+def test_what_the_data_has_none_of_has_no_factor(tmp_path):
+    write_shares(tmp_path, {"a": (0.5, 0.5), "b": (0.5, 0.5)}, {"a": 10, "b": 0})
+    page = read(write_report(tmp_path))
+    (cells,) = [row for row in rows_of(page, "domains") if row[1][0] == "b"]
+    assert cells[6][0] == "–" and "inf" not in page.text.split()
+
+
+def test_a_run_that_ended_before_its_first_update_says_so_and_claims_nothing(tmp_path):
+    write_run(tmp_path, 4, 1)
+    path = tmp_path / "mixture.jsonl"
+    end = json.loads(path.read_text()) | {"step": 5, "samples_seen": 640, "closing": True}
+    end |= {"samples_drawn": dict.fromkeys(end["samples_drawn"], 160)}
+    path.write_text(path.read_text() + json.dumps(end) + "\n")
     text = read(write_report(tmp_path)).text
-    assert re.search(r"source_1 0% \d+\.\d% – ", text) and "inf" not in text.split()
+    assert "no update was made. The training ended after 640 samples, before the first one (a window has 4000)" in text
+    assert "0 updates: at least 6 are needed" in text
+    assert "lower at the end" not in text and "the mixture was fixed" not in text
+
+
+def test_losses_that_were_measured_before_the_training_alone_are_called_so(tmp_path):
+    write_run(tmp_path, 4, 1)
+    run = load_run(tmp_path)
+    assert all(task.last is None and task.change is None for task in judge(run).tasks) and not judge(run).learned
+    assert "measured before the training alone" in read(write_report(tmp_path)).text
+
+
+def test_the_change_of_a_task_counts_from_what_was_measured_while_it_trained(tmp_path):
+    losses_UT = write_run(tmp_path, 4, 9)["losses"]
+    for task, losses_U in zip(judge(load_run(tmp_path)).tasks, losses_UT.T, strict=True):
+        assert (task.before, task.first) == (losses_U[0], losses_U[1])
+        assert task.change == pytest.approx(losses_U[-1] - losses_U[1])
+
+
+def test_there_is_a_training_loss_for_each_domain(tmp_path):
+    write_run(tmp_path, 3, 5)
+    page = read(write_report(tmp_path))
+    assert "3.900 → 3.600" in page.text and "the mean of its samples, in the first window and in the last" in page.text
+    path = tmp_path / "mixture.jsonl"
+    lines = [json.loads(line) | {"domain_loss": {}} for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text = read(write_report(tmp_path)).text
+    assert "The training loss of each domain is not known: the model gave no logits" in text and "3.900" not in text
+
+
+ABOUT = {
+    "started": "2026-05-04 10:00 UTC",
+    "hardware": "2 x H200",
+    "command": "llamafactory-cli train my.yaml",
+    "commits": {"llamafactory-dids": "abc1234"},
+    "versions": {"torch": "2.8"},
+}
+
+
+def test_the_run_tells_when_where_and_by_what_it_was_made(tmp_path, page):
+    assert "2026-05-04" not in page.text
+    write_run(tmp_path, 3, 5)
+    write_json(tmp_path / "run.json", ABOUT)
+    text = read(write_report(tmp_path)).text
+    for told in ("2026-05-04 10:00 UTC", "2 x H200", "llamafactory-cli train my.yaml", "abc1234", "torch 2.8"):
+        assert told in text
+    assert "trained on 16,000 samples, 160,000 tokens whose loss was counted" in text
+
+
+def test_tables_and_pictures_can_be_saved_from_the_page_and_lie_beside_it(page, folder):
+    saved = {at["download"]: at.get("href") for tag, at in page.elements if tag == "a"}
+    assert {"domains.csv", "mixture.csv", "impact.csv", "mixture.svg", "mixture.png", "losses.svg"} <= saved.keys()
+    pictures = {at["id"] for tag, at in page.elements if tag == "img"}
+    assert {at["data-picture"] for _, at in page.elements if "data-picture" in at} == pictures
+    content = base64.b64decode(saved["domains.csv"].split(",", 1)[1])
+    assert content == (folder / "tables" / "domains.csv").read_bytes()
+    rows = list(csv.DictReader((folder / "tables" / "mixture.csv").open()))
+    lines = load_run(folder).lines
+    assert [int(row["samples"]) for row in rows] == [line["samples_seen"] for line in lines]
+    assert float(rows[-1]["source_1/0"]) == lines[-1]["probabilities"]["source_1/0"]
+    impact = list(csv.DictReader((folder / "tables" / "impact.csv").open()))
+    values = [line["impact"]["source_0/0"]["task_0_val"] for line in lines[1:]]
+    assert float(impact[0]["mean"]) == pytest.approx(np.mean(values))
+    assert float(impact[0]["standard_error"]) == pytest.approx(np.std(values, ddof=1) / 5)
+    assert float(impact[0]["task_weight"]) == pytest.approx(1 / 3)
 
 
 def test_few_updates_are_said_to_be_few(tmp_path):
@@ -259,80 +446,3 @@ def test_a_run_is_found_by_each_of_its_folders(tmp_path):
         assert find_run(path) == tmp_path / "dids"
     with pytest.raises(DidsError, match="no mixture log"):
         find_run(tmp_path / "nowhere")
-
-
-def make_runs(folder, **second):
-    for name, options in (("one", {}), ("two", {"seed": 5, **second})):
-        write_run(folder / name / "dids", 12, 21, num_sources=3, **options)
-    return [folder / name / "dids" for name in ("one", "two")]
-
-
-def test_a_comparison_has_the_weights_at_each_tenth_of_the_training_as_in_table_9(tmp_path):
-    folders = make_runs(tmp_path)
-    path, comparison = write_comparison(folders, tmp_path / "comparison.html")
-    assert comparison.unit == "domain" and len(comparison.trajectories) == 10
-    for group in comparison.trajectories:
-        for line, folder in zip(group, folders, strict=True):
-            lines = load_run(folder).lines
-            expected = [100 * lines[2 * tenth]["probabilities"][line.name] for tenth in range(11)]
-            assert line.shares == pytest.approx(expected), line
-    page = read(path)
-    assert "domain run 0% 10% 20% 30% 40% 50% 60% 70% 80% 90% 100%" in page.text
-    assert sum(tag == "tr" for tag, _ in page.elements) == (1 + 3) + (1 + 2) + (1 + 20)
-
-
-def test_a_comparison_has_each_runs_last_loss_and_marks_the_lowest(tmp_path):
-    folders = make_runs(tmp_path)
-    (tmp_path / "two" / "all_results.json").write_text('{"eval_task_0_test_loss": 1.25, "train_loss": 3}')
-    path, comparison = write_comparison(folders, tmp_path / "comparison.html")
-    for summary, folder in zip(comparison.summaries, folders, strict=True):
-        assert summary.losses == load_run(folder).lines[-1]["task_loss"]
-    assert [summary.held_out for summary in comparison.summaries] == [{}, {"task_0_test": 1.25}]
-    text = path.read_text()
-    for task in comparison.tasks:
-        low = min(summary.losses[task] for summary in comparison.summaries)
-        assert f'class="best">{low:.4f}' in text
-    assert "<td>–</td><td>1.2500</td>" in text.replace("\n", ""), "one alone is not the lowest"
-
-
-def test_a_comparison_has_what_each_run_cost(tmp_path):
-    folders = make_runs(tmp_path)
-    (folders[0] / "cost.json").write_text(json.dumps(COST))
-    path, comparison = write_comparison(folders, tmp_path / "comparison.html")
-    assert [(run.seconds, run.update_seconds, run.domain_seconds) for run in comparison.summaries] == [
-        (620, 61.5, 300.0),
-        (1230.0, None, None),
-    ]
-    assert "5 min 10.3 min 61.5 s two" in read(path).text and "– 20.5 min – Weights" in read(path).text
-
-
-def test_a_comparison_begins_with_which_run_ends_lower(tmp_path):
-    folders = make_runs(tmp_path)
-    losses = {"one": (1.0, 2.0, 3.0), "two": (1.5, 1.0, 2.0)}
-    for name, values in losses.items():
-        found = {f"eval_{task}_test_loss": loss for task, loss in zip("abc", values, strict=True)}
-        (tmp_path / name / "all_results.json").write_text(json.dumps(found))
-    path, comparison = write_comparison(folders, tmp_path / "comparison.html")
-    words = "On the held-out data, two has the lowest mean loss, 1.500 (one 2.000), and the lowest on 2 of 3 tasks."
-    assert comparison.verdict()[0] == words and words in read(path).text
-    assert comparison.verdict()[1].startswith("On the observed samples, ")
-    (tmp_path / "one" / "all_results.json").unlink()
-    assert len(write_comparison(folders, path)[1].verdict()) == 1, "what one run lacks is not compared"
-
-
-def test_runs_with_other_domains_are_compared_by_data_set(tmp_path):
-    folders = make_runs(tmp_path)
-    write_run(folders[1].parent / "dids2", 6, 21, num_sources=3)
-    _, comparison = write_comparison([folders[0], folders[1].parent / "dids2"], tmp_path / "c.html")
-    assert comparison.unit == "data set"
-    assert [group[0].name for group in comparison.trajectories] == ["source_0", "source_1", "source_2"]
-    for run in range(2):
-        for at in range(11):
-            assert sum(group[run].shares[at] for group in comparison.trajectories) == pytest.approx(100)
-
-
-def test_runs_with_nothing_in_common_are_refused_by_name(tmp_path):
-    write_run(tmp_path / "a", 4, 3, num_sources=2)
-    write_run(tmp_path / "b", 4, 3, num_sources=4)
-    with pytest.raises(DidsError, match="/a and .*/b: neither the same domains nor the same data sets"):
-        write_comparison([tmp_path / "a", tmp_path / "b"], tmp_path / "c.html")

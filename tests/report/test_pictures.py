@@ -1,30 +1,37 @@
+import io
+import re
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from llamafactory_dids.core.trajectory import fit_decay
 from llamafactory_dids.errors import DidsError
+from llamafactory_dids.report.canvas import png, svg
 from llamafactory_dids.report.clusters import MAX_BARS
-from llamafactory_dids.report.impact import MAX_ROWS
+from llamafactory_dids.report.colours import COLOURS, domain_colours
+from llamafactory_dids.report.impact import MAX_ROWS, measured_impact
 from llamafactory_dids.report.mixture import MAX_NAMED
-from llamafactory_dids.report.pictures import FIGURES, draw_pictures
+from llamafactory_dids.report.pictures import FIGURES, render, save_pictures
 from llamafactory_dids.report.run import load_run
+from llamafactory_dids.report.shares import named_domains
 from tests.report.made_up import write_run
 
-SIZES = [(1, 1), (1, 5), (5, 2), (5, 26), (24, 26), (1152, 26)]
+SIZES = [(1, 1), (5, 2), (5, 26), (24, 26), (1152, 26)]
 
 
 @pytest.fixture(scope="module", params=SIZES, ids=str)
 def pictures(request, tmp_path_factory):
-    """A run of a size, its figures, and what was written."""
+    """A run of a size, what it was made of, and its figures."""
     folder = tmp_path_factory.mktemp("run")
     values = write_run(folder, *request.param)
     run = load_run(folder)
-    return request.param, values, {name: make(run) for name, make in FIGURES.items()}, draw_pictures(folder)
+    return request.param, values, {name: make(run) for name, make in FIGURES.items()}
 
 
 def texts_of(figure: Figure) -> list:
@@ -38,15 +45,18 @@ def legend_of(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.legends[0].get_texts()][::-1]
 
 
-def test_each_picture_is_written_as_a_png_that_is_not_empty(pictures):
-    (_, num_lines), _, figures, written = pictures
-    assert {path.name for path in written} == {name for name, figure in figures.items() if figure is not None}
-    assert ("impact.png" in {path.name for path in written}) == (num_lines > 1)
-    for path in written:
-        image = imread(path)[:, :, :3]
+def test_each_picture_is_a_png_that_is_not_empty_and_an_svg_of_the_same_size(pictures):
+    (_, num_lines), _, figures = pictures
+    assert (figures["impact"] is not None) == (num_lines > 1)
+    for figure in filter(None, figures.values()):
+        content = png(figure)
+        image = imread(io.BytesIO(content))[:, :, :3]
         assert image.shape[0] > 400 and image.shape[1] > 500
         assert (image.min(axis=2) < 0.9).mean() > 0.01
-        assert path.stat().st_size < 400_000
+        assert len(content) < 400_000
+        root = ElementTree.fromstring(svg(figure))
+        width, height = (float(root.attrib[side].removesuffix("pt")) / 72 for side in ("width", "height"))
+        assert (width, height) == pytest.approx(figure.get_size_inches(), rel=1e-3)
 
 
 def test_no_text_leaves_its_picture(pictures):
@@ -81,70 +91,115 @@ def test_names_beside_an_axis_do_not_overlap(pictures):
 
 
 def test_the_axes_say_what_they_count_and_in_what(pictures):
-    _, _, figures, _ = pictures
-    assert "training samples" in figures["clusters.png"].axes[0].get_xlabel() or "domains" in (
-        figures["clusters.png"].axes[0].get_xlabel()
-    )
-    assert figures["mixture.png"].axes[0].get_ylabel() == "probability"
-    assert figures["losses.png"].axes[0].get_ylabel() == "loss (nats/token)"
+    figures = pictures[2]
+    assert "training samples" in figures["clusters"].axes[0].get_xlabel()
+    assert figures["mixture"].axes[0].get_ylabel() == "share in %"
+    assert figures["losses"].axes[0].get_ylabel() == "loss (nats/token)"
+    assert not any(word in figures["mixture"].axes[0].get_ylabel() for word in ("probability", "0.2"))
+
+
+def test_each_domain_has_one_colour_on_all_pictures_and_each_source_a_hue(tmp_path):
+    write_run(tmp_path, 24, 9)
+    run = load_run(tmp_path)
+    names, figure = run.record.domain_names, FIGURES["mixture"](run)
+    colours = dict(zip(names, domain_colours(names), strict=True))
+    handles = figure.legends[0].get_patches()
+    texts = zip(legend_of(figure)[::-1], handles, strict=True)
+    shown = {text: to_hex(patch.get_facecolor()).upper() for text, patch in texts}
+    named = [name for name in shown if name in colours]
+    assert len(named) == MAX_NAMED and all(shown[name] == colours[name] for name in named)
+    assert [to_hex(line.get_color()).upper() for line in figure.axes[2].get_lines()[:MAX_NAMED]] == [
+        colours[name] for name in legend_of(figure)[:MAX_NAMED]
+    ]
+    assert len(set(colours.values())) == 24
+    few = domain_colours(["a", "b", "c"])
+    assert few == list(COLOURS[:3]) and domain_colours(["a", "b", "c", "d"])[:3] == few
 
 
 def test_few_domains_are_all_named_in_order(tmp_path):
     write_run(tmp_path, MAX_NAMED + 1)
     run = load_run(tmp_path)
-    assert legend_of(FIGURES["mixture.png"](run)) == list(run.record.domain_names)
+    assert legend_of(FIGURES["mixture"](run)) == list(run.record.domain_names)
 
 
-def test_of_many_domains_the_largest_movers_are_named_and_the_rest_counted(tmp_path):
-    shares_UD = write_run(tmp_path, 100)["probabilities"]
-    names = load_run(tmp_path).record.domain_names
-    moved = {i: max(column) - min(column) for i, column in enumerate(shares_UD.T)}
-    movers = sorted(sorted(moved, key=moved.get)[-MAX_NAMED:], key=lambda i: shares_UD[-1, i])
-    rest = [i for i in range(100) if i not in movers]
-    gained = sum(shares_UD[-1, i] > shares_UD[0, i] for i in rest)
-    figure = FIGURES["mixture.png"](load_run(tmp_path))
-    others = [f"{len(rest) - gained} others that did not", f"{gained} others that gained"]
-    assert legend_of(figure) == [*(names[i] for i in movers), *others]
-    ends = [line.get_ydata()[-1] for line in figure.axes[1].get_lines()[:MAX_NAMED]]
-    assert ends == pytest.approx([100 * shares_UD[-1, i] for i in movers])
+def test_of_many_domains_the_largest_and_the_largest_moves_are_named_and_the_rest_counted(tmp_path):
+    made = write_run(tmp_path, 100)
+    shares_UD, data_D = made["probabilities"], made["data"]
+    run = load_run(tmp_path)
+    names = run.record.domain_names
+    named = sorted(named_domains(data_D, shares_UD, MAX_NAMED), key=lambda i: shares_UD[-1, i])
+    assert set(np.argsort(-shares_UD[-1])[: MAX_NAMED // 2]) < set(named), "the largest of all are named"
+    rest = [i for i in range(100) if i not in named]
+    gained = sum(shares_UD[-1, i] > data_D[i] for i in rest)
+    figure = FIGURES["mixture"](run)
+    others = [f"others ({len(rest) - gained}), fed less", f"others ({gained}), fed more"]
+    assert legend_of(figure) == [*(names[i] for i in named), *others]
+    ends = [line.get_ydata()[-1] for line in figure.axes[2].get_lines()[:MAX_NAMED]]
+    assert ends == pytest.approx([shares_UD[-1, i] for i in named])
+
+
+def test_the_largest_domain_is_named_though_it_never_moved():
+    shares_UD = np.array([[0.31, *[0.69 / 23] * 23], [0.31, *np.linspace(0.001, 0.059, 23)]])
+    assert 0 in named_domains(shares_UD[0], shares_UD, 8)
 
 
 @pytest.mark.parametrize("num_domains", [5, 100])
-def test_the_bands_reach_from_zero_to_one_at_every_update(tmp_path, num_domains):
-    write_run(tmp_path, num_domains, 6)
-    figure = FIGURES["mixture.png"](load_run(tmp_path))
-    bands = [band.get_paths()[0].vertices for band in figure.axes[0].collections]
+def test_the_bands_reach_from_zero_to_one_at_every_update_and_in_the_data(tmp_path, num_domains):
+    data_D = write_run(tmp_path, num_domains, 6)["data"]
+    figure = FIGURES["mixture"](load_run(tmp_path))
+    bands = [band.get_paths()[0].vertices for band in figure.axes[1].collections]
     assert bands[0][:, 1].min() == 0
     top = bands[-1]
     for samples in range(0, 24_000, 4000):
         assert top[top[:, 0] == samples][:, 1].max() == pytest.approx(1.0)
+    bars = [bar.get_height() for bar in figure.axes[0].patches]
+    assert sum(bars) == pytest.approx(1) and len(bars) == len(bands)
+    if num_domains == 5:
+        assert bars == pytest.approx(data_D.tolist())
 
 
 @pytest.mark.parametrize("num_domains", [4, MAX_ROWS, 300])
-def test_the_heat_map_shows_the_mean_impacts_from_helpful_to_harmful(tmp_path, num_domains):
-    impact_UDT = write_run(tmp_path, num_domains)["impact"]
-    figure = FIGURES["impact.png"](load_run(tmp_path))
-    mean_DT = impact_UDT[1:].mean(axis=0)
-    order = sorted(range(num_domains), key=lambda i: -mean_DT[i].mean())
-    half = MAX_ROWS // 2
-    shown = order if num_domains <= MAX_ROWS else order[:half] + order[-half:]
+def test_the_heat_map_shows_the_mean_impacts_beside_the_largest_shares(tmp_path, num_domains):
+    made = write_run(tmp_path, num_domains)
+    figure = FIGURES["impact"](load_run(tmp_path))
+    mean_DT, last_D = made["impact"][1:].mean(axis=0), made["probabilities"][-1]
+    shown = sorted(named_domains(made["data"], made["probabilities"], MAX_ROWS), key=lambda i: -last_D[i])
     (image,) = figure.axes[0].images
     assert np.asarray(image.get_array()) == pytest.approx(mean_DT[shown])
     low, high = image.get_clim()
     assert low == -high, "white is no impact"
+    label = figure.axes[0].get_yticklabels()[0].get_text()
+    assert label.endswith(f"→ {100 * last_D[shown[0]]:.{1 if last_D[shown[0]] >= 0.01 else 2}f}%")
+
+
+def test_an_impact_has_its_spread_over_the_updates_and_is_pale_where_it_may_be_chance(tmp_path):
+    impact_UDT = write_run(tmp_path, 4, 10)["impact"][1:]
+    run = load_run(tmp_path)
+    found = measured_impact(run)
+    error_DT = impact_UDT.std(axis=0, ddof=1) / 3
+    assert found.error_DT == pytest.approx(error_DT) and found.num_updates == 9
+    assert found.weight_T == pytest.approx([1 / 3] * 3)
+    figure = FIGURES["impact"](run)
+    rows = np.argsort(-run.record.probabilities_UD[-1])
+    pale = np.abs(found.mean_DT[rows]) < 2 * error_DT[rows]
+    assert (figure.axes[0].images[0].get_alpha() < 1).tolist() == pale.tolist()
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    mean, error = found.mean_DT[rows[0], 0], error_DT[rows[0], 0]
+    assert texts[0] == f"{mean:+.2f} ±{error:.2f}"
+    assert "weight 33.3%" in figure.axes[0].get_xticklabels()[0].get_text()
 
 
 def test_a_domain_that_was_never_measured_is_grey_and_does_not_spoil_the_rest(tmp_path):
     write_run(tmp_path, 4, 3)
     path = tmp_path / "mixture.jsonl"
     path.write_text(path.read_text().replace('"source_0/0": {"task_0_val": ', '"source_0/0": {"other": '))
-    (image,) = FIGURES["impact.png"](load_run(tmp_path)).axes[0].images
+    (image,) = FIGURES["impact"](load_run(tmp_path)).axes[0].images
     assert np.isnan(np.ma.filled(image.get_array(), np.nan)).sum() == 1
 
 
 def test_the_losses_are_those_measured_with_the_fitted_decay_and_its_next_value(tmp_path):
     losses_UT = write_run(tmp_path, 3, 12, 2)["losses"]
-    figure = FIGURES["losses.png"](load_run(tmp_path))
+    figure = FIGURES["losses"](load_run(tmp_path))
     for j, axes in enumerate(figure.axes[:2]):
         lines = {line.get_label(): line for line in axes.get_lines()}
         assert list(lines["measured"].get_ydata()) == pytest.approx(losses_UT[:, j].tolist())
@@ -154,10 +209,27 @@ def test_the_losses_are_those_measured_with_the_fitted_decay_and_its_next_value(
         assert lines["predicted"].get_xdata()[-1] == 48_000
 
 
+def test_training_losses_are_those_of_the_log_in_the_domains_colours(tmp_path):
+    write_run(tmp_path, 3, 5)
+    run = load_run(tmp_path)
+    axes = FIGURES["training"](run).axes[0]
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    for name, shade in zip(run.record.domain_names, domain_colours(run.record.domain_names), strict=True):
+        assert list(lines[name].get_ydata()) == [line["domain_loss"][name] for line in run.lines[1:]]
+        assert list(lines[name].get_xdata()) == [4000, 8000, 12000, 16000] and lines[name].get_color() == shade
+    assert FIGURES["training"](load_run(write_logged_once(tmp_path / "once"))) is None
+
+
+def write_logged_once(folder):
+    write_run(folder, 3, 1)
+    return folder
+
+
 def test_a_strategy_that_measures_nothing_has_no_pictures_of_tasks_and_old_ones_go(tmp_path):
     write_run(tmp_path, 3, 1, measured=False)
     (tmp_path / "losses.png").write_bytes(b"of an earlier run")
-    assert [path.name for path in draw_pictures(tmp_path)] == ["mixture.png", "clusters.png"]
+    written = [path.name for path in save_pictures(render(load_run(tmp_path)), tmp_path)]
+    assert written == ["mixture.png", "mixture.svg", "clusters.png", "clusters.svg"]
     assert not (tmp_path / "losses.png").exists()
 
 
@@ -165,22 +237,39 @@ def test_a_strategy_that_measures_nothing_has_no_pictures_of_tasks_and_old_ones_
 def test_the_composition_adds_up_to_the_sizes(tmp_path, num_domains):
     write_run(tmp_path, num_domains, 2, num_sources=12)
     run = load_run(tmp_path)
-    axes = FIGURES["clusters.png"](run).axes[0]
+    axes = FIGURES["clusters"](run).axes[0]
     sizes = sorted(domain["size"] for domain in run.domains)
     if num_domains <= MAX_BARS:
         ends = [max(bar.get_x() + bar.get_width() for bar in bars) for bars in zip(*axes.containers, strict=True)]
         assert sorted(ends) == sizes
     else:
-        (image,) = axes.images
-        assert sorted(np.ma.filled(image.get_array(), 0).sum(axis=0)) == sizes
+        assert sorted(bar.get_width() for bar in axes.patches) == sizes
+
+
+def test_of_many_domains_each_is_a_cell_of_its_source_coloured_by_what_it_was_fed(tmp_path):
+    made = write_run(tmp_path, MAX_BARS + 8, 9, num_sources=4)
+    run = load_run(tmp_path)
+    axes = FIGURES["clusters"](run).axes[0]
+    ratios = made["drawn"] / made["data"]
+    rows = {}
+    for cell in axes.patches:
+        rows.setdefault(round(cell.get_y() + cell.get_height() / 2), []).append(cell)
+    assert len(rows) == 4
+    sizes = [domain["size"] for domain in run.domains]
+    for cells in rows.values():
+        found = [ratios[sizes.index(cell.get_width())] for cell in sorted(cells, key=lambda cell: cell.get_x())]
+        assert found == sorted(found, reverse=True), "what was fed most stands first"
+        red, _, blue, _ = cells[0].get_facecolor()
+        assert blue > red if found[0] > 1.5 else True
+    told = [text.get_text() for text in axes.texts]
+    assert len(told) == 4 and all(re.fullmatch(r"  \d+\.\d% → \d+\.\d%", text) for text in told)
 
 
 def test_names_that_matplotlib_would_read_as_formulas_are_shown_as_they_are(tmp_path):
     write_run(tmp_path, 2, 3)
     for path in tmp_path.glob("*.json*"):
         path.write_text(path.read_text().replace("source_0", "a$b_{c$"))
-    draw_pictures(tmp_path)
-    assert any("a\\$b" in text for text in legend_of(FIGURES["mixture.png"](load_run(tmp_path))))
+    assert any("a\\$b" in text for text in legend_of(FIGURES["mixture"](load_run(tmp_path))))
 
 
 @pytest.mark.parametrize("empty", [True, False])
@@ -188,8 +277,7 @@ def test_without_a_log_there_is_nothing_to_draw(tmp_path, empty):
     if empty:
         (tmp_path / "mixture.jsonl").touch()
     with pytest.raises(DidsError, match=f"{tmp_path / 'mixture.jsonl'}: no updates to draw"):
-        draw_pictures(tmp_path)
-    assert not (tmp_path / "mixture.png").exists()
+        load_run(tmp_path)
 
 
 def test_without_matplotlib_the_error_says_what_to_install(tmp_path):
@@ -198,9 +286,9 @@ def test_without_matplotlib_the_error_says_what_to_install(tmp_path):
 import sys
 sys.modules["matplotlib"] = None
 from pathlib import Path
-from llamafactory_dids.report.pictures import draw_pictures
+from llamafactory_dids.report.html import write_report
 try:
-    draw_pictures(Path({str(tmp_path)!r}))
+    write_report(Path({str(tmp_path)!r}))
 except ValueError as error:
     print(error)
 """

@@ -67,3 +67,15 @@ def test_losses_from_the_logits_of_a_batch_are_those_of_its_samples(model):
     assert NEXT_TOKENS.counts(batch).tolist() == num_labelled(ROWS).tolist()
     expected = [float(mean_loss(model, row)) for row in ROWS[:-1]]
     assert losses_N.tolist() == pytest.approx([*expected, 0.0], rel=1e-4)
+
+
+@pytest.mark.parametrize("num_items", [None, 31])
+def test_losses_that_the_models_own_loss_left_in_its_graph_are_those_of_its_samples(model, num_items):
+    """Without logits, so that no softmax is computed anew; divided by what the host says, and with a router's loss."""
+    batch = collate(ROWS)
+    loss = model(**batch, num_items_in_batch=num_items).loss * 2 + model.lm_head.weight.mean()
+    losses_N = NEXT_TOKENS.training_losses({"loss": loss}, batch)
+    expected = [float(mean_loss(model, row)) for row in ROWS[:-1]]
+    assert losses_N.tolist() == pytest.approx([*expected, 0.0], rel=1e-4)
+    loss.backward()
+    assert NEXT_TOKENS.training_losses({"loss": loss.detach()}, batch) is None

@@ -41,7 +41,8 @@ def make_plan(
 class Run:
     """A training run of PER_STEP samples a step; the model's head shrinks by a share `drift` of it a step."""
 
-    def __init__(self, folder, drift: float = 0.0, **options) -> None:
+    def __init__(self, folder, drift: float = 0.0, tells: bool = True, **options) -> None:
+        self.tells = tells  # whether the model gives its outputs
         self.model = tiny_model(num_blocks=3).train()
         self.head, self.drift = self.model.lm_head.weight.detach().clone(), drift
         self.controller = MixtureController(
@@ -84,10 +85,12 @@ class Run:
 
     def train_on(self, rows) -> None:
         batch, tokens_N = DomainCollator(collate)(rows), num_labelled(rows)
-        self.controller.observer.watch(batch.pop(DOMAIN_COLUMN), tokens_N, 1 / tokens_N.sum(), len(rows))
-        loss = self.model(**batch, use_cache=False).loss
-        self.controller.observer.watch_loss(loss)
-        loss.backward()
+        domains, observer = batch.pop(DOMAIN_COLUMN), self.controller.observer
+        observer.watch(domains, tokens_N, 1 / tokens_N.sum(), len(rows))
+        outputs = self.model(**batch, use_cache=False)
+        observer.watch_outputs(domains, tokens_N, outputs if self.tells else None, batch)
+        observer.watch_loss(outputs.loss)
+        outputs.loss.backward()
 
     def lines(self) -> list[dict]:
         return [{k: v for k, v in line.items() if k != "seconds"} for line in self.controller.log.read()]
@@ -204,13 +207,50 @@ def test_a_checkpoint_of_another_set_up_is_refused_with_both_values(tmp_path, ot
 
 
 @pytest.mark.parametrize("strategy", ["uniform", "proportional"])
-def test_a_fixed_mixture_measures_nothing_and_is_logged_once(tmp_path, strategy):
+def test_a_fixed_mixture_measures_no_impact_and_has_lines_that_are_no_updates(tmp_path, strategy):
     run = Run(tmp_path, strategy=strategy, tasks={}, window=1).go(until=5)
     assert run.controller.observer.meter is None and not run.controller.measures
-    assert [line["step"] for line in run.lines()] == [0]
+    lines = run.lines()
+    assert [line["step"] for line in lines] == [0, 1, 2, 3, 4, 5]
+    assert all(line["fixed"] and line["probabilities"] == lines[0]["probabilities"] for line in lines[1:])
     run.controller.save(tmp_path, 5)
     again = Run(tmp_path, strategy=strategy, tasks={}, window=1).resume(tmp_path, 5)
     assert run.go(until=9).drawn[20:] == again.go(until=9).drawn
+    assert run.lines() == again.lines()
+
+
+@pytest.mark.parametrize("strategy", ["dids", "proportional", "dga"])
+def test_each_line_has_the_training_loss_of_each_domain_since_the_line_before(tmp_path, strategy):
+    """Against a pass over each sample alone; the model stands still."""
+    run = Run(tmp_path, strategy=strategy).go(until=5, max_steps=5)
+    lines = run.lines()
+    assert [line["step"] for line in lines] == [0, 2, 4, 5] and lines[0]["domain_loss"] == {}
+    for before, line in itertools.pairwise(lines):
+        drawn = run.drawn[before["samples_seen"] : line["samples_seen"]]
+        for domain, name in enumerate(NAMES):
+            rows = [ROWS[i] for i in drawn if DOMAINS_N[i] == domain]
+            losses = [run.model(**collate([row]), use_cache=False).loss.item() for row in rows]
+            found = line["domain_loss"][name]
+            assert found == pytest.approx(np.mean(losses), rel=1e-5) if rows else found is None
+            seen = [ROWS[i] for i in run.drawn[: line["samples_seen"]] if DOMAINS_N[i] == domain]
+            assert line["domain_tokens"][name] == int(num_labelled(seen).sum())
+
+
+def test_a_model_that_gives_no_logits_has_no_training_losses_in_its_log_and_all_else(tmp_path):
+    line = Run(tmp_path, tells=False).go(until=2).lines()[-1]
+    assert line["domain_loss"] == {} and sum(line["domain_tokens"].values()) > 0 and len(line["impact"]) == 3
+
+
+def test_a_resumed_run_counts_the_tokens_of_the_domains_on(tmp_path):
+    whole = Run(tmp_path / "whole").go(until=3)
+    whole.controller.save(tmp_path, 3)
+    resumed = Run(tmp_path / "resumed").resume(tmp_path, 3).go(until=4)
+    assert resumed.lines()[-1] == whole.go(until=4).lines()[-1]
+
+
+def test_an_update_is_logged_with_the_weight_of_each_task(tmp_path):
+    lines = Run(tmp_path).go(until=2).lines()
+    assert lines[0]["task_weight"] == {} and lines[1]["task_weight"] == {"exam": 0.5, "quiz": 0.5}
 
 
 def test_a_window_shorter_than_a_step_is_refused_with_both_sizes(tmp_path):
@@ -274,7 +314,7 @@ def test_each_line_of_the_log_is_json_on_its_own(tmp_path):
 def test_after_the_last_step_losses_are_measured_and_nothing_is_updated(tmp_path, strategy):
     run = Run(tmp_path, strategy=strategy, drift=0.1).go(until=6, max_steps=6)
     lines = run.lines()
-    assert [line["step"] for line in lines] == ([0, 2, 4, 6] if strategy == "dids" else [0, 6])
+    assert [line["step"] for line in lines] == [0, 2, 4, 6]
     last = lines[-1]
     assert last["closing"] and last["impact"] == {} and last["probabilities"] == lines[-2]["probabilities"]
     assert sum(last["samples_drawn"].values()) == 24
@@ -316,7 +356,7 @@ def test_an_updates_batches_are_as_large_as_a_training_batch_may_be_whatever_its
     longest, tasks = max(len(row["input_ids"]) for row in ROWS), {"exam": samples(40, seed=31, longest=5)}
     run = Run(tmp_path, tasks=tasks)
     taken = passes_of(run, monkeypatch)
-    run.controller.observer.measure(1, 8, np.full(3, 1 / 3))
+    run.controller.observer.measure(1, 8, np.full(3, 1 / 3), np.full(3, np.nan))
     of_tasks = [tokens for tokens in taken if tokens]
     assert max(of_tasks) <= 2 * longest, "the training's batches are of two samples"
     assert len(taken) < 40 / 2, "fewer than by two samples at a time"

@@ -76,10 +76,14 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("map", type=Path, metavar="RUN", help="a run's output folder, or the folder of a domain map")
     inspect.add_argument("--limit", type=int, help="list so many of them alone")
     report = add(
-        "report", _report, "RUN [RUN ...] [--output FILE] [--json]", "Write a run's report; or compare several runs."
+        "report",
+        _report,
+        "RUN [RUN ...] [--output FILE] [--lang LANG] [--json]",
+        "Write a run's report; or compare several runs.",
     )
     report.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run's output folder, or its dids/ folder")
     report.add_argument("--output", type=Path, help="default: report.html in the run, or comparison.html here")
+    report.add_argument("--lang", default="en", help="en or zh")
     doctor = add("doctor", _doctor, "[--json]", "Say what is wrong with the installation, and what mends it.")
     for command in (cluster, explain, report, inspect, doctor):
         command.add_argument("--json", action="store_true", help="print JSON in place of text")
@@ -172,9 +176,10 @@ def _report(arguments: argparse.Namespace, _: list[str]) -> None:
     folders = [find_run(path) for path in arguments.runs]
     try:
         if len(folders) == 1:
-            path, found = write_report(folders[0], arguments.output), {}
+            path, found = write_report(folders[0], arguments.output, arguments.lang), {}
         else:
-            path, comparison = write_comparison(folders, arguments.output or Path("comparison.html"))
+            output = arguments.output or Path("comparison.html")
+            path, comparison = write_comparison(folders, output, arguments.lang)
             found = comparison.as_dict()
     except OSError as error:
         raise DidsError(f"--output: {error}; allowed: a file in a folder that can be written to") from None

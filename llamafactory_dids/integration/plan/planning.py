@@ -27,7 +27,7 @@ from ..host.resume import check_set_up, window_of_checkpoint
 from ..settings import ProxyHistory, Settings, settings_of
 from ..strategy import make_mixer
 from .probabilities import shares_of, sizes_of
-from .provenance import write_config
+from .provenance import write_about, write_config
 from .proxy_runs import run_proxies
 from .rows import rows_with_domains
 from .schedules import schedule_of
@@ -104,6 +104,7 @@ def make_plan(source: DataSource) -> dict[str, Any]:
     check_set_up(plan, source.training_args)
     if ranks.world()[0] == 0:
         write_config(plan, settings)
+        write_about(plan, source.training_args)
     return {**module, "mixing": plan}
 
 

@@ -1,9 +1,14 @@
-"""`config.yaml` of a run: every key with its final value, the versions and the seeds."""
+"""`config.yaml` of a run: every key with its final value, the versions and the seeds; `run.json`: when and where."""
 
+import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
+import torch
+
 from ... import __version__
+from ...artifacts.run_about import command, commits, hardware, save_about
 from ...artifacts.run_config import save_config
 from ...config import as_dict
 from ...mixers.base import Mixer
@@ -30,6 +35,31 @@ def write_config(plan: MixingPlan, settings: Settings) -> None:
     """Write `config.yaml` into the run's folder."""
     arguments = final_arguments(settings, plan.domain_map.inputs, plan.mixer)
     save_config(plan.folder / "config.yaml", arguments, {"versions": versions()})
+
+
+def write_about(plan: MixingPlan, training_args: Any) -> None:
+    """Write `run.json` into the run's folder."""
+    kind = None if training_args.use_cpu else torch.accelerator.current_accelerator(check_available=True)
+    devices = []
+    if kind is not None:
+        name_of = getattr(torch.get_device_module(kind), "get_device_name", lambda _number: kind.type)
+        devices = [name_of(number) for number in range(torch.accelerator.device_count())]
+    found = {
+        "command": command(_words()),
+        "hardware": hardware(devices),
+        "processes": int(training_args.world_size),
+        "is_updated": plan.mixer.needs.measures,
+        "commits": commits(Path(__file__).parent),
+        "versions": versions(),
+    }
+    save_about(plan.folder, found, resumed=bool(training_args.resume_from_checkpoint))
+
+
+def _words() -> list[str]:
+    """The words of this process; the host's own command takes its `train` away."""
+    program, *words = sys.argv
+    given = Path(program).name == "llamafactory-cli" and words[:1] != ["train"]
+    return [program, *(["train"] if given else []), *words]
 
 
 def final_arguments(settings: Settings, map_inputs: dict[str, Any], mixer: Mixer) -> dict[str, Any]:

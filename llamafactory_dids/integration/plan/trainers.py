@@ -31,21 +31,45 @@ def mixing_trainer(host: type) -> Callable[..., Any]:
     return make
 
 
+_trained: list[list[Path]] = []  # of each of the host's workflows that run now, one within another: whose report is due
+
+
+def reporting(host: Callable[..., Any]) -> Callable[..., Any]:
+    """A workflow of the host's that writes the report at its end, when it has evaluated what it trained too.
+
+    So it does where the evaluation fails; a report that cannot be written is no reason to lose a trained model.
+    """
+
+    @functools.wraps(host)
+    def workflow(*args: Any, **kwargs: Any) -> Any:
+        _trained.append([])
+        try:
+            return host(*args, **kwargs)
+        finally:
+            for folder in _trained.pop():
+                _write(folder)
+
+    return workflow
+
+
 class ReportCallback(TrainerCallback):  # type: ignore[misc]
-    """Writes the report and its pictures when the training ends."""
+    """Says at the end of the training that a report is due; outside any workflow it is written there and then."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.is_world_process_zero:
-            self._write()
+        if state.is_world_process_zero and _trained:
+            _trained[-1].append(self.folder)
+        elif state.is_world_process_zero:
+            _write(self.folder)
 
-    def _write(self) -> None:
-        """A report that cannot be written is no reason to lose a trained model, whatever the error."""
-        try:
-            from ...report.html import write_report
 
-            logger.info("report: %s", write_report(self.folder))
-        except Exception as error:
-            logger.warning("no report: %s (`llamafactory-dids report %s` tries again)", one_line(error), self.folder)
+def _write(folder: Path) -> None:
+    """Write the report, or say in a line why not, whatever the error."""
+    try:
+        from ...report.html import write_report
+
+        logger.info("report: %s", write_report(folder))
+    except Exception as error:
+        logger.warning("no report: %s (`llamafactory-dids report %s` tries again)", one_line(error), folder)

@@ -8,6 +8,7 @@ from llamafactory.webui.common import DEFAULT_SAVE_DIR
 
 from ...errors import DidsError
 from ...report.html import find_run, write_comparison
+from ...report.words import LANGUAGES
 from ..errors import one_line
 from .framing import framed
 from .messages import in_words
@@ -38,7 +39,7 @@ def compared(lang: str, folders: list[str]) -> str:
         if len(folders) < 2:
             raise DidsError(say("choose_two", lang))
         runs = [find_run(Path(folder.strip()).expanduser()) for folder in folders]
-        path, _ = write_comparison(runs, runs[0] / FILE)
+        path, _ = write_comparison(runs, runs[0] / FILE, lang if lang in LANGUAGES else "en")
     except (DidsError, OSError) as error:
         said = in_words(one_line(error), lang)
         gr.Warning(said)

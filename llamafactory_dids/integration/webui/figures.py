@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from ...artifacts.mixture_log import MixtureRecord
-from ...report.canvas import COLOURS, colour, count_samples, hide_frame, new_figure
+from ...report.canvas import colour, count_samples, hide_frame, new_figure
+from ...report.colours import domain_colours
 from ...report.run import movers
 from ...text import without_middle
 from .texts import say
@@ -21,7 +22,6 @@ LARGEST = 3  # of the domains that are named whatever they did
 _WIDTH, _HEIGHT = 5.0, 4.2  # inches
 _INK = "#010203"  # stands for the page's own colour of text
 _GREY = "#888888"
-_DASHES = ("-", "--", ":", "-.")
 _STYLE = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -54,9 +54,9 @@ def probabilities_figure(record: MixtureRecord, lang: str) -> Any:
     figure = new_figure(_WIDTH, _HEIGHT)
     axes = figure.subplots()
     drawn = {"drawstyle": "steps-post", "marker": "." if len(record.samples_U) < 30 else ""}
+    colours = domain_colours(record.domain_names)
     for i in named:
-        how = {"color": colour(i), "linestyle": _DASHES[i // len(COLOURS) % len(_DASHES)]}
-        axes.plot(record.samples_U, shares_UD[:, i], label=record.domain_names[i], **drawn, **how)
+        axes.plot(record.samples_U, shares_UD[:, i], label=record.domain_names[i], color=colours[i], **drawn)
     if num_others := shares_UD.shape[1] - len(named):
         rest_U = 100 - shares_UD[:, named].sum(axis=1)
         label = say("others", lang).format(name=num_others)

@@ -5,6 +5,9 @@
   if (!body) return;
   const rows = [...body.rows];
   const count = document.getElementById("count");
+  const data = JSON.parse(document.getElementById("curves").textContent);
+  const say = (text, values) => Object.entries(values).reduce(
+    (said, [key, value]) => said.replace(`{${key}}`, value), data.words[text]);
   document.getElementById("search").addEventListener("input", (event) => {
     const words = event.target.value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
@@ -13,7 +16,7 @@
       row.hidden = !words.every((word) => text.includes(word));
       shown += row.hidden ? 0 : 1;
     }
-    count.textContent = `${shown} of ${rows.length}`;
+    count.textContent = say("{shown} of {total}", { shown, total: rows.length });
   });
   const heads = [...document.querySelectorAll("#domains thead th")];
   heads.forEach((head, column) => {
@@ -34,7 +37,6 @@
     });
   });
 
-  const data = JSON.parse(document.getElementById("curves").textContent);
   const chart = document.getElementById("chart"), readout = document.getElementById("readout");
   const [width, height, left, bottom, top] = [1100, 300, 60, 34, 14];
   const last = data.samples[data.samples.length - 1] || 1;
@@ -54,8 +56,6 @@
     return power * [1, 2, 5, 10].find((times) => times * power >= peak / 5.01);
   };
   const percent = (value) => `${(100 * value / data.unit).toPrecision(3)}%`;
-  const style = (place) => ({ stroke: data.colours[place % data.colours.length],
-    "stroke-dasharray": place < data.colours.length ? "none" : "6 3" });
   const draw = () => {
     chart.replaceChildren();
     chart.setAttribute("viewBox", `0 0 ${width} ${height}`);
@@ -66,26 +66,26 @@
       make("line", { x1: left, x2: width - 12, y1: y(value), y2: y(value), stroke: "#e4e7ed" });
       make("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, `${+(100 * value / data.unit).toPrecision(6)}%`);
     }
-    for (let k = 0; k <= 4; k++) {
-      const samples = Math.round(last * k / 4);
+    const tick = stepFor(last);
+    for (let samples = 0; samples <= last; samples += tick) {
       make("text", { x: x(samples), y: height - 16, "text-anchor": "middle" }, samples.toLocaleString("en"));
     }
-    make("text", { x: (left + width) / 2, y: height - 2, "text-anchor": "middle" }, "training samples seen");
-    chosen.forEach((i, place) => {
+    make("text", { x: (left + width) / 2, y: height - 2, "text-anchor": "middle" }, data.words["training samples seen"]);
+    chosen.forEach((i) => {
       let path = "";
       data.values[i].forEach((value, u) => {
         path += `${u ? `H${x(data.samples[u]).toFixed(1)}V` : `M${left},`}${y(value).toFixed(1)}`;
       });
-      make("path", { d: path + `H${width - 12}`, fill: "none", "stroke-width": 2, ...style(place) });
+      make("path", { d: path + `H${width - 12}`, fill: "none", "stroke-width": 2, stroke: data.colours[i] });
     });
     describe(data.samples.length - 1);
   };
   const describe = (u) => {
-    readout.replaceChildren(`after ${data.samples[u].toLocaleString("en")} samples: `);
-    chosen.forEach((i, place) => {
+    readout.replaceChildren(say("after {samples} samples:", { samples: data.samples[u].toLocaleString("en") }), " ");
+    chosen.forEach((i) => {
       const mark = document.createElement("b");
-      mark.style.color = style(place).stroke;
-      mark.textContent = place < data.colours.length ? "━ " : "╍ ";
+      mark.style.color = data.colours[i];
+      mark.textContent = "━ ";
       const word = document.createElement("span"); // in the text's own colour, as the light ones are hard to read
       word.append(mark, `${data.names[i]} ${percent(data.values[i][u])}`);
       readout.append(word, " ");

@@ -1,0 +1,51 @@
+"""One colour a domain, the same on every picture and page of a run.
+
+It follows from the names of the run's domains alone: a source has a hue, and its domains have shades of it. So what
+belongs together looks alike.
+"""
+
+from collections.abc import Sequence
+
+# Paul Tol's muted palette, which is safe for colour-blind readers; then others of his that differ from it.
+COLOURS = (
+    *("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499"),
+    *("#EE7733", "#0077BB", "#225522", "#663333", "#EE3377", "#77AADD", "#666633"),
+)
+REST = "#DDDDDD"  # what has no colour of its own
+DARKEST, LIGHTEST = -0.4, 0.4  # shades of a source's first and last domain: towards black, towards white
+
+
+def colour(index: int) -> str:
+    """The colour of the index-th series."""
+    return COLOURS[index % len(COLOURS)]
+
+
+def source_of(domain: str) -> str:
+    """The source that a domain's name says it is of: `code` of `code/3`."""
+    head, _, number = domain.rpartition("/")
+    return head if head and number.isdigit() else domain
+
+
+def domain_colours(names: Sequence[str]) -> list[str]:
+    """A colour for each domain of a run, in the order of its log."""
+    members: dict[str, list[int]] = {}
+    for i, name in enumerate(names):
+        members.setdefault(source_of(name), []).append(i)
+    found = [REST] * len(names)
+    for place, mine in enumerate(members.values()):
+        for k, i in enumerate(mine):
+            shade = 0.0 if len(mine) == 1 else DARKEST + (LIGHTEST - DARKEST) * k / (len(mine) - 1)
+            found[i] = shaded(colour(place), shade)
+    return found
+
+
+def source_colours(names: Sequence[str]) -> dict[str, str]:
+    """The hue of each source of a run, by the names of its domains."""
+    return {source: colour(i) for i, source in enumerate(dict.fromkeys(map(source_of, names)))}
+
+
+def shaded(hue: str, amount: float) -> str:
+    """A colour moved by a share of the way to white, or, below 0, to black."""
+    goal = 255 if amount > 0 else 0
+    parts = (int(hue[k : k + 2], 16) for k in (1, 3, 5))
+    return "#" + "".join(f"{round(part + abs(amount) * (goal - part)):02X}" for part in parts)

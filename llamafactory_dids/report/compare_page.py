@@ -1,0 +1,76 @@
+"""`comparison.html`: several runs side by side, on one page."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..artifacts.files import write_text
+from . import page, tables
+from .compare import PROGRESS, Comparison, compare
+from .compare_pictures import render_comparison
+from .compare_words import interval, told
+from .pictures import save_pictures
+from .run import load_run
+from .words import in_language, t
+
+
+def write_comparison(folders: Sequence[Path], output: Path, lang: str = "en") -> tuple[Path, Comparison]:
+    """Write a side-by-side comparison of several runs, with its pictures and tables in `…_files` beside it.
+
+    Gives its path, and what it says. Raises DidsError as `write_report` does, and for runs with nothing in common.
+    """
+    with in_language(lang):
+        comparison = told(compare([load_run(folder) for folder in folders]))
+        pictures = render_comparison(comparison)
+        found = comparison.tables()
+        exports = page.exports(pictures, found)
+        content = {
+            "comparison": comparison,
+            "pictures": page.embedded(pictures),
+            "exports": exports,
+            "progress": PROGRESS,
+        }
+        more = {"links": _links(comparison, output), "tables": _loss_tables(comparison), "interval": interval}
+        write_text(output, page.environment().get_template("compare.html").render(**content, **more))
+        save_pictures(pictures, page.files_beside(output))
+        tables.save_tables(found, page.files_beside(output))
+    return output, comparison
+
+
+def _links(comparison: Comparison, output: Path) -> dict[str, str]:
+    """The path of each run's own report from the comparison's place, where that is there."""
+    here, found = output.resolve().parent, {}
+    for label, run in zip(comparison.labels, comparison.runs, strict=True):
+        report = run.folder.resolve() / "report.html"
+        if report.exists():
+            found[label] = Path(*_relative(report, here)).as_posix()
+    return found
+
+
+def _loss_tables(comparison: Comparison) -> list[tuple[str, str, list[Any]]]:
+    """(title, note, rows) of the losses; a row is its name and what `Comparison.line` gives, the mean's the first."""
+    found = []
+    for field, title, note in (
+        ("held_out", "Loss on held-out data", "As LLaMA-Factory evaluated them after the training (all_results.json)."),
+        (
+            "losses",
+            "Last loss of each observed task",
+            "On the observed samples, as last measured while each run trained.",
+        ),
+    ):
+        names = getattr(comparison, field if field == "held_out" else "tasks")
+        rows = [(name, *comparison.line(field, [name])) for name in names]
+        if len(common := comparison.common(field)) > 1:
+            rows.insert(0, (t("mean"), *comparison.line(field, common)))
+        if rows:
+            found.append((t(title), t(note), rows))
+    return found
+
+
+def _relative(path: Path, start: Path) -> tuple[str, ...]:
+    common = 0
+    for a, b in zip(path.parts, start.parts, strict=False):
+        if a != b:
+            break
+        common += 1
+    return (*[".."] * (len(start.parts) - common), *path.parts[common:])

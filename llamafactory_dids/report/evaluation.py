@@ -1,0 +1,109 @@
+"""What the host wrote about a run: its evaluations on held-out data, and how much was trained on.
+
+LLaMA-Factory leaves `all_results.json` and `trainer_state.json` in the folder above the run's `dids/`.
+"""
+
+from typing import Any, NamedTuple
+
+from ..artifacts.files import read_json
+from ..errors import DidsError
+from .run import Run
+
+SPEED = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
+
+
+class Budget(NamedTuple):
+    """How much a run was trained on; `tokens` are those whose loss was counted. None where nothing says."""
+
+    samples: int | None
+    tokens: int | None
+
+
+def held_out(run: Run) -> dict[str, float]:
+    """The losses of the host's own evaluation after the training, where it made one."""
+    return {name: found["loss"] for name, found in evaluations(run).items() if "loss" in found}
+
+
+def evaluations(run: Run) -> dict[str, dict[str, float]]:
+    """Each held-out data set's measures after the training: `loss`, and what else the host was told to compute."""
+    results = {
+        key.removeprefix("eval_"): float(value)
+        for key, value in _read(run, "all_results.json").items()
+        if key.startswith("eval_") and isinstance(value, int | float)
+    }
+    names = [key.removesuffix("loss").removesuffix("_") for key in results if key == "loss" or key.endswith("_loss")]
+    return {
+        name or _only_set(run): {
+            measure: value
+            for key, value in results.items()
+            if (measure := _measure(key, name, names)) and measure not in SPEED
+        }
+        for name in names
+    }
+
+
+def curves(run: Run) -> dict[str, list[tuple[int, float]]]:
+    """(samples, loss) of each held-out data set at each evaluation while the run trained, and after it."""
+    per_step, found = samples_per_step(run), {}
+    if per_step is not None:
+        for entry in _read(run, "trainer_state.json").get("log_history", []):
+            for key, value in entry.items():
+                if key.startswith("eval_") and key.endswith("_loss"):
+                    name = key.removeprefix("eval_").removesuffix("loss").removesuffix("_") or _only_set(run)
+                    found.setdefault(name, []).append((int(entry.get("step", 0) * per_step), float(value)))
+    end = budget(run).samples
+    if end is not None:
+        for name, loss in held_out(run).items():
+            points = found.setdefault(name, [])
+            if not points or points[-1][0] < end:
+                points.append((end, loss))
+    return found
+
+
+def budget(run: Run) -> Budget:
+    """What the run was trained on, by the trainer's own count of steps."""
+    steps, per_step, last = _read(run, "trainer_state.json").get("global_step"), samples_per_step(run), run.lines[-1]
+    samples = int(last["samples_seen"]) if last.get("closing") else None
+    if samples is None and steps is not None and per_step is not None:
+        samples = round(steps * per_step)
+    if samples is None and last["samples_seen"]:
+        samples = int(last["samples_seen"])  # it was broken off, and more than this is not known
+    tokens = last.get("domain_tokens")
+    whole = tokens and int(last["samples_seen"]) == samples
+    return Budget(samples, sum(tokens.values()) if whole else None)
+
+
+def samples_per_step(run: Run) -> float | None:
+    """Training samples of a step, by the log, or else by the settings of a run on one device."""
+    for line in reversed(run.lines):
+        if line.get("step"):
+            return float(line["samples_seen"] / line["step"])
+    batch, state = run.config.get("per_device_train_batch_size"), _read(run, "trainer_state.json")
+    batch = batch or state.get("train_batch_size")
+    processes = run.about.get("processes", 1)
+    return float(batch * run.config.get("gradient_accumulation_steps", 1) * processes) if batch else None
+
+
+def _measure(key: str, name: str, names: list[str]) -> str:
+    """What a key of the results says of a data set: `loss` of `a_test_loss`; nothing where it is of another one."""
+    if not name:
+        other = any(key.startswith(f"{longer}_") for longer in names if longer)
+        return "" if other else key
+    longest = max((n for n in names if n and key.startswith(f"{n}_")), key=len, default="")
+    return key.removeprefix(f"{name}_") if longest == name else ""
+
+
+def _only_set(run: Run) -> str:
+    """What the host calls nothing but `eval_loss`: the one held-out data set, or all in one."""
+    names = run.config.get("eval_dataset")
+    names = names if isinstance(names, list) else [name.strip() for name in str(names or "").split(",") if name.strip()]
+    return str(names[0]) if len(names) == 1 else "held_out"
+
+
+def _read(run: Run, name: str) -> dict[str, Any]:
+    path = run.folder.resolve().parent / name
+    try:
+        found = read_json(path) if path.exists() else {}
+    except DidsError:
+        return {}  # it is the host's, and may be in the middle of writing it
+    return found if isinstance(found, dict) else {}
