@@ -5,7 +5,7 @@ import platform
 import re
 import shlex
 import subprocess
-import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,10 @@ def save_about(folder: Path, found: dict[str, Any], resumed: bool) -> None:
     write_json(path, {"started": started or f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", **found})
 
 
-def command() -> str:
-    """The command line of this process, as a shell would take it; with `***` for what is secret."""
-    words, hides_next = [Path(sys.argv[0]).name], False
-    for word in sys.argv[1:]:
+def command(arguments: Sequence[str]) -> str:
+    """A command line as a shell would take it, its program first; with `***` for what is secret."""
+    words, hides_next = [Path(arguments[0]).name], False
+    for word in arguments[1:]:
         key, equals, _ = word.partition("=")
         secret = bool(_SECRET.search(key))
         words.append("***" if hides_next else f"{key}=***" if secret and equals else word)

@@ -61,7 +61,8 @@ def _handle(i: int) -> Any:
 def _panels(comparison: Comparison) -> dict[str, list[list[Curve]]]:
     """For each title the curves of each group's runs, after the training began; the mean of the tasks comes first.
 
-    Where no loss was measured along the way, what the runs were evaluated with at their ends is all there is.
+    Those that several groups have are shown alone, where there are any. Where no loss was measured along the way, what
+    the runs were evaluated with at their ends is all there is.
     """
     found: dict[str, list[list[Curve]]] = {}
     for of_runs, title in (
@@ -80,7 +81,8 @@ def _panels(comparison: Comparison) -> dict[str, list[list[Curve]]]:
     moving = {
         title: drawn for title, drawn in found.items() if any(len(curve) > 1 for group in drawn for curve in group)
     }
-    return moving or found
+    shared = {title: drawn for title, drawn in moving.items() if sum(any(group) for group in drawn) > 1}
+    return shared or moving or found
 
 
 def _mean(of_tasks: list[Curve]) -> Curve:
@@ -136,7 +138,7 @@ def shares_figure(comparison: Comparison) -> Any:
     furthest = ends[np.abs(ends - comparison.data).sum(axis=1).argmax()]
     named = (
         named_domains(comparison.data, furthest[None], MAX_NAMED)
-        if comparison.total > MAX_NAMED
+        if comparison.total > MAX_NAMED + 1
         else range(comparison.total)
     )
     colours = domain_colours(comparison.names)

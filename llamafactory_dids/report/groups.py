@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit  # Student's t by its freedom and level; `scipy.stats` takes a second to import
 
 from .run import Run
 
@@ -103,7 +103,7 @@ def difference(first: Mapping[int, float], second: Mapping[int, float]) -> Estim
     if error == 0:
         return Estimate(mean, 0.0, count, "apart")
     freedom = sum(parts) ** 2 / sum(part**2 / (len(x) - 1) for part, x in zip(parts, (a, b), strict=True))
-    return Estimate(mean, float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error, count, "apart")
+    return Estimate(mean, float(stdtrit(freedom, (1 + LEVEL) / 2)) * error, count, "apart")
 
 
 def _estimate(values: Any, how: str) -> Estimate:
@@ -111,4 +111,4 @@ def _estimate(values: Any, how: str) -> Estimate:
     if count < 2:
         return Estimate(float(values.mean()), None, count, how)
     error = float(values.std(ddof=1)) / math.sqrt(count)
-    return Estimate(float(values.mean()), float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) * error, count, how)
+    return Estimate(float(values.mean()), float(stdtrit(count - 1, (1 + LEVEL) / 2)) * error, count, how)

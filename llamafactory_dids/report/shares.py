@@ -53,17 +53,23 @@ def sizes_D(run: Run) -> Floats | None:
     return sizes if sizes.sum() > 0 else None
 
 
+def tokens_D(run: Run) -> Floats:
+    """What a sample of each domain counts in the run's shares: its tokens, where they are of these, or else 1."""
+    tokens = run.lines[0].get("tokens_per_sample") or {}
+    return np.array([tokens.get(name, 1.0) for name in run.record.domain_names], dtype=float)
+
+
 def data_shares(run: Run) -> Floats:
     """The share of the data that each domain has (D); of the mixture at the start where sizes are not known."""
     sizes = sizes_D(run)
-    return run.record.probabilities_UD[0] if sizes is None else sizes / sizes.sum()
+    return run.record.probabilities_UD[0] if sizes is None else _normalised(sizes * tokens_D(run))
 
 
 def drawn_shares(run: Run) -> Floats:
     """The share that each domain has of all that was drawn (D), by its count, or else by the mixture."""
     counts_D = drawn_counts(run)
     if counts_D is not None:
-        return counts_D / counts_D.sum()
+        return _normalised(counts_D * tokens_D(run))
     return np.array(list(run.record.mean().values()))
 
 
@@ -138,6 +144,10 @@ def shares_by_source(run: Run) -> list[Share]:
         )
         for j, name in enumerate(names)
     ]
+
+
+def _normalised(amounts_D: Floats) -> Floats:
+    return amounts_D / amounts_D.sum()
 
 
 def _moved(data: float, drawn: float, counts: Floats | None) -> bool:

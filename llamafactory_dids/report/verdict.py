@@ -62,7 +62,9 @@ def judge(run: Run) -> Verdict:
 
 def reference(run: Run) -> str:
     """What shares are counted against, in words."""
-    return t("the data") if sizes_D(run) is not None else t("the start")
+    if sizes_D(run) is None:
+        return t("the start")
+    return t("the data (in tokens)") if run.lines[0].get("share_of") == "tokens" else t("the data")
 
 
 def effective_number(shares_D: Floats) -> float:

@@ -58,7 +58,7 @@ class MixtureController:
         self.num_updates = 0
         self.max_updates = self.max_steps = 0
         self.is_closed = False  # whether the last line of the log is the closing one
-        self.sampler = sampler_of(plan, plan.draws(self.state.probabilities_D), samples_per_step, max_steps)
+        self.sampler = sampler_of(plan, self.state.probabilities_D, samples_per_step, max_steps)
         self.observer = Observer(plan, model, collate, train_rows, objective, **how)
         if self.measures:
             check_window(self.config, samples_per_step)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DidsError
 from .collator import DOMAIN_COLUMN
@@ -133,8 +133,9 @@ class StreamedRows:
         raise DidsError(f"domain {stream.name!r}: {KEPT} examples on end of which the host makes no row")
 
 
-def sampler_of(plan: MixingPlan, p_D: ArrayLike, per_step: int, max_steps: int) -> MixtureSampler:
+def sampler_of(plan: MixingPlan, p_D: NDArray[np.float64], per_step: int, max_steps: int) -> MixtureSampler:
     """Of a data set an epoch is as many draws as it has samples, filled up to whole steps; of streams, the run."""
+    p_D = plan.draws(p_D)
     if plan.streamed:
         return StreamSampler(len(plan.domain_names), p_D, seed=plan.seed, epoch_size=max_steps * per_step)
     return MixtureSampler(

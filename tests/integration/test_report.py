@@ -15,7 +15,7 @@ def test_the_report_of_a_run_has_its_verdict_pictures_and_cost(finished):
     text = (finished.dids / "report.html").read_text()
     assert text.count("data:image/png;base64,") == 5
     last = finished.lines[-1]
-    assert all(f"→ {loss:.3f}" in text for loss in last["task_loss"].values())
+    assert all(f"<td>{loss:.3f}</td>" in text for loss in last["task_loss"].values())
     cost = json.loads((finished.dids / "cost.json").read_text())
     assert 0 < cost["update_seconds"] < cost["seconds"] and finished.lines[-1]["seconds"] < cost["seconds"]
     assert f"{duration(cost['seconds'])} of training; {duration(cost['update_seconds'])} of it" in text

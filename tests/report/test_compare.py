@@ -263,3 +263,15 @@ def test_runs_with_nothing_in_common_are_refused_by_name(tmp_path):
     write_run(tmp_path / "b", 4, 3, num_sources=4)
     with pytest.raises(DidsError, match="/a and .*/b: neither the same domains nor the same data sets"):
         write_comparison([tmp_path / "a", tmp_path / "b"], tmp_path / "c.html")
+
+
+def test_a_task_that_one_run_alone_was_measured_on_is_left_to_its_own_report(tmp_path):
+    folders = make_pair(tmp_path)
+    for folder, steps in zip(folders, ((320, 640), (320, 640)), strict=True):
+        history = [{"step": step, "eval_a_test_loss": 2.0} for step in steps]
+        (folder.parent / "trainer_state.json").write_text(json.dumps(STATE | {"log_history": history}))
+    lines = [json.loads(line) | {"task_loss": {}} for line in (folders[1] / "mixture.jsonl").read_text().splitlines()]
+    (folders[1] / "mixture.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    figure = loss_figure(compare([load_run(folder) for folder in folders]))
+    assert [axes.get_title() for axes in figure.axes] == ["a_test, held out"]
+    assert [list(line.get_xdata()) for line in figure.axes[0].get_lines()] == [[40_000, 80_000]] * 2

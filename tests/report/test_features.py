@@ -64,7 +64,7 @@ def test_of_many_samples_a_seeded_choice_is_drawn(tmp_path):
     first, second = project_features(load_run(run)), project_features(load_run(run))
     assert len(first.points_N2) in (MAX_POINTS - 1, MAX_POINTS)
     assert np.array_equal(first.points_N2, second.points_N2)
-    figure = FIGURES["clusters.png"](load_run(run))
+    figure = FIGURES["clusters"](load_run(run))
     assert f"of {MAX_POINTS + 500:,}" in figure.axes[1].get_title()
 
 
@@ -78,4 +78,4 @@ def test_where_the_features_are_not_at_hand_there_is_no_map(tmp_path):
     assert project_features(load_run(run)) is not None
     (store.folder / "part-00001.npy").unlink()
     assert project_features(load_run(run)) is None, "an unfinished store"
-    assert len(FIGURES["clusters.png"](load_run(run)).axes) == 1
+    assert len(FIGURES["clusters"](load_run(run)).axes) == 1

@@ -15,7 +15,7 @@ from llamafactory_dids.report.evaluation import evaluations
 from llamafactory_dids.report.html import find_run, write_report
 from llamafactory_dids.report.pictures import Picture, render
 from llamafactory_dids.report.run import load_run
-from llamafactory_dids.report.shares import LONGEST_EXAMPLE
+from llamafactory_dids.report.shares import LONGEST_EXAMPLE, domain_shares
 from llamafactory_dids.report.verdict import judge
 from llamafactory_dids.report.words import percent
 from tests.report.made_up import write_run
@@ -152,6 +152,19 @@ def write_shares(folder, shares, sizes, samples=10_000):
 def rows_of(page, table):
     """The cells of a table's rows, (text, class) each."""
     return [cells for where, cells in page.rows if where == table and cells]
+
+
+def test_shares_of_tokens_are_counted_against_the_datas_tokens(tmp_path):
+    """Half of the samples each, and one has three times as many tokens; samples are drawn evenly too."""
+    write_shares(tmp_path, {"long": (0.75, 0.75), "short": (0.25, 0.25)}, {"long": 50, "short": 50})
+    path = tmp_path / "mixture.jsonl"
+    units = {"share_of": "tokens", "tokens_per_sample": {"long": 30.0, "short": 10.0}}
+    lines = [json.loads(line) | units for line in path.read_text().splitlines()]
+    lines[1]["samples_drawn"] = {"long": 5000, "short": 5000}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = load_run(tmp_path)
+    assert [(share.data, share.drawn) for share in domain_shares(run)] == [(0.75, 0.75), (0.25, 0.25)]
+    assert judge(run).lines[0] == "Everything was drawn by its share of the data (in tokens), but for chance."
 
 
 def test_shares_that_differ_by_chance_alone_are_no_moves(tmp_path):

@@ -357,7 +357,7 @@ def test_an_updates_batches_are_as_large_as_a_training_batch_may_be_whatever_its
     longest, tasks = max(len(row["input_ids"]) for row in ROWS), {"exam": samples(40, seed=31, longest=5)}
     run = Run(tmp_path, tasks=tasks)
     taken = passes_of(run, monkeypatch)
-    run.controller.observer.measure(1, 8)
+    run.controller.observer.measure(1, 8, np.full(3, np.nan))
     of_tasks = [tokens for tokens in taken if tokens]
     assert max(of_tasks) <= 2 * longest, "the training's batches are of two samples"
     assert len(taken) < 40 / 2, "fewer than by two samples at a time"
@@ -413,7 +413,7 @@ def test_where_only_positive_impacts_count_a_task_may_have_none(tmp_path, monkey
     run.controller.observer.running.sums_DP.zero_()
     monkeypatch.setattr(run.controller.observer.running, "close_window", lambda: (torch.zeros(3, 5), np.ones(3, bool)))
     with pytest.raises(DidsError, match="impact of all 3 domains on the task 'exam' is zero"):
-        run.controller.observer.measure(2, 16)
+        run.controller.observer.measure(2, 16, np.full(3, np.nan))
 
 
 @pytest.mark.parametrize("gradients", ["running", "fresh"])
@@ -421,10 +421,10 @@ def test_impacts_with_errors_come_with_a_covariance_and_others_without(tmp_path,
     run = Run(tmp_path, dids_domain_gradients=gradients)
     run.controller.start(0, 9, run.model)
     run.train_on(ROWS)
-    signals = run.controller.observer.measure(1, 12)
+    signals = run.controller.observer.measure(1, 12, np.full(3, np.nan))
     assert signals.impact_covariance_DTT.shape == (3, 2, 2) and np.isfinite(signals.impact_covariance_DTT).all()
     assert signals.task_losses_UT.shape == (2, 2)
     other = Run(tmp_path, dids_domain_gradients=gradients, options=COSINES)
     other.controller.start(0, 9, other.model)
     other.train_on(ROWS)
-    assert other.controller.observer.measure(1, 12).impact_covariance_DTT is None
+    assert other.controller.observer.measure(1, 12, np.full(3, np.nan)).impact_covariance_DTT is None

@@ -1,5 +1,6 @@
 """`config.yaml` of a run: every key with its final value, the versions and the seeds; `run.json`: when and where."""
 
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def write_about(plan: MixingPlan, training_args: Any) -> None:
         name_of = getattr(torch.get_device_module(kind), "get_device_name", lambda _number: kind.type)
         devices = [name_of(number) for number in range(torch.accelerator.device_count())]
     found = {
-        "command": command(),
+        "command": command(_words()),
         "hardware": hardware(devices),
         "processes": int(training_args.world_size),
         "is_updated": plan.mixer.needs.measures,
@@ -52,6 +53,13 @@ def write_about(plan: MixingPlan, training_args: Any) -> None:
         "versions": versions(),
     }
     save_about(plan.folder, found, resumed=bool(training_args.resume_from_checkpoint))
+
+
+def _words() -> list[str]:
+    """The words of this process; the host's own command takes its `train` away."""
+    program, *words = sys.argv
+    given = Path(program).name == "llamafactory-cli" and words[:1] != ["train"]
+    return [program, *(["train"] if given else []), *words]
 
 
 def final_arguments(settings: Settings, map_inputs: dict[str, Any], mixer: Mixer) -> dict[str, Any]:
