@@ -213,7 +213,8 @@ def _dots() -> Any:
 
     dot = io.BytesIO()
     Image.new("1", (1, 1)).save(dot, "PNG")
-    return mock.patch.object(html, "render", lambda run: dict.fromkeys(pictures.FIGURES, dot.getvalue()))
+    picture = pictures.Picture(dot.getvalue(), b"<svg/>")
+    return mock.patch.object(html, "render", lambda run: dict.fromkeys(pictures.FIGURES, picture))
 
 
 @functools.cache

@@ -112,9 +112,9 @@ def no_training_gradients(monkeypatch):
 
     fill_store = features.fill_store
 
-    def fill(store, samples):
+    def fill(store, *more):
         assert store.num_rows == 24, "the training samples' gradients are there"
-        fill_store(store, samples)
+        fill_store(store, *more)
 
     monkeypatch.setattr(features, "fill_store", fill)
 

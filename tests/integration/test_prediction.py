@@ -37,7 +37,7 @@ def test_tasks_are_measured_as_without_it(way, world, tmp_path):
     changes = WAYS[way] | {"max_steps": 8}
     plain = train(arguments(world, tmp_path / "plain", **changes))
     generating = train(arguments(world, tmp_path / "generating", **changes, **GENERATES))
-    assert len(plain.lines) == (2 if way == "importance" else 3)
+    assert len(plain.lines) == 3
     for line, other in zip(plain.lines, generating.lines, strict=True):
         assert {key: line.get(key) for key in SIGNALS} == {key: other.get(key) for key in SIGNALS}
 

@@ -51,7 +51,7 @@ def check_entries(settings: Settings, data_args: Any) -> None:
     make them before it starts a run."""
     _check_datasets(settings, data_args)
     _check_mixer(settings)
-    _check_proxy_folder(settings.config)
+    _check_proxy_folder(settings)
     _check_domains(settings, data_args)
 
 
@@ -120,9 +120,12 @@ def load_names(dataset_dir: Any) -> list[str]:
         return []
 
 
-def _check_proxy_folder(config: MixingConfig) -> None:
-    """Raise DidsError for a path of a proxy where nothing is, which a hub would be asked for."""
-    name = config.dids_proxy_model
+def _check_proxy_folder(settings: Settings) -> None:
+    """Raise DidsError for a path of a proxy that is needed where nothing is, which a hub would be asked for."""
+    config, name = settings.config, settings.config.dids_proxy_model
+    makes_gradients = config.dids_domains == "cluster" and config.dids_cluster_features == "gradient"
+    if not makes_gradients and settings.needs.proxy_run is None:
+        return
     if name is not None and (name.startswith(("/", ".", "~")) or name.count("/") > 1) and not Path(name).is_dir():
         raise refuse("dids_proxy_model", name, "a folder that is there, or the name of a model on the hub")
 
