@@ -14,6 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from llamafactory_dids.artifacts.domain_map import DomainMap, save_map
 from llamafactory_dids.config import split_list
 from llamafactory_dids.errors import DidsError
 from llamafactory_dids.integration.data.mix_in import samples_beside
@@ -51,7 +54,7 @@ class StandIns:
         if str(values.get("dids_probs", "")).endswith(".jsonl"):
             changed["dids_probs"] = self._log()
         if values.get("dids_domains", "cluster") not in ("cluster", "source"):
-            changed["dids_domains"] = str(self.folder)
+            changed["dids_domains"] = self._map()
         if values.get("dids_cluster_features") == "semantic":
             changed["dids_semantic_model"] = self._encoder()
         return {key: value for key, value in values.items() if key != "deepspeed"} | changed
@@ -69,6 +72,10 @@ class StandIns:
         if not folder.exists():
             LlamaConfig(**SMALL).save_pretrained(folder)
         return str(folder)
+
+    def _map(self) -> str:
+        save_map(DomainMap(("a",), ["key"], ["a"], np.zeros(1, dtype=np.int64)), self.folder)
+        return str(self.folder)
 
     def _log(self) -> str:
         path = self.folder / "mixture.jsonl"

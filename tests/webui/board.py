@@ -116,7 +116,8 @@ class Board:
         field = self.block(label).locator("input").first
         for option in options:
             field.click()
-            name = re.compile(rf"^{re.escape(option)}( — .*)?$")  # a strategy has a line behind its name
+            escaped = re.escape(option).replace("/", r"\/")  # Playwright writes it between slashes
+            name = re.compile(rf"^{escaped}( — .*)?$")  # a strategy has a line behind its name
             self.page.get_by_role("option", name=name).click()
         self.page.evaluate("document.activeElement.blur()")  # by its label it may be gone: the language has one too
 

@@ -134,9 +134,8 @@ def test_what_the_run_would_do_stands_below_the_fields_and_in_the_preview(filled
     filled.press("Preview command")
     filled.says("What this run would do")
     shown = filled.page.locator(".dids-line:visible, .prose:visible:has-text('What this run would do')")
-    for text in shown.all_inner_texts():
-        assert "19 updates, one every 32 samples" in text and "more computing" in text and "of memory" in text
-    assert shown.count() >= 2
+    said = ("19 updates, one every 32 samples", "more computing", "more memory")
+    wait_until(lambda: shown.count() >= 2 and all(part in text for text in shown.all_inner_texts() for part in said))
 
 
 def test_wrong_entry_is_told_in_one_line_and_nothing_starts(filled, place):
