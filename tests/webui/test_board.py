@@ -1,7 +1,6 @@
 """The web page, clicked through in a real Chromium: from the choice of a strategy to the domains of a finished run."""
 
 import json
-import re
 import shutil
 from types import SimpleNamespace
 
@@ -297,7 +296,7 @@ def test_finished_run_can_be_opened_again_with_its_report(board, ran):
     title = ran.folder.name
     board.page.frame_locator(".dids-report iframe").first.get_by_text(title).first.wait_for()
     with board.page.expect_download() as download:
-        board.page.locator(".file-preview:visible a", has_text=re.compile(r"[\d.]+ .?B")).nth(1).click()
+        board.page.locator(".file-preview:visible a[download='mixture.jsonl']").click()
     assert download.value.suggested_filename == "mixture.jsonl"
     with board.page.expect_popup() as popup:
         board.page.get_by_text("Open in a new tab").first.click()
