@@ -95,18 +95,22 @@ def watch_mixing(stopwatch: Stopwatch) -> None:
 
 
 def watch_dids(stopwatch: Stopwatch, kernel: Stopwatch) -> None:
-    """Time the running gradients and the updates, and after each update a forward pass over what it measured.
+    """Time what is taken of training batches' gradients and the updates, and after each update a forward pass over what it measured.
 
     Of updates and forward passes the seconds in the kernel too, which a step without them does not have.
     """
     from llamafactory_dids.stages.meter import GradientMeter
     from llamafactory_dids.training.controller import MixtureController
+    from llamafactory_dids.training.in_run import InRunImpact
     from llamafactory_dids.training.running import RunningGradients
+    from llamafactory_dids.training.watching import WatchedGradients
 
-    for name in ("watch", "watch_loss", "_add"):
-        setattr(RunningGradients, name, stopwatch.timing("running", getattr(RunningGradients, name)))
-    make_hook = RunningGradients._hook
-    RunningGradients._hook = lambda self, i: stopwatch.timing("running", make_hook(self, i))  # type: ignore
+    for seen in (InRunImpact, RunningGradients):
+        seen.watch = stopwatch.timing("running", seen.watch)  # type: ignore[method-assign]
+    for name in ("watch_loss", "_add"):
+        setattr(WatchedGradients, name, stopwatch.timing("running", getattr(WatchedGradients, name)))
+    make_hook = WatchedGradients._hook
+    WatchedGradients._hook = lambda self, i: stopwatch.timing("running", make_hook(self, i))  # type: ignore
     GradientMeter.tasks = stopwatch.timing("measure", GradientMeter.tasks)  # type: ignore[method-assign]
     GradientMeter.domain = stopwatch.timing("fresh", GradientMeter.domain)  # type: ignore[method-assign]
     update = kernel.timing("update", stopwatch.timing("update", MixtureController._update))
