@@ -95,7 +95,7 @@ def watch_mixing(stopwatch: Stopwatch) -> None:
 
 
 def watch_dids(stopwatch: Stopwatch, kernel: Stopwatch) -> None:
-    """Time what is taken of training batches' gradients and the updates, and after each update a forward pass over what it measured.
+    """Time what is taken of training batches' gradients, and the updates, and after each a forward pass over its rows.
 
     Of updates and forward passes the seconds in the kernel too, which a step without them does not have.
     """
