@@ -6,13 +6,9 @@ from typing import Any
 
 from ..errors import DidsError
 from ..text import without_middle
-from .colours import COLOURS, REST, colour
 from .fonts import use_fonts_for_letters, with_boxes
 from .words import t
 
-__all__ = ["COLOURS", "REST", "colour"]
-
-MARKERS = "os^Dv<>Ph"
 MAX_NAME = 28  # characters
 DPI = 130
 

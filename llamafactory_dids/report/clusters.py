@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from .canvas import COLOURS, REST, colour, hide_frame, new_figure, short, shorten_all
-from .colours import source_colours
+from .canvas import hide_frame, new_figure, short, shorten_all
+from .colours import COLOURS, REST, colour, source_colours
 from .features import Projected, project_features
 from .run import Floats, Run
 from .shares import data_shares, drawn_shares

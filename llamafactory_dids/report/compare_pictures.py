@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from .canvas import count_samples, hide_frame, in_percent, new_figure, png, short, svg
+from .bands import Band, draw_bar, draw_stack
+from .canvas import count_samples, hide_frame, new_figure, png, short, svg
 from .colours import REST, colour, domain_colours
 from .compare import Comparison
 from .evaluation import curves
@@ -146,7 +147,7 @@ def shares_figure(comparison: Comparison) -> Any:
     if rest := [i for i in range(comparison.total) if i not in set(named)]:
         bands.insert(0, (t("others ({count})", count=len(rest)), rest, REST))
     for row in range(rows):
-        _bar(grid[row, 0], comparison, bands)
+        draw_bar(grid[row, 0], comparison.data, bands, t("the data"))
     for place in range(rows * columns):
         axes = grid[place // columns, 1 + place % columns]
         if place < len(groups):
@@ -159,33 +160,11 @@ def shares_figure(comparison: Comparison) -> Any:
     return figure
 
 
-def _bar(axes: Any, comparison: Comparison, bands: list[tuple[str, list[int], str]]) -> None:
-    bottom = 0.0
-    for _, members, shade in bands:
-        height = float(comparison.data[members].sum())
-        axes.bar([0], [height], bottom=bottom, color=shade, edgecolor="white", linewidth=0.4, width=1)
-        bottom += height
-    axes.set(xlim=(-0.5, 0.5), ylim=(0, 1), xticks=[0], xticklabels=[t("the data")])
-    in_percent(axes, t("share in %"))
-    axes.spines[["top", "right", "bottom"]].set_visible(False)
-
-
-def _stack(axes: Any, comparison: Comparison, group: Group, bands: list[tuple[str, list[int], str]]) -> None:
-    samples_U, shares_UD = _mean_shares(comparison, group)
-    drawn = axes.stackplot(
-        samples_U,
-        [shares_UD[:, members].sum(axis=1) for _, members, _ in bands],
-        labels=[label for label, _, _ in bands],
-        colors=[shade for _, _, shade in bands],
-        step="post",
-    )
-    for band in drawn:
-        band.set_edgecolor("white")
-        band.set_linewidth(0.4)
-    axes.set(ylim=(0, 1), xlim=(0, samples_U[-1]), yticks=[])
+def _stack(axes: Any, comparison: Comparison, group: Group, bands: list[Band]) -> None:
+    draw_stack(axes, *_mean_shares(comparison, group), bands)
+    axes.set_xlim(left=0)
     axes.locator_params(axis="x", nbins=4)
     axes.set_title(short(group.label, 34), fontsize=10)
-    count_samples(axes)
 
 
 def _mean_shares(comparison: Comparison, group: Group) -> tuple[Any, Any]:

@@ -6,6 +6,7 @@ LLaMA-Factory leaves `all_results.json` and `trainer_state.json` in the folder a
 from typing import Any, NamedTuple
 
 from ..artifacts.files import read_json
+from ..config import split_list
 from ..errors import DidsError
 from .run import Run
 
@@ -95,9 +96,8 @@ def _measure(key: str, name: str, names: list[str]) -> str:
 
 def _only_set(run: Run) -> str:
     """What the host calls nothing but `eval_loss`: the one held-out data set, or all in one."""
-    names = run.config.get("eval_dataset")
-    names = names if isinstance(names, list) else [name.strip() for name in str(names or "").split(",") if name.strip()]
-    return str(names[0]) if len(names) == 1 else "held_out"
+    names = split_list(run.config.get("eval_dataset"))
+    return names[0] if len(names) == 1 else "held_out"
 
 
 def _read(run: Run, name: str) -> dict[str, Any]:

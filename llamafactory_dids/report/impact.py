@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .canvas import colour, hide_frame, new_figure, short, shorten_all
+from .canvas import hide_frame, new_figure, short, shorten_all
+from .colours import colour
 from .run import Floats, Run
 from .shares import data_shares, named_domains
 from .words import percent, t

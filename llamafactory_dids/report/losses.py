@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core.trajectory import MIN_POINTS, Decay, fit_decay
-from .canvas import colour, count_samples, hide_frame, new_figure, short
+from .canvas import count_samples, hide_frame, new_figure, short
+from .colours import colour
 from .run import Floats, Run
 from .words import t
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .bands import Band, draw_bar, draw_stack
 from .canvas import count_samples, hide_frame, in_percent, new_figure, short
 from .colours import domain_colours
 from .run import Floats, Run
@@ -37,8 +38,9 @@ def mixture_figure(run: Run) -> Any:
         named = sorted(named_domains(data_D, shares_UD, MAX_NAMED), key=lambda i: float(shares_UD[-1, i]))
     colours = domain_colours(names)
     bands = _bands(names, data_D, shares_UD, named, colours)
-    _bar(data, data_D, bands, t("the data") if sizes_D(run) is not None else t("the start"))
-    _stack(left, samples_U, shares_UD, bands)
+    draw_bar(data, data_D, bands, t("the data") if sizes_D(run) is not None else t("the start"))
+    draw_stack(left, samples_U, shares_UD, bands)
+    left.set_title(t(TITLE), fontsize=11)
     if len(record.samples_U) == 1:
         left.set(xlabel=t("the whole run: a mixture that is not updated"), xticks=[])
     if right:
@@ -46,9 +48,6 @@ def mixture_figure(run: Run) -> Any:
     handles, texts = left.get_legend_handles_labels()
     figure.legend(handles[::-1], texts[::-1], loc="outside right center", fontsize=8, frameon=False)
     return figure
-
-
-Band = tuple[str, list[int], str]  # label, domains, colour
 
 
 def _bands(
@@ -66,34 +65,6 @@ def _bands(
         if members:
             bands.append((t(text, count=len(members)), members, shade))
     return bands
-
-
-def _bar(axes: Any, data_D: Floats, bands: list[Band], what: str) -> None:
-    bottom = 0.0
-    for _, members, shade in bands:
-        height = float(data_D[members].sum())
-        axes.bar([0], [height], bottom=bottom, color=shade, edgecolor="white", linewidth=0.4, width=1)
-        bottom += height
-    axes.set(xlim=(-0.5, 0.5), ylim=(0, 1), xticks=[0], xticklabels=[what])
-    axes.tick_params(axis="x", length=0)
-    in_percent(axes, t("share in %"))
-    axes.spines[["top", "right", "bottom"]].set_visible(False)
-
-
-def _stack(axes: Any, samples_U: Floats, shares_UD: Floats, bands: list[Band]) -> None:
-    drawn = axes.stackplot(
-        samples_U,
-        [shares_UD[:, members].sum(axis=1) for _, members, _ in bands],
-        labels=[label for label, _, _ in bands],
-        colors=[shade for _, _, shade in bands],
-        step="post",
-    )
-    for band in drawn:
-        band.set_edgecolor("white")
-        band.set_linewidth(0.4)
-    axes.set(ylim=(0, 1), xlim=(samples_U[0], samples_U[-1]), yticks=[])
-    count_samples(axes)
-    axes.set_title(t(TITLE), fontsize=11)
 
 
 def _lines(axes: Any, samples_U: Floats, shares_UD: Floats, named: list[int], colours: list[str]) -> None:

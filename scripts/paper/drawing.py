@@ -4,10 +4,12 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from llamafactory_dids.report import canvas
+from llamafactory_dids.report import canvas, colours
 
 from .definition import AVERAGE, Row
 from .results import Table, error_of
+
+MARKERS = "os^Dv<>Ph"
 
 Point = tuple[float, float, float]  # x, y, error
 
@@ -50,12 +52,12 @@ def _panel(
         points = [(row.x, statistics.fmean(found), error_of(found)) for row, found in of_section if row.x is not None]
         if points:
             xs, ys, errors = zip(*sorted(points), strict=True)
-            style = {"marker": canvas.MARKERS[index], "color": canvas.colour(index), "capsize": 2, "label": section}
+            style = {"marker": MARKERS[index], "color": colours.colour(index), "capsize": 2, "label": section}
             axes.errorbar(xs, ys, yerr=errors, linewidth=1.5, **style)
         for place, (row, found) in enumerate((row, found) for row, found in of_section if row.x is None):
             name = section if row.label == "any" else row.label
             dash = ("--", ":", "-.")[place % 3]
-            axes.axhline(statistics.fmean(found), color=canvas.colour(index), linestyle=dash, linewidth=1, label=name)
+            axes.axhline(statistics.fmean(found), color=colours.colour(index), linestyle=dash, linewidth=1, label=name)
     axes.set_title(title, fontsize=10)
     axes.set_xlabel(table.definition.axis)
     axes.set_ylabel(y)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ...artifacts.mixture_log import MixtureRecord
-from ...report.canvas import colour, count_samples, hide_frame, new_figure
-from ...report.colours import domain_colours
+from ...report.canvas import count_samples, hide_frame, new_figure
+from ...report.colours import colour, domain_colours
 from ...report.run import movers
 from ...text import without_middle
 from .texts import say
