@@ -68,10 +68,9 @@ def shares_of_sizes(sizes_D: ArrayLike | None, num_domains: int, why: str) -> Ar
     return sizes / math.fsum(sizes)
 
 
-def histograms(task_samples_TD: ArrayLike | None, num_tasks: int, num_domains: int, why: str) -> tuple[Array, Array]:
-    """The shares that all tasks' samples, shape D, and each task's, shape T x D, have nearest to each domain.
-
-    A task none of whose samples has features gets what all have. Raises ValueError, saying `why` they are needed.
+def histogram(task_samples_TD: ArrayLike | None, num_tasks: int, num_domains: int, why: str) -> Array:
+    """The share of all tasks' samples that are nearest to each domain (D). Raises ValueError, saying `why` they are
+    needed.
     """
     if task_samples_TD is None:
         raise ValueError(f"task_samples_TD: got None, allowed: the task samples nearest to each domain, for {why}")
@@ -81,5 +80,4 @@ def histograms(task_samples_TD: ArrayLike | None, num_tasks: int, num_domains: i
         allowed = f"{num_tasks} x {num_domains} counts, not all zero"
         raise ValueError(f"task_samples_TD: got {counts_TD.tolist()}, allowed: {allowed}")
     all_D = np.array([math.fsum(counts_T) for counts_T in counts_TD.T])
-    all_D /= math.fsum(all_D)
-    return all_D, np.stack([row_D / math.fsum(row_D) if row_D.any() else all_D for row_D in counts_TD])
+    return all_D / math.fsum(all_D)

@@ -69,15 +69,30 @@ class Dids:
         return DidsState(p_D, np.zeros(self.num_domains), np.zeros(self.num_tasks), self.alike())
 
     def update(self, state: DidsState, signals: Signals) -> tuple[Array, DidsState]:
-        """One update of the mixture."""
-        impact_DT, usable_T = read_impact(signals, self.num_domains, self.num_tasks)
-        weight_T = np.where(usable_T, self.alike(), 0.0)
+        """One update of the mixture. A usable task of weight zero is still usable."""
+        impact_DT, usable_T = self.read(signals)
+        weight_T, potential_T = self.weigh_tasks(signals, usable_T)
         utility_D, p_D = utilities(impact_DT, weight_T), state.probabilities_D
         if usable_T.any():
-            covariance_DTT = read_covariance(signals, self.num_domains, usable_T)
-            variance_D = variances(covariance_DTT, weight_T)
-            p_D = self.approach(p_D, self.propose(p_D, evidence(p_D, utility_D, variance_D)))
-        return p_D, DidsState(p_D, utility_D, self.potentials(signals), weight_T)
+            p_D = self.step(p_D, self.score(signals, p_D, utility_D, weight_T, usable_T))
+        return p_D, DidsState(p_D, utility_D, potential_T, weight_T)
+
+    def read(self, signals: Signals) -> tuple[Array, Bools]:
+        """`(impact_DT, usable_T)`."""
+        return read_impact(signals, self.num_domains, self.num_tasks)
+
+    def weigh_tasks(self, signals: Signals, usable_T: Bools) -> tuple[Array, Array]:
+        """`(weight_T, potential_T)`."""
+        return np.where(usable_T, self.alike(), 0.0), self.potentials(signals)
+
+    def score(self, signals: Signals, p_D: Array, utility_D: Array, weight_T: Array, usable_T: Bools) -> Array:
+        """What the update takes of the utilities (D): the evidence in them."""
+        covariance_DTT = read_covariance(signals, self.num_domains, usable_T)
+        return evidence(p_D, utility_D, variances(covariance_DTT, weight_T))
+
+    def step(self, p_D: Array, scores_D: Array) -> Array:
+        """The next p."""
+        return self.approach(p_D, self.propose(p_D, scores_D))
 
     def alike(self) -> Array:
         """The weights of tasks of which each counts the same."""

@@ -28,9 +28,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core import simplex
-from .base import Array, Bools, Impact, Needs, Signals, read_covariance, read_impact, read_losses
-from .checks import histograms, require_tasks, shares_of_sizes
-from .dids import Dids, DidsState, evidence, utilities, variances
+from .base import Array, Bools, Impact, Needs, Signals, read_losses
+from .checks import histogram, require_tasks, shares_of_sizes
+from .dids import Dids
 from .dids_options import PRESET_WARNINGS, is_the_method, resolve
 
 _LEAST_UTILITY = 1e-7  # what the linear update puts in place of a negative one
@@ -40,20 +40,12 @@ _AUTHORS_MIN_POINTS = 5
 class Reading(Dids):
     """Another reading of the method: `options` has the final value of each, and says which piece is which."""
 
-    def update(self, state: DidsState, signals: Signals) -> tuple[Array, DidsState]:
-        """One update. A usable task of weight zero is still usable.
-
-        A standardized utility that is zero everywhere leaves p as it is: nothing tells the domains apart.
-        """
-        impact_DT, usable_T = read_impact(signals, self.num_domains, self.num_tasks)
-        if self.options["task_weights"] != "alike":  # losses count, so a task without one now is not usable
+    def read(self, signals: Signals) -> tuple[Array, Bools]:
+        """`(impact_DT, usable_T)`; where losses count, a task without one now is not usable."""
+        impact_DT, usable_T = super().read(signals)
+        if self.options["task_weights"] != "alike":
             usable_T = usable_T & np.isfinite(read_losses(signals, self.num_tasks)[-1])
-        weight_T, potential_T = self.weigh_tasks(signals, usable_T)
-        utility_D, p_D = utilities(impact_DT, weight_T), state.probabilities_D
-        scores_D = self.score(signals, p_D, utility_D, weight_T, usable_T)
-        if usable_T.any() and (scores_D.any() or self.options["update"] != "standardized"):
-            p_D = self.approach(p_D, self.propose(p_D, scores_D))
-        return p_D, DidsState(p_D, utility_D, potential_T, weight_T)
+        return impact_DT, usable_T
 
     def weigh_tasks(self, signals: Signals, usable_T: Bools) -> tuple[Array, Array]:
         """`(weight_T, potential_T)` by l_c + l_p (equation 13; method.md, section 4)."""
@@ -71,9 +63,14 @@ class Reading(Dids):
         if self.options["divide_by_p"]:
             utility_D = utility_D / np.maximum(p_D, 1e-3 / self.num_domains)
         if self.options["update"] == "evidence":
-            covariance_DTT = read_covariance(signals, self.num_domains, usable_T)
-            return evidence(p_D, utility_D, variances(covariance_DTT, weight_T))
+            return super().score(signals, p_D, utility_D, weight_T, usable_T)
         return utility_D
+
+    def step(self, p_D: Array, scores_D: Array) -> Array:
+        """The next p; of a standardized utility that is zero everywhere, as it is: nothing tells the domains apart."""
+        if self.options["update"] == "standardized" and not scores_D.any():
+            return p_D
+        return super().step(p_D, scores_D)
 
     def propose(self, p_D: Array, scores_D: Array) -> Array:
         """p_hat."""
@@ -166,7 +163,7 @@ def _start(
 ) -> Array:
     """The mixture before training (D)."""
     if init == "importance":
-        return histograms(task_samples_TD, num_tasks, num_domains, "dids_init 'importance'")[0]
+        return histogram(task_samples_TD, num_tasks, num_domains, "dids_init 'importance'")
     if init == "proportional":
         return shares_of_sizes(sizes_D, num_domains, "dids_init 'proportional'")
     return np.full(num_domains, 1.0 / num_domains)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from ..core.simplex import raise_to_floor
 from .base import Needs
-from .checks import histograms, require_share, require_tasks
+from .checks import histogram, require_share, require_tasks
 from .static import Fixed
 
 
@@ -30,6 +30,6 @@ def importance(
     require_tasks("importance", num_tasks)
     floor = 0.0 if floor is None else floor
     require_share("dids_floor", floor)
-    shares_D, _ = histograms(task_samples_TD, num_tasks, num_domains, "importance")
+    shares_D = histogram(task_samples_TD, num_tasks, num_domains, "importance")
     p_D = raise_to_floor(shares_D, floor)
     return Fixed(num_domains, num_tasks, p_D, options={"floor": floor}, needs=Needs(task_samples=True))
