@@ -45,17 +45,8 @@ class InRunImpact(WatchedGradients):
         products_NT = gradients_NB @ self.directions_TP[:, self.entries.slices[layer]].T
         micro_batch.kept = products_NT if micro_batch.kept is None else micro_batch.kept + products_NT
 
-    def watch(self, domains: list[int], counts_N: Tensor, *how: object, **more: object) -> None:
-        """As of any watched gradients; those of the batch before are complete."""
-        self._settle()
-        super().watch(domains, counts_N, *how, **more)  # type: ignore[arg-type]
-
-    def rest(self) -> None:
-        """What runs from now on is not training."""
-        self._settle()
-        super().rest()
-
-    def _settle(self) -> None:
+    def settle(self) -> None:
+        """The products of a batch are whole: add them to the moments."""
         batch = self._micro_batch
         if batch is not None and batch.kept is not None:
             self._moments.add(batch.domains_N, batch.weights_N, batch.kept)
@@ -70,7 +61,7 @@ class InRunImpact(WatchedGradients):
 
     def share(self) -> dict[str, Tensor]:
         """What this rank has added up in the window so far."""
-        self._settle()
+        self.settle()
         return {f"{SUMS}{name}": total for name, total in self._moments.sums.items()}
 
     def restore(self, shares: list[dict[str, Tensor]]) -> None:

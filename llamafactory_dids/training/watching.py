@@ -5,6 +5,7 @@ gradient of the loss that is being trained, so the scale that gradient accumulat
 number of ranks put on it is divided out again: a sample weighs what it weighs in training, by its terms.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +29,7 @@ class MicroBatch:
     kept: Any = None  # by whoever looks on, from the first gradient that came
 
 
-class WatchedGradients:
+class WatchedGradients(ABC):
     """Hands each sample's gradient on each tracked layer to `take`, which who looks on defines."""
 
     def __init__(self, tracked: TrackedLayers, entries: TrackedEntries, device: torch.device | str = "cpu") -> None:
@@ -38,9 +39,12 @@ class WatchedGradients:
         self._micro_batch: MicroBatch | None = None
         self._handles = [layer.register_forward_hook(self._hook(i)) for i, layer in enumerate(tracked.layers)]
 
+    @abstractmethod
     def take(self, layer: int, gradients_NB: Tensor, micro_batch: MicroBatch) -> None:
         """Each sample's gradient on the entries of a layer, times its weight; zero where it is not finite."""
-        raise NotImplementedError
+
+    def settle(self) -> None:  # noqa: B027  who keeps nothing of a batch has nothing to do
+        """The gradients of the batch that was watched last have all come."""
 
     def watch(
         self,
@@ -55,6 +59,7 @@ class WatchedGradients:
         Each of a sample's terms (`counts_N`) weighs `term_weight` in the loss, all those of a step, over the ranks,
         `step_weight`. It is divided out, so that a window can go on with other ranks than it began with.
         """
+        self.settle()
         domains_N = torch.tensor(domains, device=self.device)
         weights_N = (counts_N * term_weight / step_weight).to(self.device, torch.float32)
         self._micro_batch = MicroBatch(domains_N, weights_N, num_rows or len(domains), step_weight)
@@ -69,6 +74,7 @@ class WatchedGradients:
 
     def rest(self) -> None:
         """What runs from now on is not training."""
+        self.settle()
         self._micro_batch = None
 
     def none_reached(self) -> bool:
