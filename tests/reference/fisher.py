@@ -48,13 +48,3 @@ def column(domains: list, task: list, fisher_P: list, kind: str, normalize: str)
     else:
         values = [max(dots) / 2 - x / 2 for x in dots]
     return [x / sum(values) if sum(values) > 0 else 0.0 for x in values]
-
-
-def alignment(domains: list, task: list, fisher_P: list, kind: str, p: list[float], terms: list[float]) -> float:
-    """The cosine, in the task's metric, of its gradient and that of a batch drawn by p and weighted by terms."""
-    total = sum(x * n for x, n in zip(p, terms, strict=True))
-    mixture = [
-        sum(x * n / total * domain[k] for x, n, domain in zip(p, terms, domains, strict=True)) for k in range(len(task))
-    ]
-    m = metric(fisher_P, kind)
-    return inner(mixture, task, m) / math.sqrt(inner(mixture, mixture, m) * inner(task, task, m))

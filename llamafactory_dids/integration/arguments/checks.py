@@ -123,8 +123,8 @@ def load_names(dataset_dir: Any) -> list[str]:
 def _check_proxy_folder(settings: Settings) -> None:
     """Raise DidsError for a path of a proxy that is needed where nothing is, which a hub would be asked for."""
     config, name = settings.config, settings.config.dids_proxy_model
-    makes_gradients = config.dids_domains == "cluster" and config.dids_cluster_features == "gradient"
-    if not makes_gradients and settings.needs.proxy_run is None:
+    makes_features = config.dids_domains == "cluster" or settings.needs.task_samples
+    if not (makes_features and config.dids_cluster_features == "gradient") and settings.needs.proxy_run is None:
         return
     if name is not None and (name.startswith(("/", ".", "~")) or name.count("/") > 1) and not Path(name).is_dir():
         raise refuse("dids_proxy_model", name, "a folder that is there, or the name of a model on the hub")
