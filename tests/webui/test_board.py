@@ -217,7 +217,8 @@ def test_domains_view_says_what_the_map_holds(board, ran):
     board.page.locator("table.dids-domains").wait_for()
     described = {d["name"]: d for d in json.loads((ran.folder / "dids" / "domains.json").read_text())["domains"]}
     now = read_lines(ran.folder / "dids" / "mixture.jsonl")[-1]["probabilities"]
-    wait_until(lambda: domain_rows(board)[0][4] == f"{100 * max(now.values()):.2f}%")
+    shares = {name: f"{100 * share:.2f}%" for name, share in now.items()}
+    wait_until(lambda: {row[0]: row[4] for row in domain_rows(board)} == shares)  # in the order of an earlier update
     rows = {row[0]: row[1:] for row in domain_rows(board)}
     assert rows.keys() == described.keys()
     for name, (size, sources, _, probability, _, texts) in rows.items():

@@ -28,17 +28,20 @@ def connect(engine: Any, host: dict[str, Any], ours: dict[str, Any], inputs: set
 
 
 def _connect_fields(host: dict[str, Any], ours: dict[str, Any]) -> None:
+    import gradio as gr
+
     deciding = [ours[key] for key in (fields.STRATEGY, "dids_domains", "dids_cluster_features")]
     tabs = [ours[name] for name in ("dids_method_tab", "dids_domains_tab", "dids_compare_tab")]
     shown = [*(ours[key] for key in fields.FIRST), *tabs]
-    for component in deciding:
-        component.change(_visibility, deciding, shown, queue=False, show_progress="hidden")
+    gr.on([field.change for field in deciding], _visibility, deciding, shown, queue=False, show_progress="hidden")
     tasks = ours["dids_tasks"]
     listed = [host["dataset_dir"], host["training_stage"], tasks]
     tasks.focus(_list_tasks, listed, [tasks], queue=False, show_progress="hidden")
 
 
 def _connect_line(engine: Any, host: dict[str, Any], ours: dict[str, Any], inputs: set[Any]) -> None:
+    import gradio as gr
+
     lang = engine.manager.get_elem_by_id("top.lang")
 
     def line(data: dict[Any, Any]) -> str:
@@ -46,16 +49,18 @@ def _connect_line(engine: Any, host: dict[str, Any], ours: dict[str, Any], input
             return ""
         return explanation(engine.runner, data, data[lang])
 
-    for component in (*(ours[key] for key in fields.FIRST), *(host[name] for name in _COUNTED), lang):
-        component.change(
-            line,
-            inputs,
-            [ours["dids_line"]],
-            trigger_mode="always_last",
-            show_progress="hidden",
-            concurrency_id="dids_line",
-            concurrency_limit=1,
-        )
+    # One event for all fields: the last change of one field carries the values of the others at that time, so that it
+    # would bring back an old line if each field had an event of its own.
+    components = (*(ours[key] for key in fields.FIRST), *(host[name] for name in _COUNTED), lang)
+    gr.on(
+        [component.change for component in components],
+        line,
+        inputs,
+        [ours["dids_line"]],
+        trigger_mode="always_last",
+        show_progress="hidden",
+        concurrency_limit=1,
+    )
 
 
 def explanation(runner: Any, data: dict[Any, Any], lang: str) -> str:
