@@ -1,10 +1,15 @@
-"""The tables of docs/results.md, from the committed results of the mini preset.
+"""The tables of README.md and docs/results.md, from the committed results of the mini preset.
 
     python scripts/paper/mini_tables.py            # rebuilds every table between its markers
 
-A marker says what its table has: `<!-- mini: RUN, RUN | against: RUN, RUN -->`, or, for the loss on each task,
-`<!-- mini tasks: RUN, RUN -->`. It reads docs/results/mini; `<!-- mini_first: … -->` reads docs/results/mini_first.
-Means are over seeds, ± standard error; differences are paired by seed, with their 95% interval by Student's t.
+A marker names the folders of docs/results and the runs; the kinds of table:
+
+    <!-- mini: RUN, RUN | against: RUN, RUN -->            mean losses, and differences to each of the latter
+    <!-- mini, mini_continued: RUN, RUN -->               a column a folder: the first run, and the others less it
+    <!-- mini tasks: RUN, RUN -->                         the loss on each task
+
+Means are over seeds. Differences are paired by seed, with their 95% interval by Student's t; bold where it excludes
+zero.
 """
 
 import math
@@ -21,14 +26,15 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from scripts.paper.mini import read_results  # noqa: E402
-from scripts.paper.results import interval as with_error  # noqa: E402
 
-PAGE = ROOT / "docs" / "results.md"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
 MARKER = re.compile(
-    r"<!-- (?P<preset>mini\w*)(?P<tasks> tasks)?: (?P<runs>[^|>]*?)(\| against: (?P<against>[^|>]*?))?-->\n"
+    r"<!-- (?P<presets>mini[\w, ]*?)(?P<tasks> tasks)?: (?P<runs>[^|>]*?)(\| against: (?P<against>[^|>]*?))?-->\n"
     r".*?<!-- end -->",
     re.DOTALL,
 )
+
+TITLES = {"mini_continued": "continued, 0.92M", "mini_3m_continued": "continued, 3.15M", "mini": "from scratch, 0.92M"}
 
 Results = dict[int, dict[str, Any]]  # by seed
 
@@ -54,23 +60,29 @@ def shown(differences: Sequence[float]) -> str:
     return f"**{text}**" if low > 0 or high < 0 else text
 
 
-def difference(run: Results, other: Results) -> str:
+def difference(run: Results, other: Results, kind: str = "losses") -> str:
     """Mean loss of a run less that of another, paired by seed; empty with fewer than two seeds in common."""
-    pairs = [mean_loss(run[seed]) - mean_loss(other[seed]) for seed in sorted(run.keys() & other.keys())]
+    common = sorted(run.keys() & other.keys())
+    pairs = [mean_loss(run[seed], kind) - mean_loss(other[seed], kind) for seed in common]
     return "" if run == other or len(pairs) < 2 else shown(pairs)
+
+
+def mean_of(results: Results, kind: str = "losses") -> float:
+    """Over the tasks and the seeds."""
+    return statistics.mean(mean_loss(result, kind) for result in results.values())
 
 
 def table(names: Sequence[str], against: Sequence[str], preset: str = "mini") -> str:
     """A row a run, the lowest mean loss first; runs without a result are named below."""
     found = {name: results for name in names if (results := read_results(name, preset))}
     others = {name: read_results(name, preset) for name in against}
-    head = ["run", "seeds", "mean loss", *[f"against `{name}`" for name in against], "unseen", "accuracy"]
+    head = ["run", "seeds", "mean loss", *[f"less that of `{name}`" for name in against], "not observed"]
     rows = [[*head, "samples", "CPU s"]]
-    for name in sorted(found, key=lambda name: statistics.mean(map(mean_loss, found[name].values()))):
+    for name in sorted(found, key=lambda name: mean_of(found[name])):
         results = list(found[name].values())
-        columns = [f"`{name}`", str(len(results)), with_error([mean_loss(result) for result in results], 3)]
+        columns = [f"`{name}`", str(len(results)), f"{mean_of(found[name]):.3f}"]
         columns += [difference(found[name], other) for other in others.values()]
-        columns += [with_error([mean_loss(result, kind) for result in results], 3) for kind in ("unseen", "accuracy")]
+        columns.append(f"{mean_of(found[name], 'unseen'):.3f}")
         proxy = statistics.mean(result["proxy_samples"] for result in results)
         columns.append(f"{results[0]['samples']:,}" + (f" + {proxy:,.0f}" if proxy else ""))
         columns.append(f"{statistics.mean(result['cpu_seconds'] for result in results):.0f}")
@@ -78,6 +90,25 @@ def table(names: Sequence[str], against: Sequence[str], preset: str = "mini") ->
     missing = [name for name in names if name not in found]
     note = f"\nNot run: {', '.join(missing)}.\n" if missing else ""
     return markdown(rows) + note
+
+
+def differences_table(names: Sequence[str], presets: Sequence[str]) -> str:
+    """A row a run; of each preset the mean loss of the first run, and by how much the others are above it.
+
+    The last column is the same of the tasks that no run observes, in the first preset.
+    """
+    first = names[0]
+    columns = [(preset, "losses") for preset in presets] + [(presets[0], "unseen")]
+    titles = [TITLES.get(preset, preset) for preset in presets]
+    rows = [["run", *titles, f"{titles[0]}: tasks not observed"]]
+    for name in names:
+        row = [f"`{name}`"]
+        for preset, kind in columns:
+            results, reference = read_results(name, preset), read_results(first, preset)
+            own = name == first and results
+            row.append(f"{mean_of(results, kind):.3f}" if own else difference(results, reference, kind) or "–")
+        rows.append(row)
+    return markdown(rows)
 
 
 def tasks_table(names: Sequence[str], preset: str = "mini") -> str:
@@ -103,8 +134,13 @@ def rebuilt(page: str) -> str:
 
     def replace(match: re.Match[str]) -> str:
         runs, against = (split(match[name]) for name in ("runs", "against"))
-        preset = match["preset"]
-        made = tasks_table(runs, preset) if match["tasks"] else table(runs, against, preset)
+        presets = split(match["presets"])
+        if match["tasks"]:
+            made = tasks_table(runs, presets[0])
+        elif len(presets) > 1:
+            made = differences_table(runs, presets)
+        else:
+            made = table(runs, against, presets[0])
         return f"{match[0].partition('-->')[0]}-->\n\n{made}\n<!-- end -->"
 
     return MARKER.sub(replace, page)
@@ -116,4 +152,5 @@ def split(words: str | None) -> list[str]:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(rebuilt(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for path in PAGES:
+        path.write_text(rebuilt(path.read_text(encoding="utf-8")), encoding="utf-8")

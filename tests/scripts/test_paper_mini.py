@@ -1,7 +1,6 @@
 """The mini preset: what its words become, what a run's scores are, and the intervals of its tables."""
 
 import json
-import math
 import random
 import threading
 import time
@@ -27,7 +26,7 @@ from llamafactory_dids import mixers
 from llamafactory_dids.artifacts.domain_map import DomainMap
 from llamafactory_dids.config import MixingConfig
 from llamafactory_dids.errors import DidsError
-from scripts.paper import definition, mini, mini_compare, mini_data, mini_encoder, mini_run, mini_tables
+from scripts.paper import definition, mini, mini_compare, mini_data, mini_encoder, mini_figure, mini_run, mini_tables
 from scripts.quickstart import build_model
 
 RUNS = yaml.safe_load((Path(mini.__file__).parent / "runs.yaml").read_text())
@@ -419,7 +418,20 @@ def test_a_table_stands_between_its_markers_and_says_what_was_not_run(monkeypatc
     assert mini_tables.rebuilt(once) == once and "old" not in once
     assert once.startswith("before\n<!-- mini: uniform, dids, doge | against: uniform -->") and once.endswith("after\n")
     assert once.index("| `dids` |") < once.index("| `uniform` |") and "Not run: doge." in once
-    assert f"{1.55:.3f} ± {0.1 / math.sqrt(2) / math.sqrt(2):.3f}" in once
+    assert f"| `dids` | 2 | {1.55:.3f} |" in once
+
+
+def test_a_table_of_several_folders_has_the_first_run_and_the_others_less_it(monkeypatch):
+    known = {
+        ("dids", "mini"): made_up([1.0, 1.1]),
+        ("uniform", "mini"): made_up([2.0, 2.2]),
+        ("dids", "mini_gpu"): made_up([3.0, 3.1]),
+    }
+    monkeypatch.setattr(mini_tables, "read_results", lambda *run: known.get(run, {}))
+    lines = mini_tables.rebuilt("<!-- mini, mini_gpu: dids, uniform -->\n<!-- end -->\n").splitlines()
+    above = mini_tables.shown([1.0, 1.1])
+    assert "| `dids` | 1.550 | 3.550 | 1.000 |" in lines
+    assert f"| `uniform` | {above} | – | {mini_tables.shown([0.0, 0.0])} |" in lines
 
 
 def test_a_marker_says_which_folder_its_results_are_in(monkeypatch):
@@ -436,6 +448,15 @@ def test_the_table_of_tasks_has_each_tasks_mean_over_seeds(monkeypatch):
     page = "<!-- mini tasks: dids, doge -->\n<!-- end -->\n"
     lines = mini_tables.rebuilt(page).splitlines()
     assert "| run | a | b | c (unseen) |" in lines and "| `dids` | 1.25 | 2.25 | 1.00 |" in lines
+
+
+def test_the_picture_shows_differences_to_proportional_of_the_seeds_in_common(monkeypatch):
+    known = {("dids", "mini"): made_up([1.0, 1.1, 9.0]), ("proportional", "mini"): made_up([2.0, 2.3])}
+    monkeypatch.setattr(mini_figure, "read_results", lambda *run: known.get(run, {}))
+    assert mini_figure.differences("dids", "mini") == pytest.approx([-1.0, -1.2])
+    assert mini_figure.differences("doge", "mini") == []
+    colour = mini_figure.COLOURS[list(mini_tables.TITLES).index("mini")]
+    assert mini_figure.draw(("dids", "doge")).count(colour) > mini_figure.draw(("doge",)).count(colour)
 
 
 def test_each_point_of_figure_3b_has_the_number_of_domains_that_it_says(preset):
