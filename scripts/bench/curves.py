@@ -1,4 +1,4 @@
-"""What each stage costs as samples, tokens, domains, tasks and ranks grow: the curves of docs/scaling.md.
+"""What each stage costs as samples, tokens, domains, tasks and ranks grow: the curves of the README.
 
     python scripts/bench/curves.py --threads 1 --clock cpu
 
