@@ -31,6 +31,7 @@ FIRST: dict[str, Any] = {
     "dids_proxy_share": "",
     "dids_probs": "",
     "dids_schedule": "",
+    "dids_share_of": FIELDS["dids_share_of"].default,
     "dids_trajectory": True,
     "dids_impact": PRESET,
     "dids_cluster_features": FIELDS["dids_cluster_features"].default,
@@ -80,6 +81,7 @@ _APPLIES: dict[str, Callable[[Choice], bool]] = {
     "dids_update_samples": lambda choice: bool(choice.needs.measures or choice.needs.proxy_run),
     "dids_probs": lambda choice: "probabilities_D" in choice.options,
     "dids_schedule": lambda choice: "mixtures_KD" in choice.options,
+    "dids_share_of": lambda choice: True,
 }
 
 

@@ -15,7 +15,7 @@ from .texts import locales
 _ROWS = (
     (fields.STRATEGY, "dids_tasks", "dids_task_samples"),
     ("dids_domains", "dids_num_domains", "dids_proxy_model"),
-    ("dids_update_samples", "dids_proxy_share", "dids_probs", "dids_schedule"),
+    ("dids_update_samples", "dids_proxy_share", "dids_probs", "dids_schedule", "dids_share_of"),
 )
 METHOD = (("dids_preset", "dids_ema_beta"), ("dids_trajectory", "dids_impact", "dids_cluster_features"))
 

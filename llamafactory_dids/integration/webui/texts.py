@@ -134,6 +134,13 @@ FIELD_TEXTS: dict[str, dict[str, tuple[str, str]]] = {
         "ko": ("일정", "실행 시점별 혼합 비율, 그 사이는 직선으로: 0: web=0.8, math=0.2; 1: math=1"),
         "ja": ("スケジュール", "実行の各時点での混合比、その間は直線で：0: web=0.8, math=0.2; 1: math=1"),
     },
+    "dids_share_of": {
+        "en": ("Shares of", "What a share is of: the training samples, or all of their tokens."),
+        "ru": ("Доли от", "От чего считаются доли: от обучающих примеров (samples) или от всех их токенов (tokens)."),
+        "zh": ("占比单位", "占比按什么计算：samples 为训练样本数，tokens 为词元（token）总数。"),
+        "ko": ("비율의 단위", "비율을 무엇으로 셀지. samples: 학습 샘플 수, tokens: 전체 토큰 수."),
+        "ja": ("割合の単位", "割合を何で数えるか。samples：学習サンプル数、tokens：全トークン数。"),
+    },
     "dids_trajectory": {
         "en": ("Loss trajectory", "Off: all tasks weigh alike, whatever is left to learn (ablation DIDS-LT)."),
         "ru": ("Траектория потерь", "Выкл.: все задачи равны, сколько бы ни осталось выучить (абляция DIDS-LT)."),
