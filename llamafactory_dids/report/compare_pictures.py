@@ -10,6 +10,7 @@ from .canvas import count_samples, hide_frame, new_figure, png, short, svg
 from .colours import REST, colour, domain_colours
 from .compare import Comparison
 from .evaluation import curves
+from .fonts import drawable_language
 from .groups import Group
 from .pictures import Picture
 from .run import Run
@@ -23,6 +24,7 @@ MAX_NAMED = 12
 Curve = list[tuple[int, float]]
 
 
+@drawable_language()
 def render_comparison(comparison: Comparison) -> dict[str, Picture]:
     """The pictures by their names; losses are left out where no run has any."""
     figures = {"loss": loss_figure(comparison), "shares": shares_figure(comparison)}

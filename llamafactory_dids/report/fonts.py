@@ -7,7 +7,11 @@ the web page draws in several threads.
 
 import functools
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from .words import in_language, language, t
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +36,16 @@ def with_boxes(text: str) -> str:
     if drawn != text:
         _tell_of_boxes()
     return drawn
+
+
+@contextmanager
+def drawable_language() -> Iterator[None]:
+    """Within, texts are in English where no font here has the letters of the language of now; that is logged once."""
+    wanted = language()
+    if with_no_font := [letter for letter in t("training samples seen") if _family_of(letter) is None]:
+        _tell_of_language(wanted, with_no_font[0])
+    with in_language("en" if with_no_font else wanted):
+        yield
 
 
 def use_fonts_for_letters(figure: Any) -> None:
@@ -71,11 +85,27 @@ def _has(family: str, letter: str) -> bool:
 
 @functools.cache
 def _tell_of_boxes() -> None:
+    logger.warning(
+        "some names have letters that no font has which matplotlib knows: the pictures show %s for them; %s",
+        BOX,
+        _remedy(),
+    )
+
+
+@functools.cache
+def _tell_of_language(lang: str, letter: str) -> None:
+    logger.warning(
+        "--lang %s: no font that matplotlib knows has the letter %s: the pictures are in English; %s",
+        lang,
+        letter,
+        _remedy(),
+    )
+
+
+def _remedy() -> str:
     import matplotlib
 
-    logger.warning(
-        "some names have letters that no font has which matplotlib knows: the pictures show %s for them; install a "
-        "font such as Noto Sans CJK (Debian: fonts-noto-cjk), and delete %s/fontlist-*.json, matplotlib's list of them",
-        BOX,
-        matplotlib.get_cachedir(),
+    return (
+        "install a font such as Noto Sans CJK (Debian: fonts-noto-cjk), and delete "
+        f"{matplotlib.get_cachedir()}/fontlist-*.json, matplotlib's list of them"
     )

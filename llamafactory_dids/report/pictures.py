@@ -7,6 +7,7 @@ from typing import NamedTuple
 from ..artifacts.files import write_bytes
 from .canvas import png, svg
 from .clusters import clusters_figure
+from .fonts import drawable_language
 from .impact import impact_figure
 from .losses import losses_figure
 from .mixture import mixture_figure
@@ -29,6 +30,7 @@ class Picture(NamedTuple):
     svg: bytes
 
 
+@drawable_language()
 def render(run: Run) -> dict[str, Picture]:
     """The pictures of a run, by their names."""
     figures = {name: make(run) for name, make in FIGURES.items()}

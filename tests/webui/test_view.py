@@ -18,7 +18,17 @@ from llamafactory.webui.common import gen_cmd
 
 from llamafactory_dids.artifacts.domain_map import BY_SOURCE, DomainMap, load_map, save_map
 from llamafactory_dids.artifacts.mixture_log import MixtureLog
-from llamafactory_dids.integration.webui import domains_table, explainer, fields, figures, messages, page, view
+from llamafactory_dids.integration.webui import (
+    domains_table,
+    explainer,
+    fields,
+    figures,
+    messages,
+    page,
+    translated,
+    view,
+)
+from llamafactory_dids.report.html import write_report
 from tests.report.letters import only_font
 
 pytestmark = pytest.mark.integration
@@ -62,9 +72,9 @@ def cells_of(table):
     return [re.findall(r">([^<>]+)</(?:b|td)>", row) for row in rows]
 
 
-def show(run, shown=view.NOTHING, path=""):
+def show(run, shown=view.NOTHING, path="", lang="en"):
     """What is shown of a run after something else was, with `path` in the field of the domains."""
-    seen = view.look("en", "Custom", "lora", str(run))
+    seen = view.look(lang, "Custom", "lora", str(run))
     now, *updates = view.show(seen, shown, path)
     return now, dict(zip(view.SHOWN, updates, strict=True))
 
@@ -147,6 +157,49 @@ def test_report_is_framed_whole_and_apart_from_the_page_and_its_files_can_be_dow
     assert updates["dids_report_tab"]["visible"] and html.unescape(source) == report
     names = {Path(path).name for path in updates["dids_files"]["value"]}
     assert names == {"report.html", "mixture.jsonl", "domains.parquet", "domains.json"}
+
+
+def names_of(update):
+    return {Path(path).name for path in update["value"]}
+
+
+@pytest.mark.parametrize(
+    ("written", "lang", "other"), [("en", "zh", "what the mixture did"), ("zh", "en", "配比的作用")]
+)
+def test_report_is_in_the_pages_language_and_made_in_it_once(written, lang, other, run, monkeypatch):
+    write_report(run / "dids", lang=written)
+    now, updates = show(run, lang=written)
+    assert other in html.unescape(updates["dids_report"])
+    assert names_of(updates["dids_files"]) >= {"report.html", "mixture.png"}
+    now, updates = show(run, now, lang=lang)
+    page_source = html.unescape(updates["dids_report"])
+    assert f'<html lang="{lang}"' in page_source and other not in page_source
+    assert names_of(updates["dids_files"]) >= {f"report_{lang}.html", "mixture.png"}
+    assert all(Path(path).parent.name != "dids" for path in updates["dids_files"]["value"] if path.endswith(".png"))
+    monkeypatch.setattr(translated, "write_report", None)  # not asked for again
+    assert lang in show(run, lang=lang)[1]["dids_report"]
+
+
+def test_report_that_was_written_again_is_translated_again(run):
+    write_report(run / "dids")
+    path = translated.report_in(run / "dids", "zh")
+    first = path.read_text()
+    add_update(run)
+    write_report(run / "dids")
+    assert translated.report_in(run / "dids", "zh").read_text() != first
+
+
+def test_page_in_a_language_that_a_report_has_no_texts_in_shows_the_english_one(run):
+    write_report(run / "dids")
+    assert translated.report_in(run / "dids", "ko") == run / "dids" / "report.html"
+
+
+def test_report_that_cannot_be_translated_is_told_in_a_line(run):
+    write_report(run / "dids")
+    (run / "dids" / "mixture.jsonl").write_text("{}\n")
+    _, updates = show(run, lang="zh")
+    assert updates["dids_report"].startswith("<p>") and "mixture.jsonl" in updates["dids_report"]
+    assert "report.html" in names_of(updates["dids_files"])
 
 
 def record_of(folder, shares, losses=()):

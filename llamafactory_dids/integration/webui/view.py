@@ -16,18 +16,21 @@ from llamafactory.webui.common import get_save_dir
 
 from ...artifacts.mixture_log import MixtureLog, MixtureRecord
 from ...errors import DidsError
+from ..errors import one_line
 from . import figures, style
 from .domains_table import shares_cells, show_domains
 from .framing import framed
+from .messages import in_words
 from .texts import say
+from .translated import REPORT, pictures_of, report_in
 
 # The components that `show` gives something to, in this order.
 SHOWN = (
     *("dids_probabilities", "dids_losses", "dids_report_tab", "dids_report", "dids_files"),
     *("dids_domains_tab", "dids_map", "dids_table", "dids_shares"),
 )
-LOG, REPORT, MAP = "mixture.jsonl", "report.html", "domains.json"
-FILES = (REPORT, LOG, "domains.parquet", MAP, "config.yaml", "cost.json")  # to download, where they are there
+LOG, MAP = "mixture.jsonl", "domains.json"
+FILES = (LOG, "domains.parquet", MAP, "config.yaml", "cost.json")  # to download, where they are there
 
 
 class Seen(NamedTuple):
@@ -107,18 +110,24 @@ def _pictures(record: MixtureRecord | None, lang: str) -> list[Any]:
 
 
 def _report(seen: Seen) -> list[Any]:
-    """The accordion's update, the report, and what can be downloaded."""
+    """The accordion's update, the report in the page's language, and what can be downloaded."""
     import gradio as gr
 
     if not seen.report:
         return [gr.update(visible=False), "", gr.update(value=None)]
     folder = Path(seen.folder)
-    return [gr.update(visible=True), framed(folder / REPORT, seen.lang), gr.update(value=_copies(folder))]
+    try:
+        report = report_in(folder, seen.lang)
+        shown = framed(report, seen.lang)
+    except (DidsError, OSError) as error:
+        report, shown = folder / REPORT, f"<p>{html.escape(in_words(one_line(error), seen.lang))}</p>"
+    return [gr.update(visible=True), shown, gr.update(value=_copies(folder, report))]
 
 
-def _copies(folder: Path) -> list[str]:
+def _copies(folder: Path, report: Path) -> list[str]:
     """The files of a run where the page may give them out: beside the page, or in the folder for temporary files."""
-    found = [folder / name for name in FILES if (folder / name).is_file()] + sorted(folder.glob("*.png"))
+    named = [report, *(folder / name for name in FILES), *pictures_of(report)]
+    found = [path for path in named if path.is_file()]
     if folder.resolve().is_relative_to(Path.cwd()) or folder.resolve().is_relative_to(tempfile.gettempdir()):
         return [str(path) for path in found]
     place = Path(tempfile.mkdtemp(prefix="dids-"))
