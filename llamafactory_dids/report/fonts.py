@@ -42,9 +42,14 @@ def with_boxes(text: str) -> str:
 def drawable_language() -> Iterator[None]:
     """Within, texts are in English where no font here has the letters of the language of now; that is logged once."""
     wanted = language()
-    if with_no_font := [letter for letter in t("training samples seen") if _family_of(letter) is None]:
-        _tell_of_language(wanted, with_no_font[0])
-    with in_language("en" if with_no_font else wanted):
+    letters = [letter for letter in t("training samples seen") if not letter.isascii()]
+    try:
+        without = next((letter for letter in letters if _family_of(letter) is None), None)
+    except ImportError:
+        without = None  # whoever draws tells that matplotlib is missing
+    if without is not None:
+        _tell_of_language(wanted, without)
+    with in_language(wanted if without is None else "en"):
         yield
 
 

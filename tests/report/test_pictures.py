@@ -281,7 +281,8 @@ def test_without_a_log_there_is_nothing_to_draw(tmp_path, empty):
         load_run(tmp_path)
 
 
-def test_without_matplotlib_the_error_says_what_to_install(tmp_path):
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_without_matplotlib_the_error_says_what_to_install(lang, tmp_path):
     write_run(tmp_path, 3, 2)
     code = f"""
 import sys
@@ -289,7 +290,7 @@ sys.modules["matplotlib"] = None
 from pathlib import Path
 from llamafactory_dids.report.html import write_report
 try:
-    write_report(Path({str(tmp_path)!r}))
+    write_report(Path({str(tmp_path)!r}), lang={lang!r})
 except ValueError as error:
     print(error)
 """
