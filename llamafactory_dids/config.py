@@ -54,10 +54,6 @@ class MixingConfig:
     dids_swap_domains: float = _key(
         0.0, "Share of each domain's samples that change places with samples of other domains, to spoil the domains."
     )
-    dids_mix_in: str | None = _key(
-        None, "Irrelevant datasets to mix into the training data, comma-separated; see dids_mix_in_share."
-    )
-    dids_mix_in_share: float | None = _key(None, "Share of all training samples that dids_mix_in makes up.")
     dids_gradient_layers: float = _key(
         0.1, "Share of the decoder blocks, counted from the last, whose linear layers are tracked."
     )
@@ -131,10 +127,6 @@ class MixingConfig:
         """The observed tasks' dataset names, in the order given."""
         return split_list(self.dids_tasks)
 
-    def mix_in(self) -> tuple[str, ...]:
-        """The names of the datasets that are mixed in, in the order given."""
-        return split_list(self.dids_mix_in)
-
 
 FIELDS = {item.name: item for item in dataclasses.fields(MixingConfig)}
 
@@ -150,7 +142,6 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "dids_gradient_layers": (1e-9, 1.0, "a share in (0, 1]"),
     "dids_topk_ratio": (1e-9, 1.0, "a share in (0, 1]"),
     "dids_swap_domains": (0.0, 1.0, "a share in [0, 1]"),
-    "dids_mix_in_share": (1e-9, 1.0 - 1e-9, "a share in (0, 1)"),
 }
 
 

@@ -38,7 +38,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from llamafactory_dids.errors import DidsError, refuse  # noqa: E402
-from scripts.paper import mini_data, mini_run, results, runs  # noqa: E402
+from scripts.paper import irrelevant, mini_data, mini_run, results, runs  # noqa: E402
 from scripts.paper.mini_data import IRRELEVANT, PROXY_SEED, TASKS, UNSEEN  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
@@ -105,14 +105,14 @@ class Preset:
             values["dids_update_samples"] = samples // updates
         values["dids_tasks"] = ",".join(f"{task}_val" for task in tasks)
         if share:
-            values |= {"dids_mix_in": ",".join(IRRELEVANT), "dids_mix_in_share": share}
+            values["dataset"] = ",".join([values["dataset"], *irrelevant.cut_names(IRRELEVANT, share)])
         if shuffled:
             values["dids_domains"] = str(self.folder / "shuffled" / f"{values['dids_num_domains']}_{seed}")
         if run.get("dids_cluster_features") == "semantic":
             values["dids_semantic_model"] = str(self.encoder)
         if other:
             values["dids_probs"] = str(self.output(other, seed) / "dids" / "mixture.jsonl")
-        values["tokenized_path"] = str(self.folder / "tokens" / (f"mix_in_{share}" if share else "plain"))
+        values["tokenized_path"] = str(self.folder / "tokens" / (f"irrelevant_{share}" if share else "plain"))
         return values
 
     def _places(self, name: str, seed: int) -> dict[str, Any]:
@@ -141,6 +141,11 @@ class Preset:
             own = {"output_dir": str(self.proxy), "dids_domains": "source"}
             values = self.arguments("proportional", PROXY_SEED) | own
             _in_a_process(mini_run.train_and_score, values, self.proxy.with_suffix(".log"), self.start)
+
+    def cut_irrelevant(self, names: Sequence[str]) -> None:
+        """The irrelevant data of these runs, cut to their shares."""
+        for share in sorted({self.overrides(name).get("mix_in", 0) for name in names} - {0}):
+            irrelevant.write(self.data, IRRELEVANT, mini_data.sources_of_preset(self.data), share)
 
     def semantic(self, names: Sequence[str]) -> list[str]:
         """Those of the runs that cluster by the sentence encoder. Raises DidsError where its library is missing."""
@@ -265,6 +270,7 @@ def execute(
     except DidsError as error:
         raise SystemExit(f"--runs: {error}") from None
     Preset(*places, size, fp32=fp32).prepare(() if continued else seeds)  # a continued run needs the proxy alone
+    preset.cut_irrelevant(preset.with_needed(names))
     if semantic:
         from scripts.paper import mini_encoder  # which needs what comes with sentence-transformers
 

@@ -98,4 +98,4 @@ def prepare_model(data: Path, folder: Path, seed: int, size: Size = CPU) -> None
 def sources_of_preset(folder: Path) -> list[str]:
     """The training sources of the preset's own data folder."""
     names = sorted(json.loads((folder / "dataset_info.json").read_text()))
-    return [name for name in names if name not in IRRELEVANT and not name.endswith(("_val", "_test"))]
+    return [name for name in names if not name.startswith(IRRELEVANT) and not name.endswith(("_val", "_test"))]

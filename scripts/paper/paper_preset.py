@@ -19,7 +19,7 @@ import yaml
 
 from llamafactory_dids.errors import refuse
 
-from . import definition, results, runs
+from . import definition, irrelevant, results, runs
 from .definition import TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,7 +98,7 @@ class Preset:
                 values["dids_update_samples"] = max(samples, samples * values["max_steps"] // updates)
             values["dids_tasks"] = ",".join(f"{task}_val" for task in overrides.pop("tasks", TASKS))
             if share := overrides.pop("mix_in", 0):
-                overrides |= {"dids_mix_in": ",".join(FINANCE), "dids_mix_in_share": share}
+                values["dataset"] = ",".join([values["dataset"], *irrelevant.cut_names(FINANCE, share)])
             if "shuffled" in overrides:
                 raise refuse("run", run, "no shuffled domains: they are of the mini presets")
             if other := overrides.pop("of", None):

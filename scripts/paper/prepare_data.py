@@ -24,15 +24,14 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from llamafactory_dids.errors import DidsError  # noqa: E402
-from llamafactory_dids.integration.data.mix_in import samples_beside  # noqa: E402
 from scripts import split_sources  # noqa: E402
-from scripts.paper import task_sources  # noqa: E402
+from scripts.paper import irrelevant, task_sources  # noqa: E402
 from scripts.paper.contamination import Questions, Report  # noqa: E402
 from scripts.paper.task_sources import SOURCES, Sample  # noqa: E402
 
 OBSERVED = 200  # section 5.4
 FINANCE = "finance"
-MOST_IRRELEVANT = 0.25  # of all training samples, the last point of Figure 2b
+IRRELEVANT = (0.1, 0.2, 0.25)  # of all training samples, the points of Figure 2b
 NAMES = {"instruction": ("instruction", "user"), "input": ("input",), "output": ("output", "assistant")}
 COLUMNS = {"prompt": "instruction", "query": "input", "response": "output"}
 
@@ -89,16 +88,16 @@ def prepare(given: argparse.Namespace) -> Iterator[str]:
 def _sources(given: argparse.Namespace, questions: Questions) -> Iterator[str]:
     report = Report()
     rows = split_sources.read(given.input, given.split)
-    irrelevant = split_sources.read(given.finance, "train") if given.finance else None  # a wrong name is told first
+    finance = split_sources.read(given.finance, "train") if given.finance else None  # a wrong name is told first
     kept = without_overlap(rows, given.column, questions, report, keep=given.keep_overlapping)
     counts = split_sources.split(kept, given.output, given.column)
     if not counts:
         raise DidsError(f"{given.input[0]}: no conversations, allowed: rows with `messages` or `conversations`")
-    if irrelevant is not None:
+    if finance is not None:
         if FINANCE in counts:
             allowed = f"sources of other names, as the irrelevant data is called {FINANCE}"
             raise DidsError(f"--finance: got a source {FINANCE!r} in {given.input[0]}, allowed: {allowed}")
-        write_rows(given.output, FINANCE, _finance(irrelevant, questions, report, given.keep_overlapping))
+        write_rows(given.output, FINANCE, _finance(finance, questions, report, given.keep_overlapping))
     (given.output / "sources.json").write_text(json.dumps(list(counts)) + "\n", encoding="utf-8")
     left = report.left(removed=not given.keep_overlapping)
     found = report.as_dict() | {"removed": not given.keep_overlapping, "left": left}
@@ -108,11 +107,11 @@ def _sources(given: argparse.Namespace, questions: Questions) -> Iterator[str]:
     )
     for name, number in report.rows.items():
         yield f"{name}: {number} rows, {report.overlapping[name]} share 13 words with a scored question"
-    if irrelevant is not None:
-        wanted = samples_beside(sum(left[name] for name in counts), MOST_IRRELEVANT)
-        if left[FINANCE] < wanted:
-            share = f"{MOST_IRRELEVANT:.0%} of irrelevant data (Figure 2b)"
-            yield f"--finance: {left[FINANCE]} rows are too few for {share}, which takes {wanted}"
+    for share in IRRELEVANT if finance is not None else ():
+        try:
+            irrelevant.write(given.output, [FINANCE], list(counts), share)
+        except DidsError as error:
+            yield f"--finance: {error}"
     yield f"\ndataset_dir: {given.output}\ndataset: {','.join(counts)}"
 
 

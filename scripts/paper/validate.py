@@ -19,7 +19,6 @@ import numpy as np
 from llamafactory_dids.artifacts.domain_map import DomainMap, save_map
 from llamafactory_dids.config import split_list
 from llamafactory_dids.errors import DidsError
-from llamafactory_dids.integration.data.mix_in import samples_beside
 
 from .paper_preset import GPUS, ROOT, Recipe, Step
 
@@ -32,7 +31,7 @@ SMALL = {
     "num_hidden_layers": 10,
     "vocab_size": 64,
 }
-LISTS = ("dataset", "dids_tasks", "dids_mix_in")
+LISTS = ("dataset", "dids_tasks")
 
 
 class StandIns:
@@ -171,7 +170,6 @@ def missing(recipes: Sequence[Recipe]) -> list[str]:
             found[f"the package {name}"] = None
     for folder, names in _missing_data(configs).items():
         found[f"{len(names)} data sets in {folder}, which prepare_data.py makes: {', '.join(names)}"] = None
-    found |= dict.fromkeys(_too_little_irrelevant(configs))
     for config in configs:
         found |= dict.fromkeys(_missing_models(config))
     return list(found)
@@ -186,22 +184,6 @@ def _missing_data(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
         names = [name for key in LISTS for name in split_list(config.get(key)) if name not in known]
         found.setdefault(str(config["dataset_dir"]), {}).update(dict.fromkeys(names))
     return {folder: list(names) for folder, names in found.items() if names}
-
-
-def _too_little_irrelevant(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the prepared data lacks for the largest share of irrelevant data, as far as it has been counted."""
-    found: dict[str, int] = {}
-    for config in configs:
-        folder, names = str(config["dataset_dir"]), split_list(config.get("dids_mix_in"))
-        path = ROOT / folder / "contamination.json"
-        if not names or not path.exists():
-            continue
-        left = json.loads(path.read_text(encoding="utf-8")).get("left", {})
-        num_others = sum(left.get(name, 0) for name in split_list(config["dataset"]))
-        short = samples_beside(num_others, config["dids_mix_in_share"]) - sum(left.get(name, 0) for name in names)
-        what = f"rows of {', '.join(names)} in {folder}"
-        found[what] = max(short, found.get(what, 0))
-    return [f"{short:,} {what} more" for what, short in found.items() if short > 0]
 
 
 def _missing_models(config: Mapping[str, Any]) -> list[str]:

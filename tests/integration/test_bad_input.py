@@ -64,10 +64,6 @@ BEFORE_LOADING = {
         {"dids_num_domains": 2, "dataset": "sums,pairs,broken"},
         ["dids_num_domains: got 2", "the 3 datasets"],
     ),
-    "fewer_domains_than_datasets_with_those_mixed_in": (
-        {"dids_num_domains": 2, "dataset": "sums,pairs", "dids_mix_in": "noise", "dids_mix_in_share": 0.1},
-        ["dids_num_domains: got 2", "the 3 datasets"],
-    ),
     "no_such_proxy": ({"dids_proxy_model": "/no/such/model"}, ["dids_proxy_model: got '/no/such/model'", "folder"]),
     "no_such_map": ({"dids_domains": "/no/such/map"}, ["dids_domains: got '/no/such/map'", "path of a domain map"]),
     "streaming_clustered": (STREAM | {"dids_domains": "cluster"}, ["dids_domains: got 'cluster'", "source, or the"]),

@@ -132,11 +132,6 @@ def test_cautions_name_a_task_that_is_trained_on_and_samples_that_are_repeated(e
     assert "sums is both trained on and observed" in text and "drawn 5.9 times" in text
 
 
-def test_irrelevant_data_is_counted_as_the_run_cuts_it(explained):
-    found = explained(dataset="sums,pairs", dids_mix_in="noise", dids_mix_in_share=0.16)
-    assert found["sources"] == {"sums": 120, "pairs": 90, "noise": 40}
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -154,7 +154,7 @@ def test_all_is_prepared_from_local_files(files):
     info = json.loads((out / "dataset_info.json").read_text())
     assert set(info) == {
         *("gsm8k_val", "gsm8k_test", "piqa_val", "piqa_test", "truthfulqa_val", "truthfulqa_test"),
-        *("maths", "talk", "finance"),
+        *("maths", "talk", "finance", "finance_25"),
     }
     assert all((out / entry["file_name"]).exists() for entry in info.values())
     assert lines(out / "piqa_val.jsonl")[0].keys() == {"instruction", "input", "output", "choices", "label"}
@@ -185,11 +185,15 @@ def test_too_little_irrelevant_data_for_the_last_point_of_the_figure_is_said(fil
     talk = [{"source": "ai2/Talk", "messages": [{"role": "user", "content": f"hello {i}"}]} for i in range(8)]
     write(files / "train.jsonl", talk)
     said, _ = prepare(files, "--tasks", "gsm8k", "--finance", str(files / "finance.jsonl"))
-    assert any(line.startswith("--finance: 1 rows are too few for 25% of irrelevant data") for line in said)
-    assert any(line.endswith("which takes 3") for line in said), "3 of 11 are above a quarter, 2 of 10 below"
+    said = [line.split("out: ")[1] for line in said if line.startswith("--finance: ")]
+    assert said == [
+        f"got 1 rows of finance, allowed: at least {least}, so that they are {share} beside 8 others"
+        for least, share in ((2, "20%"), (3, "25%"))
+    ]
     write(files / "finance.jsonl", [conversation(f"What is {i}?", "A number.") for i in range(3)])
-    said, _ = prepare(files, "--tasks", "gsm8k", "--finance", str(files / "finance.jsonl"))
+    said, out = prepare(files, "--tasks", "gsm8k", "--finance", str(files / "finance.jsonl"))
     assert not any(line.startswith("--finance") for line in said)
+    assert [len(lines(out / f"finance_{share}.jsonl")) for share in (10, 20, 25)] == [1, 2, 3]
 
 
 def test_irrelevant_data_that_cannot_be_read_is_refused_before_the_sources_are_made(files):

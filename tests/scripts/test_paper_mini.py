@@ -85,13 +85,14 @@ def test_a_folder_without_data_is_refused(tmp_path):
 
 
 def test_the_words_of_a_run_become_keys_in_the_presets_size(preset):
+    assert "finance" not in preset.arguments("dids", 7)["dataset"]
     preset.runs = {"a": {"mix_strategy": "dids", "updates": 64, "budget": 0.5, "tasks": ["gsm8k"], "mix_in": 0.1}}
     values = preset.arguments("a", 7)
     assert values["max_steps"] == 100 and values["dids_update_samples"] == 100 * 32 // 64
     assert values["dids_tasks"] == "gsm8k_val" and values["seed"] == values["dids_seed"] == 7
-    assert values["dids_mix_in_share"] == 0.1 and values["dids_mix_in"].count("finance") == 3
+    sources = ["poems", "sums", "finance_banking77_10", "finance_twitter_10", "finance_finqa_10"]
+    assert values["dataset"].split(",") == sources
     assert len(values["eval_dataset"].split(",")) == 11, "what was not observed is scored all the same"
-    assert "finance" not in values["dataset"]
 
 
 def test_the_ending_of_a_name_says_what_the_run_is(preset):

@@ -38,7 +38,7 @@ def check(settings: Settings, model_args: Any, data_args: Any, training_args: An
     check_entries(settings, data_args)
     _check_ranking(settings, data_args, finetuning_args.stage)
     _check_streaming(settings, data_args)
-    check_note(data_args, [*data_args.dataset, *settings.config.mix_in()], finetuning_args.stage)
+    check_note(data_args, data_args.dataset, finetuning_args.stage)
     if settings.needs.measures or settings.needs.proxy_run is not None:
         check_window(settings.config, samples_per_step(training_args))
     makes_gradients = check_features(settings, model_args, training_args.device) or settings.needs.proxy_run is not None
@@ -56,27 +56,14 @@ def check_entries(settings: Settings, data_args: Any) -> None:
 
 
 def _check_datasets(settings: Settings, data_args: Any) -> None:
-    names, mixed_in = tuple(data_args.dataset or ()), settings.config.mix_in()
-    _check_mixed_in(settings.config, names)
-    for key, listed in (("dataset", names), ("dids_mix_in", mixed_in), ("dids_tasks", settings.tasks)):
+    names = tuple(data_args.dataset or ())
+    for key, listed in (("dataset", names), ("dids_tasks", settings.tasks)):
         if twice := [name for name, count in Counter(listed).items() if count > 1]:
             raise refuse(key, twice[0], "each name once")
         for name in () if key == "dataset" and _is_tokenised(data_args) else listed:
             _check_dataset(key, name, data_args)
-    if both := {*names, *mixed_in} & set(settings.tasks):
+    if both := set(names) & set(settings.tasks):
         logger.warning(BOTH, sorted(both)[0])
-
-
-def _check_mixed_in(config: MixingConfig, datasets: tuple[str, ...]) -> None:
-    """Both keys or none, and no dataset that is trained on already."""
-    names = config.mix_in()
-    if names and config.dids_mix_in_share is None:
-        raise refuse("dids_mix_in_share", None, "a share in (0, 1), since dids_mix_in is given")
-    if not names and config.dids_mix_in_share is not None:
-        raise refuse("dids_mix_in", config.dids_mix_in, "dataset names, since dids_mix_in_share is given")
-    for name in names:
-        if name in datasets:
-            raise refuse("dids_mix_in", name, "names that are not in dataset")
 
 
 def _is_tokenised(data_args: Any) -> bool:
@@ -165,7 +152,6 @@ def _check_streaming(settings: Settings, data_args: Any) -> None:
     need("dids_domains", config.dids_domains, config.dids_domains != "cluster", by_map)
     need("dids_exhausted", config.dids_exhausted, config.dids_exhausted != "drop", "reshuffle")
     need("dids_swap_domains", config.dids_swap_domains, not config.dids_swap_domains, "0")
-    need("dids_mix_in", config.dids_mix_in, not config.mix_in(), "none")
     looks = settings.needs.proxy_run is not None or settings.needs.task_samples
     need("mix_strategy", settings.strategy, not looks, "one without a proxy run or features of the samples")
     if config.dids_domains == "source":
@@ -181,9 +167,9 @@ def _check_domains(settings: Settings, data_args: Any) -> None:
     if wanted not in ("cluster", "source") and not Path(wanted).expanduser().exists():
         raise refuse("dids_domains", wanted, "cluster, source, or the path of a domain map")
     if wanted == "cluster" and config.dids_cluster_scope == "source" and config.dids_num_domains is not None:
-        check_one_each(config.dids_num_domains, len(data_args.dataset or ()) + len(config.mix_in()))
+        check_one_each(config.dids_num_domains, len(data_args.dataset or ()))
     if config.dids_probs is not None or config.dids_schedule is not None:
-        _check_mixtures(config, (*(data_args.dataset or ()), *config.mix_in()))
+        _check_mixtures(config, tuple(data_args.dataset or ()))
 
 
 def _check_mixtures(config: MixingConfig, sources: tuple[str, ...]) -> None:

@@ -104,8 +104,6 @@ def checking(host: Callable[..., Any]) -> Callable[..., Any]:
         )
         checks.check(data_args.mixing, *parsed[:4])
         resume.settle(data_args.mixing, training_args)
-        if training_args.do_train and config.mix_in():
-            data_args.dataset = [*data_args.dataset, *config.mix_in()]
         return parsed
 
     return get_train_args

@@ -17,7 +17,6 @@ from ...errors import DidsError, refuse
 from ...stages.cluster import check_enough, number_for
 from ...training.schedule import check_window, samples_per_step, steps_planned, updates_planned, with_window
 from ..data.loading import counting
-from ..data.mix_in import cut_sizes
 from ..domains.proxy import proxy_arguments
 from ..domains.sizes import size_of
 from ..plan.asked import asked_mixtures
@@ -116,7 +115,6 @@ def explain(arguments: dict[str, Any], processes: int | None = None) -> Explanat
     ranks = processes or max(training_args.world_size, torch.accelerator.device_count(), 1)
     per_step = samples_per_step(training_args, ranks)
     sources = _count(data_args.dataset, model_args, data_args, training_args, finetuning_args.stage)
-    sources = cut_sizes(sources, settings.config)
     steps = steps_planned(training_args, sum(sources.values()), per_step)
     needs, config = settings.needs, with_window(settings.config, steps, per_step)
     check_window(config, per_step)

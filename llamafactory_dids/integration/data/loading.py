@@ -25,7 +25,6 @@ from ...text import beginning, one_line
 from ...training.collator import COLUMNS, DOMAIN_COLUMN, KEY_COLUMN, SOURCE_COLUMN
 from ..host.quiet import quiet
 from ..settings import settings_of
-from . import mix_in
 from .reading import read
 from .tags import TAGS, Tagger, are_texts
 
@@ -94,7 +93,6 @@ def tagging(host: Callable[..., Any]) -> Callable[..., Any]:
                     if advance:
                         advance(1)
             if key == "dataset":
-                parts = mix_in.cut(parts, data_args.mixing)
                 _check_number(parts, data_args.mixing.config)
                 loading.aligned.update(parts)
         return parts if return_dict else _joined(key, parts)
