@@ -51,9 +51,6 @@ class MixingConfig:
     )
     dids_min_domain_size: int = _key(32, "A smaller cluster joins its nearest neighbour in the same dataset.")
     dids_normalize: bool = _key(True, "Cluster features of unit length, so that length and loss do not decide.")
-    dids_swap_domains: float = _key(
-        0.0, "Share of each domain's samples that change places with samples of other domains, to spoil the domains."
-    )
     dids_gradient_layers: float = _key(
         0.1, "Share of the decoder blocks, counted from the last, whose linear layers are tracked."
     )
@@ -141,7 +138,6 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "dids_seed": (0, 2**31 - 1, "an integer from 0 to 2147483647"),
     "dids_gradient_layers": (1e-9, 1.0, "a share in (0, 1]"),
     "dids_topk_ratio": (1e-9, 1.0, "a share in (0, 1]"),
-    "dids_swap_domains": (0.0, 1.0, "a share in [0, 1]"),
 }
 
 

@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
+from llamafactory_dids.artifacts.domain_map import DomainMap
 from llamafactory_dids.stages.batching import pad_collate
 from llamafactory_dids.stages.losses import LanguageModelling
 
@@ -29,6 +31,12 @@ FAMILIES = {
 }
 MIXTURES = ["mixtral", "qwen2_moe", "qwen3_moe"]
 _SIZES = {"hidden_size": 32, "intermediate_size": 40, "num_attention_heads": 4, "num_key_value_heads": 2}
+
+
+def rows_of_map(domain_map: DomainMap, rows: slice) -> DomainMap:
+    """A map that lost samples; a domain may be left without any."""
+    parts = {name: getattr(domain_map, name)[rows] for name in ("keys_N", "sources_N", "domains_N")}
+    return replace(domain_map, **parts)
 
 
 def tiny_model(family: str = "llama", num_blocks: int = 4, seed: int = 0, vocab_size: int = VOCAB) -> Any:

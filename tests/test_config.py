@@ -86,18 +86,6 @@ def test_shares_are_above_zero_and_at_most_one(key, received):
 
 
 @pytest.mark.parametrize(
-    ("key", "good", "bad", "allowed"),
-    [
-        ("dids_swap_domains", (0, 0.5, 1), (-0.1, 1.01), "a share in [0, 1]"),
-    ],
-)
-def test_shares_of_spoilt_data_have_their_own_ends(key, good, bad, allowed):
-    assert [getattr(make_config({key: value}), key) for value in good] == list(good)
-    for received in bad:
-        assert refused(**{key: received}) == f"{key}: got {received}, allowed: {allowed}"
-
-
-@pytest.mark.parametrize(
     ("key", "allowed"),
     [
         ("dids_cluster_features", ["gradient", "semantic"]),

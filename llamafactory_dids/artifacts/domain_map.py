@@ -62,11 +62,6 @@ class DomainMap:
         places_M = places(pairs(sources_M, keys_M), pairs(self.sources_N, self.keys_N))
         return np.append(self.domains_N, UNKNOWN)[places_M]
 
-    def only(self, sources_M: Texts, keys_M: Texts) -> "DomainMap":
-        """The rows of these samples; a domain may be left without any."""
-        mine_N = places(pairs(self.sources_N, self.keys_N), pairs(texts(sources_M), texts(keys_M))) != UNKNOWN
-        return self._subset(np.flatnonzero(mine_N), range(len(self.names)))
-
     def of_sources(self, sources: Iterable[str]) -> "DomainMap":
         """The rows of these sources, and the domains that they leave."""
         rows_M = np.flatnonzero(codes(self.sources_N, list(sources)) != UNKNOWN)

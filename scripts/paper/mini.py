@@ -17,6 +17,7 @@ thread, `seconds` by the clock.
 """
 
 import argparse
+import functools
 import hashlib
 import importlib.util
 import json
@@ -97,7 +98,7 @@ class Preset:
         run = self.overrides(name)
         updates, budget = run.pop("updates", None), run.pop("budget", 1)
         tasks, share, other = run.pop("tasks", TASKS), run.pop("mix_in", 0), run.pop("of", None)
-        shuffled = run.pop("shuffled", False)
+        spoilt = run.pop("spoilt", None)
         values = self.base | self._places(name, seed) | run
         values["max_steps"] = round(budget * self.base["max_steps"])
         if updates:
@@ -106,8 +107,8 @@ class Preset:
         values["dids_tasks"] = ",".join(f"{task}_val" for task in tasks)
         if share:
             values["dataset"] = ",".join([values["dataset"], *irrelevant.cut_names(IRRELEVANT, share)])
-        if shuffled:
-            values["dids_domains"] = str(self.folder / "shuffled" / f"{values['dids_num_domains']}_{seed}")
+        if spoilt:
+            values["dids_domains"] = str(self.folder / spoilt / f"{values['dids_num_domains']}_{seed}")
         if run.get("dids_cluster_features") == "semantic":
             values["dids_semantic_model"] = str(self.encoder)
         if other:
@@ -181,9 +182,11 @@ class Preset:
         """One run; `clustering` are the seconds of its seed's domains."""
         values = self.arguments(name, seed)
         log = self.output(name, seed).with_suffix(".log")
-        if self.overrides(name).get("shuffled") and not (Path(values["dids_domains"]) / "domains.json").exists():
+        spoilt, folder = self.overrides(name).get("spoilt"), Path(values["dids_domains"])
+        if spoilt and not (folder / "domains.json").exists():
             clustered = values | {"dids_domains": "cluster"}
-            _in_a_process(mini_run.shuffle, clustered, Path(values["dids_domains"]).with_suffix(".log"), self.start)
+            spoil = functools.partial(mini_run.spoil, spoilt)
+            _in_a_process(spoil, clustered, folder.with_suffix(".log"), self.start)
         with self._alone_while_tokenising(Path(values["tokenized_path"])):
             result = _in_a_process(mini_run.train_and_score, values, log, self.start)
         result["cost"]["clustering_seconds"] = clustering

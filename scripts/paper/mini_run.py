@@ -10,15 +10,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from llamafactory_dids.artifacts.domain_map import DomainMap, load_map, save_map
-from llamafactory_dids.stages.swapping import relabelled_map
+from llamafactory_dids.artifacts.domain_map import load_map, save_map
 from scripts.compare import source_shares
+from scripts.paper import maps
 from scripts.paper.mini_data import TASKS, UNSEEN
 
 MAX_QUESTIONS = 50  # of each multiple-choice task
@@ -65,23 +63,10 @@ def make_domains(values: dict[str, Any], log: Path) -> Path:
     return Path(json.loads(shown.getvalue())["path"])
 
 
-def shuffle(values: dict[str, Any], log: Path) -> None:
-    """Leave beside `log` a map of a run's domains, shuffled with its seed."""
+def spoil(kind: str, values: dict[str, Any], log: Path) -> None:
+    """Leave beside `log` a map of a run's domains, spoilt with its seed."""
     domain_map = load_map(make_domains(values, log))
-    save_map(shuffled_map(domain_map, values["dids_seed"]), log.with_suffix(""))
-
-
-def shuffled_map(domain_map: DomainMap, seed: int) -> DomainMap:
-    """Domains of the same names and sizes, each source's samples dealt out over its domains at random."""
-    generator = np.random.default_rng(seed)
-
-    def dealt_again(sources: list[str], domains_N: NDArray[np.int64]) -> NDArray[np.int64]:
-        new_N, source_N = domains_N.copy(), np.array(sources)
-        for source in np.unique(source_N):
-            new_N[source_N == source] = generator.permutation(domains_N[source_N == source])
-        return new_N
-
-    return relabelled_map(domain_map, dealt_again, {"shuffled": seed})
+    save_map(maps.KINDS[kind](domain_map, values["dids_seed"]), log.with_suffix(""))
 
 
 def read_result(values: dict[str, Any]) -> dict[str, Any]:

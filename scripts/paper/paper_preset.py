@@ -2,10 +2,10 @@
 
     python scripts/paper/reproduce.py --table 1 --preset paper --dry-run
 
-A run is up to four commands: domains, the proxy run of an offline strategy, the training, the scores. DeepSpeed
-refuses proxy runs, so `doge`, `doremi` and `velocitune` train the proxy as their main model, without it, and the 8B
-model takes over that run's mean mixture by `static`. For `velocitune` this is a departure: the paper's pilot is of
-full size, and its mixture moves with the 8B model's own losses.
+A run is up to four commands: domains, a map of spoilt ones or the proxy run of an offline strategy, the training, the
+scores. DeepSpeed refuses proxy runs, so `doge`, `doremi` and `velocitune` train the proxy as their main model, without
+it, and the 8B model takes over that run's mean mixture by `static`. For `velocitune` this is a departure: the paper's
+pilot is of full size, and its mixture moves with the 8B model's own losses.
 """
 
 import hashlib
@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
-from llamafactory_dids.errors import refuse
 
 from . import definition, irrelevant, results, runs
 from .definition import TASKS
@@ -36,7 +34,7 @@ OF_THE_RUN = ("dids_preset", "dids_ema_beta", "mix_strategy")
 class Step:
     """One command, and the configuration that it is about (none for the scores)."""
 
-    what: str  # cluster, proxy run, train, score
+    what: str  # cluster, spoil, proxy run, train, score
     command: tuple[str, ...]
     done: str  # the file that says so
     config: Mapping[str, Any] | None = None
@@ -88,19 +86,18 @@ class Preset:
         """All keys of the training of a run."""
         values = self.base(base)
         samples = values["per_device_train_batch_size"] * values["gradient_accumulation_steps"] * GPUS
+        overrides = self._words(run)
         if run == runs.FULL:
             values = {key: value for key, value in values.items() if not key.startswith("dids_") and key != "max_steps"}
-            overrides: dict[str, Any] = {"num_train_epochs": 1.0}
         else:
-            overrides = runs.fixed_mixture(run, self.parts, self.sizes) or runs.resolve(run, self.named)
             values["max_steps"] = round(overrides.pop("budget", 1) * values["max_steps"])
             if updates := overrides.pop("updates", None):
                 values["dids_update_samples"] = max(samples, samples * values["max_steps"] // updates)
             values["dids_tasks"] = ",".join(f"{task}_val" for task in overrides.pop("tasks", TASKS))
             if share := overrides.pop("mix_in", 0):
                 values["dataset"] = ",".join([values["dataset"], *irrelevant.cut_names(FINANCE, share)])
-            if "shuffled" in overrides:
-                raise refuse("run", run, "no shuffled domains: they are of the mini presets")
+            if overrides.pop("spoilt", None):
+                overrides["dids_domains"] = f"{self.output(run, base, seed)}_domains"
             if other := overrides.pop("of", None):
                 overrides["dids_probs"] = str(self.output(other, base, seed) / "dids" / "mixture.jsonl")
         if "dids_probs" in overrides and overrides.get("dids_domains") == "source":
@@ -111,6 +108,12 @@ class Preset:
             "overwrite_output_dir": False,
         }  # so it resumes
         return {**values, **overrides, **own}
+
+    def _words(self, run: str) -> dict[str, Any]:
+        """What the file says of a run, or what its name makes of it."""
+        if run == runs.FULL:
+            return {"num_train_epochs": 1.0}
+        return runs.fixed_mixture(run, self.parts, self.sizes) or runs.resolve(run, self.named)
 
     def output(self, run: str, base: str, seed: int) -> Path:
         """Where a run leaves its files."""
@@ -131,6 +134,9 @@ class Preset:
             )
         elif config.get("mix_strategy") is not None and config.get("dids_domains", "cluster") == "cluster":
             steps.append(self._cluster(config))
+        elif spoilt := self._words(run).get("spoilt"):
+            clustered = {key: value for key, value in config.items() if key != "dids_domains"}
+            steps += [self._cluster(clustered), _spoil(spoilt, clustered, config["dids_domains"])]
         steps += [self._train("train", config), self._score(config["output_dir"], run, base, seed, tasks)]
         return Recipe(run, base, seed, tuple(steps), tuple(departures))
 
@@ -151,7 +157,7 @@ class Preset:
     def _cluster(self, config: Mapping[str, Any]) -> Step:
         """Domains alone; runs of the same data, proxy and number of domains share them by their cache."""
         keys = {key: value for key, value in config.items() if key.startswith(("dids_", "data", "cutoff", "template"))}
-        other = ("dids_tasks", "dids_update_samples", "dids_preset", "dids_probs", "dids_swap_domains")
+        other = ("dids_tasks", "dids_update_samples", "dids_preset", "dids_init", "dids_probs")
         text = json.dumps({key: value for key, value in keys.items() if key not in other} | {"seed": config["seed"]})
         digest = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
         file = _file(config)
@@ -179,6 +185,13 @@ class Preset:
         if any(task in CODE for task in tasks):
             words.append("--allow-code")
         return Step("score", tuple(words), _shown(result))
+
+
+def _spoil(kind: str, config: Mapping[str, Any], folder: str) -> Step:
+    """A map of the domains that are there, with its samples in others."""
+    file = _file(config)
+    words = ("python", "scripts/paper/maps.py", file, kind, "--output", folder)
+    return Step("spoil", words, f"{folder}/domains.json", config, file)
 
 
 def _file(config: Mapping[str, Any]) -> str:

@@ -117,13 +117,6 @@ def test_a_map_killed_while_it_was_written_is_no_map(tmp_path, monkeypatch):
         load_map(tmp_path)
 
 
-def test_only_the_rows_that_are_asked_for_are_left_and_all_domains():
-    whole = DomainMap(("x", "y"), ["a", "b", "a"], ["s", "s", "t"], np.array([0, 1, 1]), {"x": ["text"]}, {"k": 1})
-    part = whole.only(["s", "t", "t"], ["a", "a", "lost"])
-    assert part.lookup() == {("s", "a"): 0, ("t", "a"): 1}
-    assert (part.names, part.typical_texts, part.inputs) == (whole.names, whole.typical_texts, whole.inputs)
-
-
 def test_domains_that_are_left_keep_their_names_and_are_counted_anew():
     whole = DomainMap(("x", "y", "z"), ["a", "b", "c"], ["s", "s", "t"], np.array([2, 1, 0]), {}, {"k": 1})
     part = whole.of_domains([0, 2])

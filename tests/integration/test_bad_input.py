@@ -70,7 +70,6 @@ BEFORE_LOADING = {
     "streaming_drop": (STREAM | {"dids_exhausted": "drop"}, ["dids_exhausted: got 'drop'", "streaming: reshuffle"]),
     "streaming_packed": (STREAM | {"packing": True}, ["packing: got True", "with streaming: false"]),
     "streaming_val_size": (STREAM | {"val_size": 5}, ["val_size: got 5", "eval_dataset"]),
-    "streaming_swapped": (STREAM | {"dids_swap_domains": 0.1}, ["dids_swap_domains: got 0.1", "with streaming: 0"]),
     "streaming_proxy_run": (STREAM | {"mix_strategy": "doge"}, ["mix_strategy: got 'doge'", "without a proxy run"]),
     "streaming_importance": (STREAM | {"mix_strategy": "importance"}, ["mix_strategy: got 'importance'", "features"]),
     "streaming_proportional": (
@@ -117,7 +116,6 @@ BEFORE_LOADING = {
         STATIC | {"dids_probs": "/no/such/run"},
         ["dids_probs: got '/no/such/run'", "mixture.jsonl"],
     ),
-    "swap_above_one": ({"dids_swap_domains": 1.5}, ["dids_swap_domains: got 1.5", "a share in [0, 1]"]),
     "unknown_features": (
         {"dids_cluster_features": "both"},
         ["dids_cluster_features: got 'both'", "gradient, semantic"],

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from llamafactory_dids.artifacts.domain_map import load_map, save_map
 from llamafactory_dids.artifacts.gradient_store import open_store
 from llamafactory_dids.errors import DidsError
 from llamafactory_dids.training.collator import DomainCollator
@@ -248,7 +250,7 @@ def _copy_of(ran, folder, values):
         ({"dids_eta": 9.0}, ["option eta = ", "this run has 9.0"]),
         ({"per_device_train_batch_size": 4}, ["samples_per_step = 8", "this run has 4"]),
         ({"dataset": "sums,pairs"}, ["domains = ['sums', 'pairs', 'noise']", "this run has ['sums', 'pairs']"]),
-        ({"dids_swap_domains": 0.3}, ["domain_map = '", "this run has '"]),
+        ({"dids_domains": "moved"}, ["domain_map = '", "this run has '"]),
     ],
     ids=["tasks", "strategy", "seed", "window", "option", "batch", "datasets", "domain_map"],
 )
@@ -257,6 +259,10 @@ def test_checkpoint_of_another_set_up_is_refused_with_both_values(whole_runs, ch
     log = tmp_path / "out" / "dids" / "mixture.jsonl"
     before = log.read_bytes()
     checkpoint = str(tmp_path / "out" / "checkpoint-12")
+    if "dids_domains" in changes:
+        found = load_map(tmp_path / "out" / "dids")
+        save_map(replace(found, domains_N=np.roll(found.domains_N, 1)), tmp_path / "moved")
+        changes = {"dids_domains": str(tmp_path / "moved")}
     with pytest.raises(DidsError) as caught:
         train(values | changes | {"resume_from_checkpoint": checkpoint})
     assert [word for word in [checkpoint, *words] if word not in str(caught.value)] == [], str(caught.value)

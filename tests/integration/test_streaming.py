@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from llamafactory_dids.artifacts.domain_map import load_map, save_map
+from tests.helpers import rows_of_map
 from tests.integration.support import SOURCES, arguments, module_of, same_domains, train
 from tests.integration.traced import Break, timeless, traced
 
@@ -59,7 +60,7 @@ def test_domains_of_a_map_are_streamed_by_key(finished, world, tmp_path):
 
 def test_a_sample_that_the_map_lacks_is_refused_when_it_comes(finished, world, tmp_path):
     found = load_map(finished.dids)
-    save_map(found.only(found.sources_N[:-3], found.keys_N[:-3]), tmp_path / "less")
+    save_map(rows_of_map(found, slice(-3)), tmp_path / "less")
     values = arguments(world, tmp_path, **STREAM | same_domains(finished) | {"dids_domains": str(tmp_path / "less")})
     with pytest.raises(ValueError, match="dids_domains: the map lacks a training sample .* of 'noise'"):
         train({k: v for k, v in values.items() if v is not None})

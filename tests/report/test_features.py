@@ -10,6 +10,7 @@ from llamafactory_dids.artifacts.samples import samples_digest
 from llamafactory_dids.report.features import MAX_POINTS, principal_axes, project_features
 from llamafactory_dids.report.pictures import FIGURES
 from llamafactory_dids.report.run import load_run
+from tests.helpers import rows_of_map
 from tests.report.made_up import write_run
 
 DIM = 16
@@ -70,7 +71,7 @@ def test_of_many_samples_a_seeded_choice_is_drawn(tmp_path):
 
 def test_where_the_features_are_not_at_hand_there_is_no_map(tmp_path):
     run, _, domain_map, store = write_store(tmp_path, 1500)
-    save_map(domain_map.only(domain_map.sources_N[:-1], domain_map.keys_N[:-1]), run)
+    save_map(rows_of_map(domain_map, slice(-1)), run)
     assert project_features(load_run(run)) is None, "rows of a map that lost a sample are not the store's"
     save_map(replace(domain_map, inputs={"domains": "source"}), run)
     assert project_features(load_run(run)) is None

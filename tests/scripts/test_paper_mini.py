@@ -26,7 +26,17 @@ from llamafactory_dids import mixers
 from llamafactory_dids.artifacts.domain_map import DomainMap
 from llamafactory_dids.config import MixingConfig
 from llamafactory_dids.errors import DidsError
-from scripts.paper import definition, mini, mini_compare, mini_data, mini_encoder, mini_figure, mini_run, mini_tables
+from scripts.paper import (
+    definition,
+    maps,
+    mini,
+    mini_compare,
+    mini_data,
+    mini_encoder,
+    mini_figure,
+    mini_run,
+    mini_tables,
+)
 from scripts.quickstart import build_model
 
 RUNS = yaml.safe_load((Path(mini.__file__).parent / "runs.yaml").read_text())
@@ -110,7 +120,7 @@ def test_each_run_is_of_keys_that_there_are(name, preset):
     keys = set(MixingConfig.__dataclass_fields__)
     run = RUNS[name]
     assert run["mix_strategy"] in mixers.names()
-    assert set(run) - {"mix_strategy", "updates", "budget", "tasks", "mix_in", "of", "shuffled"} <= keys
+    assert set(run) - {"mix_strategy", "updates", "budget", "tasks", "mix_in", "of", "spoilt"} <= keys
     assert set(run.get("tasks", [])) <= set(mini_data.TASKS)
     assert run.get("of", name) in RUNS
     assert ("dids_probs" in preset.arguments(name, 1)) == (run["mix_strategy"] == "static")
@@ -164,7 +174,7 @@ def test_shuffled_domains_have_as_many_samples_of_each_source_and_equal_ones_sta
     sources, keys = [source for source, _ in pairs], [f"key {key}" for _, key in pairs]
     labels_N = np.array([of_pair[pair] for pair in pairs])
     old = DomainMap(names, keys, sources, labels_N, {"d0": ["a text"]}, {"dids_num_domains": 4})
-    new = mini_run.shuffled_map(old, seed=1)
+    new = maps.shuffled_map(old, seed=1)
     assert (new.names, new.keys_N.to_pylist(), new.sources_N.to_pylist()) == (names, keys, sources)
     assert new.typical_texts == {}
     assert new.inputs == {"dids_num_domains": 4, "shuffled": 1}
@@ -177,15 +187,16 @@ def test_shuffled_domains_have_as_many_samples_of_each_source_and_equal_ones_sta
 def test_a_shuffle_tells_nothing_of_the_domains_before_but_is_its_seeds():
     labels_N = np.arange(4000) % 2
     old = DomainMap(("a", "b"), [f"{i:04}" for i in range(4000)], ["one"] * 4000, labels_N)
-    new = [mini_run.shuffled_map(old, seed).domains_N for seed in (1, 1, 2)]
+    new = [maps.shuffled_map(old, seed).domains_N for seed in (1, 1, 2)]
     assert (new[0] == new[1]).all() and (new[0] != new[2]).any()
     assert abs((new[0] == labels_N).mean() - 0.5) < 0.05
 
 
-def test_a_run_of_shuffled_domains_takes_its_seeds_map_of_as_many(preset):
+def test_a_run_of_spoilt_domains_takes_its_seeds_map_of_as_many(preset):
     values = preset.arguments("dids_shuffled_domains_72", 3)
     assert values["dids_domains"] == str(preset.folder / "shuffled" / "72_3")
     assert preset.arguments("dids_shuffled", 3)["dids_domains"] == str(preset.folder / "shuffled" / "36_3")
+    assert preset.arguments("dids_swapped", 3)["dids_domains"] == str(preset.folder / "swapped" / "36_3")
 
 
 def test_a_text_of_the_encoder_is_its_projection_on_the_axes_of_latent_semantic_analysis(data, tmp_path):

@@ -14,7 +14,7 @@ KNOWN = {
     "dids_paper": {"mix_strategy": "dids", "dids_preset": "paper"},
     "dids_gc": {"mix_strategy": "dids", "dids_cluster_features": "semantic"},
     "dids_sources": {"mix_strategy": "dids", "dids_domains": "source"},
-    "dids_swapped": {"mix_strategy": "dids", "dids_swap_domains": 0.5},
+    "dids_swapped": {"mix_strategy": "dids", "spoilt": "swapped", "dids_init": "importance"},
     "proportional": {"mix_strategy": "proportional"},
     **{name: {"mix_strategy": name} for name in ("uniform", "dga", "doge", "doremi", "velocitune", "importance")},
 }
@@ -70,10 +70,14 @@ def test_a_word_is_read_at_the_papers_size(preset, run, key, value):
     assert not set(config(preset, run)) & set(runs.WORDS)
 
 
-def test_shuffled_domains_are_refused_for_the_mini_presets_have_them(preset):
-    preset.named = runs.load()
-    with pytest.raises(paper_run.DidsError, match="^run: got 'dids_shuffled', allowed: no shuffled domains"):
-        config(preset, "dids_shuffled")
+def test_spoilt_domains_are_a_map_of_the_clustered_ones_made_before_the_training(preset):
+    steps = recipe(preset, "dids_swapped").steps
+    assert [step.what for step in steps] == ["cluster", "spoil", "train", "score"]
+    _, spoil, train, _ = steps
+    folder = train.config["dids_domains"]
+    assert {**spoil.config, "dids_domains": folder} == train.config and spoil.done == f"{folder}/domains.json"
+    assert spoil.command == ("python", "scripts/paper/maps.py", spoil.file, "swapped", "--output", folder)
+    assert steps[0].done == recipe(preset, "dids").steps[0].done, "the domains are those of the run that is compared"
 
 
 def test_all_data_is_one_pass_without_a_strategy_of_ours(preset):

@@ -18,7 +18,6 @@ from ...errors import DidsError
 from ...stages import ranks
 from ...stages.cluster import StoredFeatures, cluster_domains, domain_shares, number_for
 from ...stages.means import central_samples
-from ...stages.swapping import swapped_map
 from ..data.source import DataSource
 from ..host.randomness import undisturbed
 from ..settings import Settings, cache_folder
@@ -50,18 +49,6 @@ def _check_sources(samples: TokenisedSamples, names: Sequence[str]) -> None:
             f"dataset: {gone[0]!r} has no training row, since LLaMA-Factory dropped all of its examples, or val_size "
             "holds them out; allowed: a dataset with an example in the format of the stage"
         )
-
-
-def domains_to_train_with(source: DataSource, samples: TokenisedSamples) -> DomainMap:
-    """The domains that are found, with as many samples swapped as `dids_swap_domains` says."""
-    domain_map, share = find_domains(source, samples), source.settings.config.dids_swap_domains
-    if not share:
-        return domain_map
-    found = domain_map.only(samples.sources, samples.keys)  # a given map may have more than what is trained on
-    swapped = swapped_map(found, share, source.settings.seed)
-    moved = int((swapped.domains_N != found.domains_N).sum())
-    logger.info("dids_swap_domains: %d of %d samples changed places (%g asked for)", moved, len(found.keys_N), share)
-    return swapped
 
 
 def domains_by_source(samples: TokenisedSamples, sources: Sequence[str], seed: int) -> DomainMap:

@@ -142,7 +142,6 @@ def _arguments(run: ProxyRun, source: DataSource, folder: Path, checkpoint: Path
         "report_to": "none",
         "tokenized_path": None,
         "dids_domains": str(folder / "domains"),
-        "dids_swap_domains": None,  # the map has it
         "dids_proxy_model": None,  # it is what is trained
         "dids_tasks": ",".join(settings.tasks) or None,
         "dids_seed": settings.seed,

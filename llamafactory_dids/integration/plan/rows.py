@@ -13,7 +13,7 @@ from ...artifacts.samples import UNKNOWN, Texts, codes
 from ...training.collator import DOMAIN_COLUMN
 from ..data.source import DataSource
 from ..data.tags import lacking
-from ..domains.making import domains_to_train_with
+from ..domains.making import find_domains
 from ..domains.samples import TokenisedSamples, proxy_samples
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ def rows_with_domains(source: DataSource) -> TrainingRows:
     """The rows that are trained on. Raises DidsError where a data set has none, or the map lacks one."""
     if source.packs:
         samples = functools.cache(functools.partial(proxy_samples, source))
-        domain_map = domains_to_train_with(source, samples())
+        domain_map = find_domains(source, samples())
         module, tags = source.training_set(_domains_of(source, domain_map))
         domains_N = tags[DOMAIN_COLUMN].to_numpy().astype(np.int64)
     else:
@@ -41,7 +41,7 @@ def rows_with_domains(source: DataSource) -> TrainingRows:
         rows = TokenisedSamples(module["train_dataset"], tags, source.tokenizer)
         samples = functools.cache(functools.partial(proxy_samples, source, rows))
         clusters = source.settings.config.dids_domains == "cluster"
-        domain_map = domains_to_train_with(source, samples() if clusters else rows)
+        domain_map = find_domains(source, samples() if clusters else rows)
         domains_N = _known(domain_map.domains_of(rows.sources, rows.keys), rows)
     source.settle_saved(domain_map)
     domain_map, domains_N = _drop_empty(domain_map, domains_N)
@@ -53,8 +53,7 @@ def rows_with_domains(source: DataSource) -> TrainingRows:
 
 
 def _domains_of(source: DataSource, domain_map: DomainMap) -> Callable[[Texts, Texts], NDArray[np.int64]]:
-    config = source.settings.config
-    if config.dids_domains == "source" and not config.dids_swap_domains:
+    if source.settings.config.dids_domains == "source":
         return lambda sources_N, _: codes(sources_N, source.data_args.dataset)
     return domain_map.domains_of
 

@@ -1,6 +1,9 @@
 """Spoilt domains: sizes stay, about the share moves, and what moves lands elsewhere."""
 
 import dataclasses
+import json
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -8,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llamafactory_dids.artifacts.domain_map import DomainMap
+from llamafactory_dids.artifacts.domain_map import DomainMap, load_map, save_map
 from llamafactory_dids.errors import DidsError
-from llamafactory_dids.stages.swapping import swapped_labels, swapped_map
+from scripts.paper import maps
+from scripts.paper.maps import swapped_labels, swapped_map
 
 SIZES = st.lists(st.integers(1, 60), min_size=1, max_size=7)
 
@@ -65,7 +69,7 @@ def domain_map():
 
 
 def test_map_says_that_it_was_swapped_and_has_no_typical_texts(domain_map):
-    swapped = swapped_map(domain_map, 0.5, 7)
+    swapped = swapped_map(domain_map, 7)
     assert swapped.typical_texts == {}
     assert swapped.inputs == {"dids_seed": 3, "swapped": {"share": 0.5, "seed": 7}}
     assert (swapped.keys_N, swapped.names) == (domain_map.keys_N, domain_map.names)
@@ -80,22 +84,30 @@ def test_swap_does_not_depend_on_the_order_of_the_rows(domain_map):
         sources_N=domain_map.sources_N.take(pa.array(order)),
         domains_N=domain_map.domains_N[order],
     )
-    assert swapped_map(shuffled, 0.5, 7).lookup() == swapped_map(domain_map, 0.5, 7).lookup()
+    assert swapped_map(shuffled, 7).lookup() == swapped_map(domain_map, 7).lookup()
 
 
 def test_rows_of_equal_content_stay_together():
     domains_N = np.array([0, 0, 0, 0, 1, 1, 1])
     domain_map = DomainMap(("x", "y"), ["a", "a", "a", "b", "c", "d", "d"], ["s"] * 7, domains_N)
-    swapped = swapped_map(domain_map, 1.0, 0)
+    swapped = swapped_map(domain_map, 0, 1.0)
     assert swapped.domains_N.tolist() == [1, 1, 1, 1, 0, 0, 0]
 
 
 def test_single_domain_is_refused(domain_map):
     alone = dataclasses.replace(domain_map, domains_N=np.zeros(60, dtype=np.int64))
-    with pytest.raises(DidsError, match="dids_swap_domains: got 0.5, allowed: 0 with one domain"):
-        swapped_map(alone, 0.5, 0)
+    with pytest.raises(DidsError, match="swapped: got 0.5, allowed: two domains at least"):
+        swapped_map(alone, 0)
 
 
-def test_swapped_map_is_not_swapped_again(domain_map):
-    with pytest.raises(DidsError, match="dids_swap_domains: got 0.2, allowed: 0 with a map .* swapped before"):
-        swapped_map(swapped_map(domain_map, 0.5, 0), 0.2, 0)
+def test_the_command_leaves_a_spoilt_map_of_the_runs_domains_with_its_seed(domain_map, tmp_path, monkeypatch):
+    """`cluster` is stood in for by what it would say; the map that it names is read."""
+    save_map(domain_map, tmp_path / "found")
+    (tmp_path / "run.yaml").write_text("seed: 7\nmix_strategy: dids\n")
+    said = subprocess.CompletedProcess([], 0, stdout=json.dumps({"path": str(tmp_path / "found")}))
+    monkeypatch.setattr(maps.subprocess, "run", lambda words, **_: said if "cluster" in words else None)
+    for kind, expected in (("swapped", swapped_map(domain_map, 7)), ("shuffled", maps.shuffled_map(domain_map, 7))):
+        out = tmp_path / kind
+        monkeypatch.setattr(sys, "argv", ["maps.py", str(tmp_path / "run.yaml"), kind, "--output", str(out)])
+        maps.main()
+        assert load_map(out).lookup() == expected.lookup()
