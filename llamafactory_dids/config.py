@@ -107,8 +107,8 @@ class MixingConfig:
     dids_share_of: Literal["samples", "tokens"] = _key(
         "samples", "What a probability is a share of: the training samples, or all of their tokens."
     )
-    dids_exhausted: Literal["reshuffle", "drop"] = _key(
-        "reshuffle", "A domain that was seen in full starts again, or leaves its share to the others."
+    dids_max_repeats: int | None = _key(
+        None, "How often a sample may be seen; then its domain leaves its share to the others. Defaults to no limit."
     )
     dids_domain_gradients: Literal["running", "fresh"] = _key(
         "running", "Domain gradients from the training batches, or measured anew at each update."
@@ -133,6 +133,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "dids_min_domain_size": (1, float("inf"), "an integer >= 1"),
     "dids_projection_dim": (2, float("inf"), "an integer >= 2"),
     "dids_update_samples": (1, float("inf"), "an integer >= 1"),
+    "dids_max_repeats": (1, float("inf"), "an integer >= 1"),
     "dids_fresh_samples": (1, float("inf"), "an integer >= 1"),
     "dids_tracked_entries": (1, float("inf"), "an integer >= 1"),
     "dids_seed": (0, 2**31 - 1, "an integer from 0 to 2147483647"),

@@ -89,7 +89,7 @@ those of a run that was not killed (fp32 on the CPU). A checkpoint that was cut 
 set-up is refused with both values, and another number of ranks keeps the order.
 
 Nothing is loaded on the way back. After 1M samples of 72 domains and 25 updates the sampler finds its place in 0.05
-CPU seconds (0.10 with `dids_exhausted: drop`), and the host's loader skips its batches in 0.26 (0.39); 32 samples were
+CPU seconds (0.10 with `dids_max_repeats: 1`), and the host's loader skips its batches in 0.26 (0.39); 32 samples were
 loaded, the batch to go on with and the one after it. One thread of an AMD EPYC:
 
 ```bash

@@ -15,7 +15,7 @@ from .plan import MixingPlan
 
 # Keys that are no mixer's option, and decide what a mixer is told or when. What only makes domains shows in the map.
 WHILE_TRAINING = (
-    *("update_samples", "exhausted", "task_samples", "probs", "schedule"),
+    *("update_samples", "max_repeats", "task_samples", "probs", "schedule"),
     *("domain_gradients", "fresh_samples", "gradient_layers", "tracked_entries"),
 )
 

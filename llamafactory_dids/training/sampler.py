@@ -17,9 +17,9 @@ _NEVER = 1 << 62
 class MixtureSampler:
     """An endless stream of sample indices in epochs of `epoch_size`; a `torch.utils.data` sampler.
 
-    `domains_N` gives each sample's domain. `exhausted` says what follows a domain's last sample: a new
-    permutation (`reshuffle`), or its share goes to the others (`drop`) until all have been seen. Unless `shuffled`,
-    each pass is in the order of the data; which domain comes next is random all the same.
+    `domains_N` gives each sample's domain. A new permutation follows a domain's last sample. With `max_repeats` a
+    domain that was seen in full that often leaves its share to the others, until all have been. Unless `shuffled`, each
+    pass is in the order of the data; which domain comes next is random all the same.
     """
 
     def __init__(
@@ -29,13 +29,13 @@ class MixtureSampler:
         *,
         seed: int,
         epoch_size: int,
-        exhausted: str = "reshuffle",
+        max_repeats: int | None = None,
         shuffled: bool = True,
     ) -> None:
         domains_N = np.asarray(domains_N)
         self.seed = seed
         self.epoch_size = epoch_size
-        self.drop = exhausted == "drop"
+        self.max_repeats = max_repeats
         self.shuffled = shuffled
         self.sizes_D = np.bincount(domains_N, minlength=len(np.asarray(probabilities_D))).astype(np.int64)
         self._members_N = np.argsort(domains_N, kind="stable").astype(np.uint32)
@@ -143,16 +143,16 @@ class MixtureSampler:
         self, p_D: NDArray[np.float64], start: int, stop: int, counts_D: NDArray[np.int64]
     ) -> NDArray[np.int64]:
         uniforms = self._uniforms(start, stop)
-        if not self.drop:
+        if self.max_repeats is None:
             return _pick(p_D, uniforms)
-        parts, done = [], 0
+        parts, done, most_D = [], 0, self.max_repeats * self.sizes_D
         while done < len(uniforms):
-            passes_D = counts_D // np.maximum(self.sizes_D, 1)
-            open_D = (self.sizes_D > 0) & (passes_D == passes_D[self.sizes_D > 0].min())
+            rounds_D = counts_D // np.maximum(most_D, 1)
+            open_D = (self.sizes_D > 0) & (rounds_D == rounds_D[self.sizes_D > 0].min())
             left_D = p_D * open_D
             # picked anew among what is left: an exhausted domain's own numbers would all fall to its neighbours
             picked = _pick(left_D if left_D.any() else open_D * self.sizes_D, uniforms[done:])
-            parts.append(picked[: _until_one_is_full(picked, self.sizes_D * (passes_D + 1) - counts_D)])
+            parts.append(picked[: _until_one_is_full(picked, most_D * (rounds_D + 1) - counts_D)])
             counts_D += np.bincount(parts[-1], minlength=len(counts_D))
             done += len(parts[-1])
         return np.concatenate(parts)

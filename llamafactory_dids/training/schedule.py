@@ -45,6 +45,17 @@ def check_window(config: MixingConfig, per_step: int) -> None:
         )
 
 
+def check_repeats(config: MixingConfig, num_rows: int, steps: int, per_step: int) -> None:
+    """Raise DidsError for a limit that the run's length does not allow, whatever the mixture."""
+    least = math.ceil(steps / math.ceil(num_rows / per_step))  # an epoch is filled up to whole steps
+    if config.dids_max_repeats is not None and config.dids_max_repeats < least:
+        raise refuse(
+            "dids_max_repeats",
+            config.dids_max_repeats,
+            f"at least {least}, since the run draws {steps * per_step} samples of {num_rows}",
+        )
+
+
 def updates_due(config: MixingConfig, step: int, per_step: int) -> int:
     """How many windows are complete at the end of a step."""
     assert config.dids_update_samples is not None, "as `with_window` has it"

@@ -143,6 +143,6 @@ def sampler_of(plan: MixingPlan, p_D: NDArray[np.float64], per_step: int, max_st
         p_D,
         seed=plan.seed,
         epoch_size=-(-len(plan.domains_N) // per_step) * per_step,
-        exhausted=plan.config.dids_exhausted,
+        max_repeats=plan.config.dids_max_repeats,
         shuffled=plan.shuffled,
     )

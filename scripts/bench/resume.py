@@ -37,12 +37,12 @@ class Untouched(Dataset):  # type: ignore[type-arg]
         return index
 
 
-def make(arguments: argparse.Namespace, exhausted: str) -> MixtureSampler:
+def make(arguments: argparse.Namespace, max_repeats: int | None) -> MixtureSampler:
     """A sampler with the history of a run: an even start, and then `--updates` mixtures, evenly over the samples."""
     rng = np.random.default_rng(0)
     domains_N = rng.integers(0, arguments.domains, arguments.samples).astype(np.int32)
     even_D = np.full(arguments.domains, 1 / arguments.domains)
-    sampler = MixtureSampler(domains_N, even_D, seed=0, epoch_size=2 * arguments.samples, exhausted=exhausted)
+    sampler = MixtureSampler(domains_N, even_D, seed=0, epoch_size=2 * arguments.samples, max_repeats=max_repeats)
     starts = np.linspace(0, arguments.samples, arguments.updates + 2, dtype=int)[1:-1]
     sampler.history += [(int(start), rng.dirichlet(np.ones(arguments.domains))) for start in starts]
     return sampler
@@ -67,8 +67,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     result: dict[str, Any] = {}
-    for exhausted in ("reshuffle", "drop"):
-        sampler, loaded = make(arguments, exhausted), set()
+    for exhausted, max_repeats in (("reshuffle", None), ("drop", 1)):
+        sampler, loaded = make(arguments, max_repeats), set()
 
         def seek(sampler: MixtureSampler = sampler) -> None:
             sampler.seek(0)

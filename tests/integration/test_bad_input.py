@@ -67,7 +67,11 @@ BEFORE_LOADING = {
     "no_such_proxy": ({"dids_proxy_model": "/no/such/model"}, ["dids_proxy_model: got '/no/such/model'", "folder"]),
     "no_such_map": ({"dids_domains": "/no/such/map"}, ["dids_domains: got '/no/such/map'", "path of a domain map"]),
     "streaming_clustered": (STREAM | {"dids_domains": "cluster"}, ["dids_domains: got 'cluster'", "source, or the"]),
-    "streaming_drop": (STREAM | {"dids_exhausted": "drop"}, ["dids_exhausted: got 'drop'", "streaming: reshuffle"]),
+    "streaming_once": (STREAM | {"dids_max_repeats": 1}, ["dids_max_repeats: got 1", "with streaming: none"]),
+    "more_samples_than_repeats": (
+        {"dids_domains": "source", "dids_max_repeats": 2, "max_steps": 69},
+        ["dids_max_repeats: got 2", "at least 3, since the run draws 552 samples of 270"],
+    ),
     "streaming_packed": (STREAM | {"packing": True}, ["packing: got True", "with streaming: false"]),
     "streaming_val_size": (STREAM | {"val_size": 5}, ["val_size: got 5", "eval_dataset"]),
     "streaming_proxy_run": (STREAM | {"mix_strategy": "doge"}, ["mix_strategy: got 'doge'", "without a proxy run"]),

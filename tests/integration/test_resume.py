@@ -71,7 +71,7 @@ KILLED = {
     "workers_in_the_second_epoch": ({"dataloader_num_workers": 2}, 16, 14, 14),
     "accumulation": ({"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}, 7, 6, 6),
     "fresh_gradients": ({"dids_domain_gradients": "fresh"}, 11, 6, 6),
-    "drop": ({"dids_exhausted": "drop"}, 11, 9, 9),
+    "max_repeats": ({"dids_max_repeats": 2}, 11, 9, 9),
     "odm": ({"mix_strategy": "odm", "dids_tasks": None}, 11, 9, 9),
 }
 

@@ -250,8 +250,8 @@ def test_static_shares_are_given_by_dataset(world, tmp_path):
 
 def test_exhausted_domain_leaves_its_share_to_the_others(world, tmp_path):
     shares = {"mix_strategy": "static", "dids_tasks": None, "dids_domains": "source", "dids_probs": "0.1,0.1,0.8"}
-    dropped = train(arguments(world, tmp_path / "drop", dids_exhausted="drop", **shares))
-    again = train(arguments(world, tmp_path / "reshuffle", dids_exhausted="reshuffle", **shares))
+    dropped = train(arguments(world, tmp_path / "drop", dids_max_repeats=1, **shares))
+    again = train(arguments(world, tmp_path / "reshuffle", **shares))
     assert dropped.trainer.mixture.sampler.drawn()[2] == SOURCES["noise"]
     assert again.trainer.mixture.sampler.drawn()[2] > SOURCES["noise"]
 

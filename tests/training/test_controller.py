@@ -142,7 +142,7 @@ def test_the_map_is_written_with_the_run(tmp_path):
         {"dids_domain_gradients": "fresh"},
         {"options": COSINES | {"task_weights": "raw"}},  # looks at all losses so far
         {"strategy": "dga"},
-        {"dids_exhausted": "drop"},
+        {"dids_max_repeats": 1},
     ],
     ids=["running", "fresh", "trajectory", "dga", "drop"],
 )

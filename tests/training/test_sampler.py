@@ -96,9 +96,9 @@ def test_both_sides_of_a_change_in_the_middle_of_a_chunk_follow_their_probabilit
     assert_follows(draws[18_001:], LATER)
 
 
-@pytest.mark.parametrize("exhausted", ["reshuffle", "drop"])
-def test_a_change_does_not_bring_a_sample_back_too_early(exhausted):
-    sampler, draws = make(epoch_size=2000, exhausted=exhausted), []
+@pytest.mark.parametrize("max_repeats", [None, 1, 2])
+def test_a_change_does_not_bring_a_sample_back_too_early(max_repeats):
+    sampler, draws = make(epoch_size=2000, max_repeats=max_repeats), []
     for sample in sampler:
         draws.append(sample)
         if len(draws) in (3, 50, 51, 700):
@@ -110,23 +110,23 @@ def test_a_change_does_not_bring_a_sample_back_too_early(exhausted):
 CHANGES = {30: LATER, 100: np.full(4, 0.25), 150: LATER, 350: P}
 
 
-@pytest.mark.parametrize("exhausted", ["reshuffle", "drop"])
+@pytest.mark.parametrize("max_repeats", [None, 1, 2])
 @pytest.mark.parametrize("chunk", [4096, 32])
-def test_the_same_history_replays_the_same_sequence(exhausted, chunk, monkeypatch):
+def test_the_same_history_replays_the_same_sequence(max_repeats, chunk, monkeypatch):
     monkeypatch.setattr(module, "CHUNK", chunk)
-    first = make(exhausted=exhausted)
+    first = make(max_repeats=max_repeats)
     draws = changing(first, CHANGES, 500)
-    again = make(np.full(4, 0.25), exhausted=exhausted)
+    again = make(np.full(4, 0.25), max_repeats=max_repeats)
     again.history = list(first.history)
     assert stream(again, 500) == draws
 
 
-@pytest.mark.parametrize("exhausted", ["reshuffle", "drop"])
+@pytest.mark.parametrize("max_repeats", [None, 1, 2])
 @pytest.mark.parametrize("epoch", [0, 1, 3])
-def test_an_epoch_begun_by_itself_is_the_one_that_was_drawn_in_order(exhausted, epoch):
-    first = make(exhausted=exhausted)
+def test_an_epoch_begun_by_itself_is_the_one_that_was_drawn_in_order(max_repeats, epoch):
+    first = make(max_repeats=max_repeats)
     draws = changing(first, CHANGES, 500)
-    again = make(exhausted=exhausted)
+    again = make(max_repeats=max_repeats)
     again.history = list(first.history)
     again.set_epoch(epoch)
     assert list(again) == draws[epoch * 100 : (epoch + 1) * 100]
@@ -144,43 +144,45 @@ def test_a_resumed_sampler_goes_on_in_its_epoch_whatever_a_loader_counts(told):
     assert list(resumed) == whole[200:]
 
 
-@pytest.mark.parametrize("exhausted", ["reshuffle", "drop"])
-def test_draws_are_skipped_a_chunk_at_a_time_without_choosing_any_sample(exhausted, monkeypatch):
+@pytest.mark.parametrize("max_repeats", [None, 1, 2])
+def test_draws_are_skipped_a_chunk_at_a_time_without_choosing_any_sample(max_repeats, monkeypatch):
     domains_N = np.random.default_rng(1).integers(0, 1152, 200_000)
     probabilities_D = np.random.default_rng(2).dirichlet(np.ones(1152))
-    sampler = make(probabilities_D, domains_N=domains_N, epoch_size=200_000, exhausted=exhausted)
+    sampler = make(probabilities_D, domains_N=domains_N, epoch_size=200_000, max_repeats=max_repeats)
     picks, pick = [], module._pick
     monkeypatch.setattr(module, "_pick", lambda p_D, uniforms: picks.append(len(uniforms)) or pick(p_D, uniforms))
     for choosing in ("_draw", "_shuffled"):
         monkeypatch.setattr(sampler, choosing, lambda *_: pytest.fail("a sample was chosen"))
     sampler.seek(199_999)
     # where a domain is full, what is left of the chunk is picked anew; each of them is once in so many draws
-    once_more = 1152 if exhausted == "drop" else 0
+    once_more = 1152 if max_repeats else 0
     assert len(picks) <= -(-199_999 // module.CHUNK) + once_more
     assert sampler.drawn().sum() == 199_999
 
 
-def test_drop_is_what_drawing_one_by_one_gives():
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_a_limit_gives_what_drawing_one_by_one_gives(most):
     for probabilities_D in (P, np.array([0.97, 0.01, 0.01, 0.01]), np.array([0.5, 0.5, 0.0, 0.0])):
-        sampler = make(probabilities_D, exhausted="drop")
+        sampler = make(probabilities_D, max_repeats=most)
         uniforms, counts_D = sampler._uniforms(0, 1000), np.zeros(4, dtype=int)
         for sample, uniform in zip(stream(sampler, 1000), uniforms, strict=True):
-            passes_D = counts_D // np.array(SIZES)
-            left_D = probabilities_D * (passes_D == passes_D.min())
-            left_D = left_D if left_D.any() else np.array(SIZES) * (passes_D == passes_D.min())
+            rounds_D = counts_D // (most * np.array(SIZES))
+            open_D = rounds_D == rounds_D.min()
+            left_D = probabilities_D * open_D
+            left_D = left_D if left_D.any() else np.array(SIZES) * open_D
             domain = int(np.searchsorted(np.cumsum(left_D) / left_D.sum(), uniform, side="right"))
             assert DOMAINS_N[sample] == domain
             counts_D[domain] += 1
 
 
-@pytest.mark.parametrize("exhausted", ["reshuffle", "drop"])
-def test_unshuffled_each_domain_comes_in_the_order_of_the_data_again_and_again(exhausted):
-    draws = stream(make(shuffled=False, exhausted=exhausted), 1500)
+@pytest.mark.parametrize("max_repeats", [None, 1, 2])
+def test_unshuffled_each_domain_comes_in_the_order_of_the_data_again_and_again(max_repeats):
+    draws = stream(make(shuffled=False, max_repeats=max_repeats), 1500)
     for domain in range(4):
         members = np.flatnonzero(domain == DOMAINS_N).tolist()
         own = [i for i in draws if DOMAINS_N[i] == domain]
         assert own == (members * len(own))[: len(own)]
-    shuffled = stream(make(exhausted=exhausted), 1500)
+    shuffled = stream(make(max_repeats=max_repeats), 1500)
     assert DOMAINS_N[draws].tolist() == DOMAINS_N[shuffled].tolist()
 
 
@@ -230,22 +232,23 @@ def test_an_epoch_is_as_long_as_it_says():
 
 
 @pytest.mark.parametrize("probabilities_D", [P, np.array([0.97, 0.01, 0.01, 0.01]), np.array([0.5, 0.5, 0.0, 0.0])])
-def test_drop_sees_each_sample_once_before_any_twice(probabilities_D):
-    draws = stream(make(probabilities_D, exhausted="drop"), 300)
-    for start in (0, 100, 200):
-        assert sorted(draws[start : start + 100]) == list(range(100))
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_no_sample_is_seen_more_often_than_the_limit_before_all_were_seen_that_often(probabilities_D, most):
+    draws = stream(make(probabilities_D, max_repeats=most), 600)
+    for start in range(0, 600, most * 100):
+        assert sorted(draws[start : start + most * 100]) == sorted(most * list(range(100)))
 
 
-def test_drop_gives_the_share_of_an_exhausted_domain_to_the_others_in_proportion():
+def test_a_limit_gives_the_share_of_an_exhausted_domain_to_the_others_in_proportion():
     domains_N = np.repeat([0, 1, 2], [1, 20_000, 20_000])
-    sampler = make([0.5, 0.3, 0.2], domains_N=domains_N, epoch_size=8000, exhausted="drop")
+    sampler = make([0.5, 0.3, 0.2], domains_N=domains_N, epoch_size=8000, max_repeats=1)
     counts = np.bincount(domains_N[list(sampler)], minlength=3)
     assert counts[0] == 1
     assert chisquare(counts[1:], np.array([0.6, 0.4]) * 7999).pvalue > 1e-3, counts
 
 
-def test_drop_follows_the_probabilities_until_a_domain_is_exhausted():
-    few = [stream(make(seed=seed, epoch_size=5, exhausted="drop"), 5) for seed in range(800)]
+def test_a_limit_follows_the_probabilities_until_a_domain_is_exhausted():
+    few = [stream(make(seed=seed, epoch_size=5, max_repeats=1), 5) for seed in range(800)]
     assert_follows([sample for draws in few for sample in draws], P)
 
 

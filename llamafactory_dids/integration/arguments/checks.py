@@ -150,7 +150,7 @@ def _check_streaming(settings: Settings, data_args: Any) -> None:
 
     by_map = "source, or the path of a domain map (llamafactory-dids cluster makes one, without streaming)"
     need("dids_domains", config.dids_domains, config.dids_domains != "cluster", by_map)
-    need("dids_exhausted", config.dids_exhausted, config.dids_exhausted != "drop", "reshuffle")
+    need("dids_max_repeats", config.dids_max_repeats, config.dids_max_repeats is None, "none")
     looks = settings.needs.proxy_run is not None or settings.needs.task_samples
     need("mix_strategy", settings.strategy, not looks, "one without a proxy run or features of the samples")
     if config.dids_domains == "source":

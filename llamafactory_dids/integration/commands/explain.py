@@ -15,7 +15,14 @@ from ...artifacts.domain_map import load_map
 from ...config import FEW_UPDATES, MixingConfig
 from ...errors import DidsError, refuse
 from ...stages.cluster import check_enough, number_for
-from ...training.schedule import check_window, samples_per_step, steps_planned, updates_planned, with_window
+from ...training.schedule import (
+    check_repeats,
+    check_window,
+    samples_per_step,
+    steps_planned,
+    updates_planned,
+    with_window,
+)
 from ..data.loading import counting
 from ..domains.proxy import proxy_arguments
 from ..domains.sizes import size_of
@@ -118,6 +125,7 @@ def explain(arguments: dict[str, Any], processes: int | None = None) -> Explanat
     steps = steps_planned(training_args, sum(sources.values()), per_step)
     needs, config = settings.needs, with_window(settings.config, steps, per_step)
     check_window(config, per_step)
+    check_repeats(config, sum(sources.values()), steps, per_step)
     _check_number(config, sources)
     tasks = _tasks(settings, model_args, data_args, training_args, finetuning_args.stage)
     num_domains, domains_from = _domains(settings, model_args, sources)

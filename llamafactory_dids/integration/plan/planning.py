@@ -16,7 +16,7 @@ from ...stages import ranks
 from ...stages.bar import progress
 from ...training.collator import KEY_COLUMN
 from ...training.plan import MixingPlan
-from ...training.schedule import samples_per_step, steps_planned, with_window
+from ...training.schedule import check_repeats, samples_per_step, steps_planned, with_window
 from ..data.source import DataSource
 from ..data.tags import content_order
 from ..domains.features import free_memory
@@ -115,7 +115,9 @@ def _with_window(source: DataSource, num_rows: int) -> Settings:
     if config.dids_update_samples is None:
         config = replace(config, dids_update_samples=window_of_checkpoint(training_args))
     per_step = samples_per_step(training_args)
-    return replace(settings, config=with_window(config, steps_planned(training_args, num_rows, per_step), per_step))
+    steps = steps_planned(training_args, num_rows, per_step)
+    check_repeats(config, num_rows, steps, per_step)
+    return replace(settings, config=with_window(config, steps, per_step))
 
 
 def _tasks(source: DataSource) -> dict[str, Any]:
