@@ -1,7 +1,6 @@
-"""Runs side by side: what each was, where each task ended, and the shares over training as in Table 9 of the paper.
+"""Runs side by side: what each was, where each task ended, and what each was fed.
 
-Table 9 has, for each of some domains, a line a method and a column each tenth of the training. Runs with the same
-domains are compared by these; others by data set, whose shares every run has.
+Runs with the same domains are compared by these; others by data set, whose shares every run has.
 """
 
 from collections.abc import Sequence
@@ -16,8 +15,6 @@ from .outcomes import task_outcomes
 from .run import Floats, Run
 from .shares import by_source, data_shares, source_shares
 
-PROGRESS = tuple(range(0, 101, 10))  # per cent of the training
-NUM_ROWS = 10  # domains shown, as in the paper
 MAX_SETTINGS = 30
 
 
@@ -44,16 +41,8 @@ class Summary(NamedTuple):
     held_out: dict[str, float]
 
 
-class Trajectory(NamedTuple):
-    """A line of Table 9: the share in % of a domain (or data set) in a group, at each tenth of the training."""
-
-    name: str
-    label: str
-    shares: tuple[float, ...]
-
-
 class Comparison(NamedTuple):
-    """`unit` is what the trajectories are of: domain or data set; `names` are all of them, `data` their shares of the
+    """`unit` is what the shares are of: domain or data set; `names` are all of them, `data` their shares of the
     data, and `shares` those of each run's mixture at each line of its log. `said`, `refused` and `caution` are what
     `compare_words.told` adds.
     """
@@ -68,7 +57,6 @@ class Comparison(NamedTuple):
     names: list[str]
     data: Floats
     shares: list[Floats]
-    trajectories: list[list[Trajectory]]
     said: tuple[str, ...] = ()
     refused: str = ""
     caution: str = ""
@@ -134,12 +122,16 @@ class Comparison(NamedTuple):
                     for seed, loss in self.values(field, name, group).items():
                         losses.append({"what": field, "task": name, "group": group.label, "seed": seed, "loss": loss})
         runs = [{k: v for k, v in s._asdict().items() if not isinstance(v, dict)} for s in self.summaries]
-        shares = [
-            {self.unit.replace(" ", "_"): line.name, "group": line.label, **_by_tenth(line)}
-            for lines in self.trajectories
-            for line in lines
+        return {"losses": losses, "runs": runs, "shares": self.last_shares()}
+
+    def last_shares(self) -> list[dict[str, Any]]:
+        """A row a group and domain (or data set): its share of the data, and of the group's mean mixture at the end."""
+        ends = [(group.label, np.mean([self.shares[i][-1] for i in group.members], axis=0)) for group in self.groups]
+        return [
+            {self.unit.replace(" ", "_"): name, "group": label, "data": float(data), "end": float(end_D[i])}
+            for i, (name, data) in enumerate(zip(self.names, self.data, strict=True))
+            for label, end_D in ends
         ]
-        return {"losses": losses, "runs": runs, "shares": shares}
 
     def as_dict(self) -> dict[str, Any]:
         """For a program to read."""
@@ -149,8 +141,7 @@ class Comparison(NamedTuple):
             "groups": [group._asdict() for group in self.groups],
             "runs": [summary._asdict() for summary in self.summaries],
             "unit": self.unit,
-            "progress_percent": list(PROGRESS),
-            "shares_percent": [line._asdict() for group in self.trajectories for line in group],
+            "shares": self.last_shares(),
         }
 
 
@@ -160,21 +151,9 @@ def compare(runs: Sequence[Run]) -> Comparison:
     summaries = [_summary(run, label) for run, label in zip(runs, labels, strict=True)]
     groups = groups_of(runs, labels)
     unit, names, data, shares = _common_shares(runs)
-    by_run = [_at_progress(run.record.samples_U, table) for run, table in zip(runs, shares, strict=True)]
-    by_group = [np.mean([by_run[i] for i in group.members], axis=0) for group in groups]
-    moved_D = np.max([np.abs(table - 100 * data).max(axis=0) for table in by_group], axis=0)
-    order = sorted(int(i) for i in np.argsort(-moved_D, kind="stable")[:NUM_ROWS])
-    trajectories = [
-        [Trajectory(names[i], group.label, tuple(table[:, i])) for group, table in zip(groups, by_group, strict=True)]
-        for i in order
-    ]
     tasks = list(dict.fromkeys(task for summary in summaries for task in summary.losses))
     evaluated = list(dict.fromkeys(name for summary in summaries for name in summary.held_out))
-    return Comparison(list(runs), labels, groups, summaries, tasks, evaluated, unit, names, data, shares, trajectories)
-
-
-def _by_tenth(line: Trajectory) -> dict[str, float]:
-    return {f"{at}%": share for at, share in zip(PROGRESS, line.shares, strict=True)}
+    return Comparison(list(runs), labels, groups, summaries, tasks, evaluated, unit, names, data, shares)
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
@@ -231,10 +210,3 @@ def _have_same_sizes(runs: Sequence[Run]) -> bool:
     """Whether domains of the same names may be the same: those that were made with other seeds are of other samples."""
     sizes = [frozenset((domain["name"], domain["size"]) for domain in run.domains) for run in runs if run.domains]
     return len(set(sizes)) < 2
-
-
-def _at_progress(samples_U: Floats, shares_UD: Floats) -> Floats:
-    """The shares in % that applied at each tenth of the run, shape (11, D): those of the last line before it."""
-    at = np.array(PROGRESS) / 100 * samples_U[-1]
-    shares_PD: Floats = 100 * shares_UD[np.searchsorted(samples_U, at + 1e-6, side="right") - 1]
-    return shares_PD

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..artifacts.files import write_text
 from . import page, tables
-from .compare import PROGRESS, Comparison, compare
+from .compare import Comparison, compare
 from .compare_pictures import render_comparison
 from .compare_words import interval, told
 from .pictures import save_pictures
@@ -28,7 +28,6 @@ def write_comparison(folders: Sequence[Path], output: Path, lang: str = "en") ->
             "comparison": comparison,
             "pictures": page.embedded(pictures),
             "exports": exports,
-            "progress": PROGRESS,
         }
         more = {"links": _links(comparison, output), "tables": _loss_tables(comparison), "interval": interval}
         write_text(output, page.environment().get_template("compare.html").render(**content, **more))

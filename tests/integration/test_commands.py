@@ -202,8 +202,8 @@ def test_report_compares_runs_and_tells_a_program_the_same(finished, capsys, tmp
     found = json.loads(command(capsys, "report", "--json", finished.folder, finished.dids, "--output", output))
     assert found["path"] == str(output) and output.exists()
     assert [run["losses"] for run in found["runs"]] == [finished.lines[-1]["task_loss"]] * 2
-    last = {line["name"]: line["shares"][-1] for line in found["shares_percent"]}
-    assert last == pytest.approx({name: 100 * p for name, p in finished.probabilities[-1].items()})
+    last = {row["domain"]: row["end"] for row in found["shares"]}
+    assert last == pytest.approx(finished.probabilities[-1])
 
 
 @pytest.mark.parametrize(

@@ -49,20 +49,17 @@ def said(folders, output):
     return comparison, read(path).text
 
 
-def test_a_comparison_has_the_shares_at_each_tenth_of_the_training_as_in_table_9(tmp_path):
+def test_a_comparison_has_each_groups_shares_at_the_end_beside_those_of_the_data(tmp_path):
     folders = make_pair(tmp_path)
     path, comparison = write_comparison(folders, tmp_path / "comparison.html")
-    assert comparison.unit == "domain" and len(comparison.trajectories) == 10
-    for group in comparison.trajectories:
-        for line, folder in zip(group, folders, strict=True):
-            lines = load_run(folder).lines
-            expected = [100 * lines[2 * tenth]["probabilities"][line.name] for tenth in range(11)]
-            assert line.shares == pytest.approx(expected), line
-    page = read(path)
-    assert "domain run 0% 10% 20% 30% 40% 50% 60% 70% 80% 90% 100%" in page.text
-    assert sum(table == "weights" for table, cells in page.rows if cells) == 20
     names = {path.name for path in (tmp_path / "comparison_files").iterdir()}
     assert names == {"shares.png", "shares.svg", "losses.csv", "runs.csv", "shares.csv"}
+    rows = comparison.as_dict()["shares"]
+    assert comparison.unit == "domain" and len(rows) == 2 * comparison.total
+    for label, folder in zip(comparison.labels, folders, strict=True):
+        last = load_run(folder).lines[-1]["probabilities"]
+        assert {row["domain"]: row["end"] for row in rows if row["group"] == label} == pytest.approx(last)
+    assert sum(row["data"] for row in rows) == pytest.approx(2)
 
 
 def test_the_pictures_have_the_losses_of_all_runs_over_samples_and_what_each_was_fed(tmp_path):
@@ -235,7 +232,7 @@ def test_a_comparison_has_what_each_run_cost(tmp_path):
         (620, 61.5, 300.0),
         (1230.0, None, None),
     ]
-    assert "5 min 10.3 min 61.5 s two" in text and "– 20.5 min – Shares over training" in text
+    assert "5 min 10.3 min 61.5 s two" in text and "– 20.5 min –" in text
 
 
 def test_runs_with_other_domains_are_compared_by_data_set(tmp_path):
@@ -243,10 +240,9 @@ def test_runs_with_other_domains_are_compared_by_data_set(tmp_path):
     write_run(tmp_path / "other" / "dids", 6, 21, num_sources=3)
     comparison = compare([load_run(folders[0]), load_run(tmp_path / "other" / "dids")])
     assert comparison.unit == "data set"
-    assert [group[0].name for group in comparison.trajectories] == ["source_0", "source_1", "source_2"]
-    for run in range(2):
-        for at in range(11):
-            assert sum(group[run].shares[at] for group in comparison.trajectories) == pytest.approx(100)
+    rows = comparison.last_shares()
+    assert [row["data_set"] for row in rows[::2]] == ["source_0", "source_1", "source_2"]
+    assert [sum(row["end"] for row in rows[run::2]) for run in range(2)] == pytest.approx([1, 1])
 
 
 def test_domains_of_the_same_names_and_other_sizes_are_not_the_same(tmp_path):
