@@ -1,13 +1,14 @@
 """The domain map: which domain each training sample belongs to, and what each domain is.
 
-A folder of `domains.parquet` (`sample_key`, `source`, `domain`; one row a training sample) and
-`domains.json` (the inputs that made it; name, size, sources and typical texts of each domain).
+A folder of `domains.parquet` (`sample_key`, `source`, `domain`; one row a training sample; of a clustered map `x` and
+`y` too, where a sample is drawn) and `domains.json` (the inputs that made it; name, size, sources and typical texts of
+each domain; what share of the variance is on the axes of x and y).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,13 @@ COLUMNS = ("sample_key", "source", "domain")
 BY_SOURCE = {"domains": "source"}  # the inputs of a map whose domains are the data sets
 
 
+class View(NamedTuple):
+    """Each sample on two axes (N, 2), NaN for one that is not drawn; the share of the variance that each axis has."""
+
+    points_N2: NDArray[np.float32]
+    explained_2: tuple[float, float]
+
+
 @dataclass(frozen=True)
 class DomainMap:
     """`names` of the D domains; for each of N samples its content key, its source and its domain's index.
@@ -36,6 +44,7 @@ class DomainMap:
     domains_N: NDArray[np.int64]
     typical_texts: dict[str, list[str]] = field(default_factory=dict)
     inputs: dict[str, Any] = field(default_factory=dict)
+    view: View | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keys_N", texts(self.keys_N))
@@ -82,6 +91,7 @@ class DomainMap:
             keys_N=self.keys_N.take(taken),
             sources_N=self.sources_N.take(taken),
             domains_N=new_D[self.domains_N[rows_M]],
+            view=self.view and self.view._replace(points_N2=self.view.points_N2[rows_M]),
         )
 
     def describe(self) -> list[dict[str, Any]]:
@@ -109,9 +119,14 @@ def save_map(domain_map: DomainMap, folder: Path) -> None:
     names = pa.DictionaryArray.from_arrays(
         pa.array(domain_map.domains_N.astype(np.int32)), pa.array(list(domain_map.names), pa.string())
     )
-    table = pa.table({"sample_key": domain_map.keys_N, "source": domain_map.sources_N, "domain": names})
-    write_atomically(folder / "domains.parquet", lambda stream: pq.write_table(table, stream))
+    columns = {"sample_key": domain_map.keys_N, "source": domain_map.sources_N, "domain": names}
     content = {"schema": SCHEMA, "inputs": domain_map.inputs, "domains": domain_map.describe()}
+    if domain_map.view is not None:
+        x_N, y_N = domain_map.view.points_N2.T
+        columns |= {"x": pa.array(x_N, from_pandas=True), "y": pa.array(y_N, from_pandas=True)}  # NaN as null
+        content["explained"] = domain_map.view.explained_2
+    table = pa.table(columns)
+    write_atomically(folder / "domains.parquet", lambda stream: pq.write_table(table, stream))
     write_json(folder / "domains.json", content)
 
 
@@ -136,7 +151,15 @@ def load_map(path: Path) -> DomainMap:
         domains_N=domains_N,
         typical_texts={domain["name"]: domain.get("typical_texts", []) for domain in content["domains"]},
         inputs=content.get("inputs", {}),
+        view=_view(table, content.get("explained")),
     )
+
+
+def _view(table: pa.Table, explained: Any) -> View | None:
+    if not explained or not {"x", "y"} <= set(table.column_names):
+        return None
+    points_N2 = np.column_stack([table[name].to_numpy() for name in ("x", "y")])
+    return View(points_N2.astype(np.float32), tuple(explained))
 
 
 def map_names(path: Path) -> tuple[str, ...]:

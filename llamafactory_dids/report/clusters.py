@@ -3,10 +3,11 @@
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from ..artifacts.domain_map import DomainMap, load_map
 from .canvas import hide_frame, new_figure, short, shorten_all
 from .colours import COLOURS, REST, colour, source_colours
-from .features import Projected, project_features
 from .run import Floats, Run
 from .shares import data_shares, drawn_shares
 from .words import percent, t
@@ -31,17 +32,17 @@ def clusters_figure(run: Run) -> Any:
         return None
     if len(domains) > MAX_BARS:
         return _cells_figure(run, counts_DS, sources)
-    projected = project_features(run)
-    figure = new_figure(7.5 + (6 if projected is not None else 0), max(4.5, 1.6 + 0.2 * len(domains)))
+    domain_map = _drawn_map(run)
+    figure = new_figure(7.5 + (6 if domain_map is not None else 0), max(4.5, 1.6 + 0.2 * len(domains)))
     hues = _hues(run, sources)
-    if projected is None:
+    if domain_map is None:
         left = figure.subplots()
     else:
         left, right = figure.subplots(1, 2, width_ratios=(7.5, 6))
-        _points(right, projected, sources, hues)
+        _points(right, domain_map, sources, hues)
     _bars(left, run.record.domain_names, counts_DS, sources, hues)
     handles, labels = left.get_legend_handles_labels()
-    if projected is not None:
+    if domain_map is not None:
         handles, labels = right.get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8, frameon=False, markerscale=4)
@@ -114,18 +115,29 @@ def _cells_figure(run: Run, counts_DS: Floats, sources: list[str]) -> Any:
     return figure
 
 
-def _points(axes: Any, projected: Projected, sources: list[str], hues: list[str]) -> None:
+def _drawn_map(run: Run) -> DomainMap | None:
+    """The run's map, if it says where samples lie."""
+    if not (run.folder / "domains.parquet").exists():
+        return None
+    domain_map = load_map(run.folder)
+    return domain_map if domain_map.view is not None else None
+
+
+def _points(axes: Any, domain_map: DomainMap, sources: list[str], hues: list[str]) -> None:
+    assert domain_map.view is not None, "as `_drawn_map` has it"
+    points_N2, explained_2 = domain_map.view
+    drawn_M = np.flatnonzero(np.isfinite(points_N2).all(axis=1))
     place = {source: min(i, len(COLOURS)) for i, source in enumerate(sources)}
-    places_N = np.array([place.get(source, len(COLOURS)) for source in projected.sources_N])
+    sources_M = domain_map.sources_N.take(pa.array(drawn_M)).to_pylist()
+    places_M = np.array([place.get(source, len(COLOURS)) for source in sources_M])
     for i, (label, shade) in enumerate(_series(sources, hues)):
-        mine = places_N == i
-        points = projected.points_N2[mine]
+        points = points_N2[drawn_M[places_M == i]]
         axes.scatter(points[:, 0], points[:, 1], s=5, color=shade, alpha=0.7, linewidths=0, label=label)
-    first, second = projected.explained_2
+    first, second = explained_2
     axes.set_xlabel(t("first principal axis ({share} of the variance)", share=f"{first:.0%}"))
     axes.set_ylabel(t("second principal axis ({share})", share=f"{second:.0%}"))
     axes.tick_params(labelsize=8)
     hide_frame(axes)
-    drawn, total = len(projected.points_N2), projected.num_samples
+    drawn, total = len(drawn_M), len(points_N2)
     counted = t(" ({drawn} of {total})", drawn=f"{drawn:,}", total=f"{total:,}") if drawn < total else f" ({total:,})"
     axes.set_title(t("Samples by their features") + counted, fontsize=11)

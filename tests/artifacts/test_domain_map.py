@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from llamafactory_dids.artifacts.domain_map import DomainMap, load_map, save_map
+from llamafactory_dids.artifacts.domain_map import DomainMap, View, load_map, save_map
 from llamafactory_dids.artifacts.samples import UNKNOWN, samples_digest, texts
 from llamafactory_dids.errors import DidsError
 
@@ -139,3 +139,17 @@ def test_digests_are_those_that_were_always_written():
     """Checkpoints hold them: a run of an older version goes on only where they stay."""
     assert MAP.digest() == "26000662b7e171ba"
     assert samples_digest(MAP.sources_N, MAP.keys_N) == "0c19bb2f7d814aaa"
+
+
+def test_where_samples_lie_is_kept_with_the_map_and_with_a_part_of_it(tmp_path):
+    points_N2 = np.array([[0.5, -1], [np.nan, np.nan], [2, 0]], dtype=np.float32)
+    view = View(points_N2, (0.5, 0.25))
+    whole = DomainMap(("x", "y"), ["a", "b", "c"], ["s", "s", "t"], np.array([0, 1, 1]), view=view)
+    save_map(whole, tmp_path / "whole")
+    found = load_map(tmp_path / "whole")
+    np.testing.assert_array_equal(found.view.points_N2, points_N2)
+    assert found.view.explained_2 == (0.5, 0.25) and found.digest() == whole.digest()
+    save_map(found.of_sources({"t"}), tmp_path / "part")
+    assert load_map(tmp_path / "part").view.points_N2.tolist() == [[2, 0]]
+    save_map(MAP, tmp_path / "none")
+    assert load_map(tmp_path / "none").view is None

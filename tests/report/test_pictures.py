@@ -10,6 +10,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from llamafactory_dids.artifacts.domain_map import DomainMap, View, save_map
 from llamafactory_dids.core.trajectory import fit_decay
 from llamafactory_dids.errors import DidsError
 from llamafactory_dids.report.canvas import png, svg
@@ -296,3 +297,27 @@ except ValueError as error:
 """
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60 * PATIENCE)
     assert "pip install matplotlib" in process.stdout, process.stderr
+
+
+@pytest.mark.parametrize("num_drawn", [40, 60])
+def test_samples_are_drawn_where_the_map_says_in_the_colour_of_their_source(tmp_path, num_drawn):
+    write_run(tmp_path, 6, num_sources=3)
+    run = load_run(tmp_path)
+    domains_N = np.arange(60) % 6
+    sources = [run.record.domain_names[d].split("/")[0] for d in domains_N]
+    points_N2 = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
+    points_N2[num_drawn:] = np.nan
+    keys = [str(i) for i in range(60)]
+    domain_map = DomainMap(run.record.domain_names, keys, sources, domains_N, view=View(points_N2, (0.5, 0.25)))
+    domains = (tmp_path / "domains.json").read_bytes()
+    save_map(domain_map, tmp_path)
+    (tmp_path / "domains.json").write_bytes(domains.replace(b'"domains"', b'"explained": [0.5, 0.25], "domains"', 1))
+    bars, points = FIGURES["clusters"](load_run(tmp_path)).axes
+    drawn = {tuple(xy) for dots in points.collections for xy in np.asarray(dots.get_offsets(), np.float32).tolist()}
+    assert drawn == {tuple(xy) for xy in points_N2[:num_drawn].tolist()} and len(points.collections) == 3
+    assert ("(40 of 60)" if num_drawn < 60 else "(60)") in points.get_title() and "50%" in points.get_xlabel()
+    assert [to_hex(dots.get_facecolor()[0]) for dots in points.collections] == [
+        to_hex(patches[0].get_facecolor()) for patches in bars.containers
+    ]
+    save_map(DomainMap(run.record.domain_names, keys, sources, domains_N), tmp_path)
+    assert len(FIGURES["clusters"](load_run(tmp_path)).axes) == 1, "a map that was made before says nothing of it"

@@ -16,6 +16,7 @@ from ...artifacts.samples import codes
 from ...config import MixingConfig
 from ...errors import DidsError
 from ...stages import ranks
+from ...stages.axes import view_of
 from ...stages.cluster import StoredFeatures, cluster_domains, domain_shares, number_for
 from ...stages.means import central_samples
 from ..data.source import DataSource
@@ -157,7 +158,7 @@ def _cluster(
         )
     central = central_samples(features, written_N, domains_N, TYPICAL_TEXTS)
     texts = {name: [samples.text(i) for i in rows] for name, rows in zip(names, central, strict=True)}
-    return DomainMap(names, samples.keys, samples.sources, domains_N, texts, inputs)
+    return DomainMap(names, samples.keys, samples.sources, domains_N, texts, inputs, view_of(features, written_N))
 
 
 def _names(domains_N: Any, groups_N: Any, groups: list[str]) -> tuple[str, ...]:
