@@ -24,6 +24,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from llamafactory_dids.core.computing import gradient_passes, training_passes  # noqa: E402
+
 PETA = 1e15
 
 
@@ -41,11 +43,11 @@ class Model:
 
     def training(self, tokens: float, length: int) -> float:
         """Forward and backward."""
-        return 3 * self.forward(tokens, length)
+        return training_passes(self.forward(tokens, length))
 
     def gradients(self, tokens: float, length: int, share: float) -> float:
         """Forward, and backward through the last `share` of the blocks."""
-        return self.forward(tokens, length) * (1 + 2 * share)
+        return gradient_passes(self.forward(tokens, length), share)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What a run would do, said in words before it does it: its data is counted, its model known by its configuration.
 
-Computing is counted in forward passes of the trained model over a training sample; a backward pass costs two more. So
-the figures are of the right size and not a measurement: lengths differ, and a device is not always busy.
+Computing is told as a share of the training's, by passes (core/computing.py). So it is of the right size and not a
+measurement: lengths differ, and a device is not always busy.
 """
 
 import copy
@@ -13,6 +13,7 @@ import torch
 
 from ...artifacts.domain_map import load_map
 from ...config import FEW_UPDATES, MixingConfig
+from ...core.computing import gradient_passes, training_passes
 from ...errors import DidsError, refuse
 from ...stages.cluster import check_enough, number_for
 from ...training.schedule import (
@@ -29,7 +30,6 @@ from ..domains.sizes import size_of
 from ..plan.asked import asked_mixtures
 from ..settings import Settings, cache_folder, settings_of
 
-FORWARD, BACKWARD = 1.0, 2.0
 BYTES_PER_FEATURE, BYTES_PER_ROW = 2, 5  # float16; a norm and a mask
 BYTES_PER_KEY = 40  # of a sample in domains.parquet, about
 MANY_PASSES = 4  # over the data, beyond which repeating it helps little (Muennighoff et al. 2023)
@@ -37,7 +37,8 @@ MANY_PASSES = 4  # over the data, beyond which repeating it helps little (Muenni
 
 @dataclass(frozen=True)
 class Explanation:
-    """Counts of samples unless a name says otherwise; `*_passes` are forward passes of the trained model.
+    """Counts of samples unless a name says otherwise. `costs` are shares of the training's computing: of the `domains`,
+    the `updates` and the `proxy_run`, each where there is one.
 
     `parameters` is None where transformers does not know a model of that configuration.
     """
@@ -60,11 +61,8 @@ class Explanation:
     proxy: str
     proxy_parameters: int | None  # where its gradients are clustered
     proxy_bytes: int  # of memory on each process, its activations apart
-    training_passes: float
-    domain_passes: float
-    update_passes: float
+    costs: dict[str, float]
     proxy_run: str | None
-    proxy_run_passes: float
     gradient_bytes: int
     disk_bytes: int
     cache: str
@@ -93,7 +91,7 @@ class Explanation:
     @property
     def overhead(self) -> float:
         """Computing beside the training's own, as a share of it."""
-        return (self.domain_passes + self.update_passes + self.proxy_run_passes) / self.training_passes
+        return sum(self.costs.values())
 
     def as_dict(self) -> dict[str, Any]:
         """For a program to read."""
@@ -130,7 +128,7 @@ def explain(arguments: dict[str, Any], processes: int | None = None) -> Explanat
     tasks = _tasks(settings, model_args, data_args, training_args, finetuning_args.stage)
     num_domains, domains_from = _domains(settings, model_args, sources)
     num_updates = updates_planned(config, steps, per_step) if needs.measures else 0
-    costs = _costs(settings, model_args, sources, tasks, num_domains, steps * per_step, num_updates)
+    counts = (sum(sources.values()), sum(tasks.values()), num_domains, steps * per_step, num_updates)
     return Explanation(
         strategy=settings.strategy,
         sources=sources,
@@ -151,7 +149,7 @@ def explain(arguments: dict[str, Any], processes: int | None = None) -> Explanat
         packing=bool(data_args.packing),
         window_is_set=settings.config.dids_update_samples is not None,
         trained_tasks=tuple(name for name in settings.tasks if name in sources),
-        **costs,
+        **_costs(settings, model_args, *counts),
     )
 
 
@@ -201,27 +199,29 @@ def _domains(settings: Settings, model_args: Any, sources: dict[str, int]) -> tu
 def _costs(
     settings: Settings,
     model_args: Any,
-    sources: dict[str, int],
-    tasks: dict[str, int],
+    num_samples: int,
+    observed: int,
     num_domains: int,
     training_samples: int,
     num_updates: int,
 ) -> dict[str, Any]:
-    config, needs = settings.config, settings.needs
-    num_samples, observed = sum(sources.values()), sum(tasks.values())
+    config, needs, share = settings.config, settings.needs, settings.config.dids_gradient_layers
     size = size_of(model_args, config.dids_gradient_layers)
     arguments, _ = proxy_arguments(settings, model_args)
     proxy = size_of(arguments, config.dids_gradient_layers)
     relative = proxy.parameters / size.parameters if proxy and size else 1.0
-    gradient_pass = FORWARD + BACKWARD * config.dids_gradient_layers  # backward through the tracked blocks alone
     makes_gradients = config.dids_domains == "cluster" and config.dids_cluster_features == "gradient"
-    per_update = observed * (gradient_pass if needs.impact else FORWARD)
+    per_update = gradient_passes(observed, share) if needs.impact else observed
     keeps_running = needs.gradients and config.dids_domain_gradients == "running"
-    kept = len(tasks) if needs.impact is not None and needs.impact.errors else num_domains  # gradients, P entries each
+    kept = len(settings.tasks) if needs.impact is not None and needs.impact.errors else num_domains  # P entries each
     if needs.gradients and not keeps_running:
-        per_update += num_domains * config.dids_fresh_samples * gradient_pass
-    training = training_samples * (FORWARD + BACKWARD)
-    run = needs.proxy_run
+        per_update += gradient_passes(num_domains * config.dids_fresh_samples, share)
+    run, training = needs.proxy_run, training_passes(training_samples)
+    passes = {
+        "domains": gradient_passes(num_samples, share) * relative if makes_gradients else 0.0,
+        "updates": num_updates * per_update + 2 * observed,  # losses alone, at the start and the end
+        "proxy_run": run.share * training * relative if run else 0.0,
+    }
     tracked = min(config.dids_tracked_entries, size.tracked if size else config.dids_tracked_entries)
     dim = config.dids_projection_dim if makes_gradients else 0
     return {
@@ -229,11 +229,8 @@ def _costs(
         "proxy": arguments.model_name_or_path,
         "proxy_parameters": proxy.parameters if proxy and makes_gradients else None,
         "proxy_bytes": proxy.num_bytes if proxy and makes_gradients else 0,
-        "training_passes": training,
-        "domain_passes": num_samples * gradient_pass * relative if makes_gradients else 0.0,
-        "update_passes": num_updates * per_update + 2 * observed * FORWARD,  # losses alone, at the start and the end
+        "costs": {what: count / training for what, count in passes.items() if count},
         "proxy_run": run.name if run else None,
-        "proxy_run_passes": run.share * training * relative if run else 0.0,
         "gradient_bytes": kept * tracked * 4 if keeps_running else 0,
         "disk_bytes": num_samples * (dim * BYTES_PER_FEATURE + BYTES_PER_ROW * bool(dim) + BYTES_PER_KEY),
     }

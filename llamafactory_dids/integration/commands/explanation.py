@@ -117,16 +117,12 @@ def _proxy_words(found: Explanation) -> str:
 
 
 def _cost_words(found: Explanation) -> str:
-    share = found.training_passes
-    parts = []
-    if found.domain_passes:
-        parts.append(f"{found.domain_passes / share:.1%} to make the domains, once")
-    if found.update_passes:
-        parts.append(f"{found.update_passes / share:.1%} for the updates")
-    if found.proxy_run:
-        parts.append(
-            f"at least {found.proxy_run_passes / share:.0%} for the proxy run {found.proxy_run!r} and its like"
-        )
+    words = {
+        "domains": "{:.1%} to make the domains, once",
+        "updates": "{:.1%} for the updates",
+        "proxy_run": f"at least {{:.0%}} for the proxy run {found.proxy_run!r} and its like",
+    }
+    parts = [words[what].format(share) for what, share in found.costs.items()]
     size = f"; the model has {found.parameters:,} parameters" if found.parameters else ""
     if not parts:
         return f"as much computing as without mixing{size}"

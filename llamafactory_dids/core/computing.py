@@ -1,0 +1,13 @@
+"""What passes of a model cost, each in units of its forward pass: a backward pass is two forward ones."""
+
+BACKWARD = 2.0
+
+
+def training_passes(samples: float) -> float:
+    """Forward and backward over so many samples."""
+    return samples * (1 + BACKWARD)
+
+
+def gradient_passes(samples: float, share: float) -> float:
+    """Forward, and backward through the last `share` of the decoder blocks."""
+    return samples * (1 + BACKWARD * share)
