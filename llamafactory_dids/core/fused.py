@@ -9,7 +9,7 @@ last one and with ties. A row of which the sample says too little goes the long 
 Magnitudes are compared as the integers that their bits are, in whose order what is not a number is the largest.
 
 Shapes: `N` samples, `P` tracked parameters, `K` output entries, `S` sampled entries, `B` magnitudes between the two,
-`T` entries that tie at the threshold, `J` tokens, `V` entries of the vocabulary.
+`T` entries that tie at the threshold.
 """
 
 from __future__ import annotations
@@ -121,27 +121,3 @@ def _add_above(
     code_NT, value_NT = codes_P[index_NT], gradients_NP.gather(1, index_NT).double()
     value_NT = torch.where(kept_NT, torch.where((code_NT & 1) == 1, -value_NT, value_NT), 0.0)
     return y_NK.scatter_add_(1, (code_NT >> 1).long(), value_NT), num_ties_N
-
-
-@torch.no_grad()
-def token_losses(logits_JV: Tensor, targets_J: Tensor) -> tuple[Tensor, Tensor]:
-    """Next-token losses and the logarithms of the softmaxes' sums (J, fp32 both).
-
-    For a GPU with Triton and logits without gaps; sums are in fp32, whatever the logits are.
-    """
-    losses_J = torch.empty(targets_J.shape, dtype=torch.float32, device=logits_JV.device)
-    sums_J, (num_rows, num_classes) = torch.empty_like(losses_J), logits_JV.shape
-    gpu.run(gpu.kernels.log_sums, (num_rows,), logits_JV, targets_J, losses_J, sums_J, NUM_CLASSES=num_classes)
-    return losses_J, sums_J
-
-
-@torch.no_grad()
-def logit_gradients(
-    logits_JV: Tensor, targets_J: Tensor, sums_J: Tensor, weights_J: Tensor, gradient_JV: Tensor
-) -> Tensor:
-    """The gradient of the weighted sum of losses, into `gradient_JV`, which may be the logits."""
-    num_rows, num_classes = logits_JV.shape
-    programs = (num_rows, math.ceil(num_classes / gpu.BLOCK))
-    arguments = (logits_JV, targets_J, sums_J, weights_J, gradient_JV)
-    gpu.run(gpu.kernels.softmax_minus_target, programs, *arguments, NUM_CLASSES=num_classes)
-    return gradient_JV

@@ -7,6 +7,7 @@ N samples, row r is of sample r mod N. Language modelling is here; `integration/
 losses are the host's.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -16,7 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core import gpu
-from ..core.fused import logit_gradients, token_losses
 
 IGNORE_INDEX = -100
 
@@ -118,9 +118,6 @@ def _left_in_graph(loss: Any, targets_NS: Tensor) -> Tensor | None:
 
 def _labelled_losses(logits_NSV: Tensor, targets_NS: Tensor, samples_J: Tensor, positions_J: Tensor) -> Tensor:
     """Losses (J, fp32) of the labelled positions, with no second copy of a batch's logits, which may be many."""
-    if gpu.has_kernels(logits_NSV):
-        losses_P, _ = token_losses(logits_NSV.flatten(0, 1).contiguous(), targets_NS.flatten().clamp(min=0))
-        return losses_P.view(targets_NS.shape)[samples_J, positions_J]
     numbers = _WITHOUT_GRADIENT if logits_NSV.device.type == "cpu" else _AT_ONCE_ELSEWHERE
     at_once = max(1, numbers // logits_NSV.shape[2])
     parts = zip(samples_J.split(at_once), positions_J.split(at_once), strict=True)
@@ -159,14 +156,27 @@ _WITHOUT_GRADIENT = 1 << 18  # on a CPU: twice as fast as with eight times as ma
 
 
 def _cross_entropy(logits_JV: Tensor, targets_J: Tensor, spent: bool) -> Tensor:
-    """Next-token losses (J, fp32) of logits (J, V) and targets (J).
+    """Next-token losses (J, fp32) of logits (J, V) and targets (J); on a GPU by liger-kernel where that is installed.
 
     If `spent`, the logits' gradient takes the place of the logits, which are not read again. Autograd's own way keeps
     several tensors of their size.
     """
-    function = _FusedCrossEntropy if gpu.has_kernels(logits_JV) else _CrossEntropy
-    losses_J: Tensor = function.apply(logits_JV, targets_J, spent)
+    ligers = _ligers() if gpu.has_kernels(logits_JV) and logits_JV.requires_grad else None
+    if ligers is not None:  # which overwrites what it is given, and returns losses of its type
+        found: Tensor = ligers(logits_JV if spent else logits_JV.clone(), targets_J, reduction="none").float()
+        return found
+    losses_J: Tensor = _CrossEntropy.apply(logits_JV, targets_J, spent)
     return losses_J
+
+
+@functools.cache
+def _ligers() -> Callable[..., Tensor] | None:
+    """The cross-entropy of liger-kernel; None where that is not installed, or wants another transformers."""
+    try:
+        from liger_kernel.transformers.functional import liger_cross_entropy
+    except ImportError:
+        return None
+    return liger_cross_entropy  # type: ignore[no-any-return]
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -189,24 +199,6 @@ class _CrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, gradients_J: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         gradient_JV, ctx.gradient_JV = ctx.gradient_JV, None
         return gradient_JV.mul_(gradients_J[:, None]), None, None
-
-
-class _FusedCrossEntropy(torch.autograd.Function):
-    """One reading of the logits for the loss, and one for the gradient with its weight."""
-
-    @staticmethod
-    def forward(ctx: Any, logits_JV: Tensor, targets_J: Tensor, spent: bool) -> Tensor:
-        logits_JV = logits_JV.contiguous()
-        losses_J, sums_J = token_losses(logits_JV, targets_J)
-        if ctx.needs_input_grad[0]:
-            ctx.kept, ctx.spent = (logits_JV.detach(), targets_J, sums_J), spent
-        return losses_J
-
-    @staticmethod
-    def backward(ctx: Any, gradients_J: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        (logits_JV, targets_J, sums_J), ctx.kept = ctx.kept, None
-        into_JV = logits_JV if ctx.spent else torch.empty_like(logits_JV)
-        return logit_gradients(logits_JV, targets_J, sums_J, gradients_J.contiguous(), into_JV), None, None
 
 
 def _losses_and_gradient(logits_RV: Tensor, targets_R: Tensor, into_RV: Tensor | None) -> Tensor:

@@ -5,7 +5,6 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from llamafactory_dids.core import fused, gpu
 from llamafactory_dids.core.projection import Projection
@@ -83,23 +82,3 @@ def test_the_projection_of_whole_rows_is_the_same_too(device, monkeypatch):
         plain.setattr(gpu, "has_kernels", lambda _like: False)
         expected_NK = Projection(P, K).project(x_NP)
     assert torch.equal(Projection(P, K).project(x_NP.to(device)).cpu(), expected_NK)
-
-
-@pytest.mark.parametrize("num_classes", [11, 9001])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("in_place", [False, True])
-def test_token_losses_and_their_gradient_are_autograds(device, num_classes, dtype, in_place):
-    generator = torch.Generator().manual_seed(0)
-    logits_JV = (5 * torch.randn(4, num_classes, generator=generator)).to(dtype)
-    targets_J, weights_J = torch.randint(num_classes, (4,), generator=generator), torch.rand(4, generator=generator)
-    leaf = logits_JV.double().requires_grad_()
-    expected_J = F.cross_entropy(leaf, targets_J, reduction="none")
-    (expected_JV,) = torch.autograd.grad((expected_J * weights_J).sum(), leaf)
-
-    logits_JV, targets_J = logits_JV.to(device), targets_J.to(device)
-    losses_J, sums_J = fused.token_losses(logits_JV, targets_J)
-    into_JV = logits_JV if in_place else torch.empty_like(logits_JV)
-    gradient_JV = fused.logit_gradients(logits_JV, targets_J, sums_J, weights_J.to(device), into_JV)
-    torch.testing.assert_close(losses_J.cpu().double(), expected_J.detach(), rtol=1e-5, atol=1e-5)
-    rounding = 2**-7 if dtype == torch.bfloat16 else 1e-5  # the interpreter cuts what a GPU rounds
-    torch.testing.assert_close(gradient_JV.cpu().double(), expected_JV, rtol=rounding, atol=1e-6)

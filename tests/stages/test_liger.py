@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 from transformers.models.llama import modeling_llama
 from transformers.models.qwen2 import modeling_qwen2
 
+from llamafactory_dids.core import gpu
+from llamafactory_dids.stages import losses
 from llamafactory_dids.stages.entries import TrackedEntries
 from llamafactory_dids.stages.layers import track_layers
 from llamafactory_dids.stages.losses import LanguageModelling
@@ -109,3 +112,37 @@ def test_the_running_gradients_of_a_training_are_the_same(models, batch):
         found.append(running.close_window()[0].clone())
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
     assert (found[0].abs().amax(dim=1) > 1e-4).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("spent", [False, True])
+def test_its_cross_entropy_gives_the_losses_and_the_gradient_of_autograd(interpreted, monkeypatch, spent, dtype):
+    monkeypatch.setattr(gpu, "has_kernels", lambda _: True)  # where there is no GPU, Triton interprets it
+    generator = torch.Generator().manual_seed(0)
+    logits_JV = (5 * torch.randn(6, 501, generator=generator)).to(dtype).to(DEVICE)
+    targets_J = torch.randint(501, (6,), generator=generator).to(DEVICE)
+    weights_J = torch.rand(6, generator=generator).to(DEVICE)
+    leaf = logits_JV.double().requires_grad_()
+    expected_J = F.cross_entropy(leaf, targets_J, reduction="none")
+    (expected_JV,) = torch.autograd.grad((expected_J * weights_J).sum(), leaf)
+
+    own = logits_JV.clone().requires_grad_()
+    logits = own * 1
+    losses_J = losses._cross_entropy(logits, targets_J, spent)
+    node = losses_J.grad_fn if dtype == torch.float32 else losses_J.grad_fn.next_functions[0][0]
+    assert type(node).__name__.startswith("Liger")
+    (gradient_JV,) = torch.autograd.grad((losses_J * weights_J).sum(), own)
+    rounding = 2**-7 if dtype == torch.bfloat16 else 1e-5
+    assert losses_J.dtype == torch.float32
+    torch.testing.assert_close(losses_J.double(), expected_J, rtol=rounding, atol=1e-5)
+    torch.testing.assert_close(gradient_JV.double(), expected_JV, rtol=2 * rounding, atol=1e-5)
+    assert spent or torch.equal(logits.detach(), logits_JV), "the logits are the model's"
+
+
+def test_where_it_is_not_installed_the_losses_are_torchs(monkeypatch):
+    monkeypatch.setattr(gpu, "has_kernels", lambda _: True)
+    monkeypatch.setattr(losses, "_ligers", lambda: None)
+    logits_JV = torch.randn(4, 11, generator=torch.Generator().manual_seed(0)).to(DEVICE).requires_grad_()
+    targets_J = torch.tensor([1, 0, 10, 3], device=DEVICE)
+    found_J = losses._cross_entropy(logits_JV, targets_J, False)
+    torch.testing.assert_close(found_J, F.cross_entropy(logits_JV, targets_J, reduction="none"))
