@@ -37,18 +37,6 @@ class InnerProducts(NamedTuple):
     task_T: Array  # |g_S|^2_M
 
 
-def diagonal_fisher(per_sample_gradients_NP: Gradients) -> Tensor:
-    """Equation 11: `fisher_P`, the mean of g * g over samples, float32. Raises ValueError without samples."""
-    gradients_NP = torch.as_tensor(per_sample_gradients_NP)
-    if gradients_NP.ndim != 2 or len(gradients_NP) == 0:
-        raise ValueError(f"gradients: got shape {tuple(gradients_NP.shape)}, allowed: N x P with N >= 1")
-    fisher_P = torch.zeros(gradients_NP.shape[1], dtype=torch.float32, device=gradients_NP.device)
-    for gradient_P in gradients_NP:
-        gradient_P = gradient_P.float()
-        fisher_P.addcmul_(gradient_P, gradient_P)
-    return fisher_P / len(gradients_NP)
-
-
 def metric(fisher_TP: Tensor, kind: str, largest_T: Tensor | None = None) -> Tensor:
     """The diagonal M of each task, shaped as `fisher_TP`.
 
@@ -92,11 +80,6 @@ def inner_products(
         norm_DT += domain_DC.square_() @ metric_TC.T
         norm_T += (weighted_TC * task_TC).sum(dim=1)
     return InnerProducts(cross_DT.cpu().numpy(), norm_DT.cpu().numpy(), norm_T.cpu().numpy())
-
-
-def kl_divergence(domain_gradients_DP: Gradients, task_gradients_TP: Gradients, fisher_TP: Gradients) -> Array:
-    """Equation 12: `kl_DT` = 1/2 (g_S - g_D)^T F (g_S - g_D), a distance; NaN where one is not finite."""
-    return _kl(inner_products(domain_gradients_DP, task_gradients_TP, fisher_TP, "fisher"))
 
 
 def impact(

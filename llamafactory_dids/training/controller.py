@@ -20,8 +20,6 @@ from ..artifacts.domain_map import save_map
 from ..artifacts.mixture_log import MixtureLog
 from ..stages import ranks
 from ..stages.bar import beside_bars
-from ..stages.batching import Collate
-from ..stages.losses import Objective
 from . import checkpoint
 from .domain_losses import Seen
 from .observer import Observer
@@ -36,20 +34,9 @@ logger = logging.getLogger(__name__)
 class MixtureController:
     """Owns the sampler, the mixer's state and the log of one training run."""
 
-    def __init__(
-        self,
-        plan: MixingPlan,
-        model: nn.Module,
-        collate: Collate,
-        train_rows: Any,
-        objective: Objective,
-        *,
-        samples_per_step: int,
-        max_steps: int = -1,
-        **how: Any,
-    ) -> None:
-        """`how` a measurement computes: `batch_size`, `precision` and `device`, as for `Observer`."""
+    def __init__(self, plan: MixingPlan, observer: Observer, samples_per_step: int, max_steps: int = -1) -> None:
         self.plan = plan
+        self.observer = observer
         self.config = plan.config
         self.clock = plan.clock
         self.samples_per_step = samples_per_step
@@ -59,7 +46,6 @@ class MixtureController:
         self.max_updates = self.max_steps = 0
         self.is_closed = False  # whether the last line of the log is the closing one
         self.sampler = sampler_of(plan, self.state.probabilities_D, samples_per_step, max_steps)
-        self.observer = Observer(plan, model, collate, train_rows, objective, **how)
         if self.measures:
             check_window(self.config, samples_per_step)
 

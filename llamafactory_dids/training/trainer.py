@@ -12,6 +12,7 @@ from ..artifacts.run_state import discard_state
 from .callback import MixingCallback
 from .collator import DOMAIN_COLUMN, DomainCollator
 from .controller import MixtureController
+from .observer import Observer
 from .plan import MixingPlan
 from .schedule import samples_per_step
 
@@ -35,18 +36,17 @@ class MixingTrainerMixin:
         this = weakref.proxy(self)
         collate = self.data_collator  # type: ignore[has-type]
         self.data_collator = DomainCollator(collate)
-        self.mixture = MixtureController(
+        observer = Observer(
             mixing,
             self.model,  # type: ignore[attr-defined]
             collate,
             self.train_dataset,  # type: ignore[attr-defined]
             mixing.make_objective(this),
-            samples_per_step=samples_per_step(arguments),
-            max_steps=arguments.max_steps,
             batch_size=arguments.train_batch_size,
             precision=self.accelerator.autocast,  # type: ignore[attr-defined]
             device=arguments.device,
         )
+        self.mixture = MixtureController(mixing, observer, samples_per_step(arguments), arguments.max_steps)
         self.add_callback(MixingCallback(self.mixture, this))  # type: ignore[attr-defined]
 
     def _get_train_sampler(self, *_args: Any, **_kwargs: Any) -> Any:

@@ -4,10 +4,6 @@ time."""
 import math
 
 
-def fisher(samples: list[list[float]]) -> list[float]:
-    return [sum(g[p] * g[p] for g in samples) / len(samples) for p in range(len(samples[0]))]
-
-
 def kl(domain: list[float], task: list[float], fisher_P: list[float]) -> float:
     return 0.5 * sum(f * (s - d) ** 2 for d, s, f in zip(domain, task, fisher_P, strict=True))
 

@@ -16,6 +16,7 @@ from llamafactory_dids.errors import DidsError
 from llamafactory_dids.training import impacts, schedule
 from llamafactory_dids.training.collator import DOMAIN_COLUMN, DomainCollator
 from llamafactory_dids.training.controller import MixtureController
+from llamafactory_dids.training.observer import Observer
 from llamafactory_dids.training.plan import MixingPlan
 from tests.helpers import NEXT_TOKENS, collate, num_labelled, samples, tiny_model, unlabelled
 
@@ -46,17 +47,10 @@ class Run:
         self.tells = tells  # whether the model gives its outputs
         self.model = tiny_model(num_blocks=3).train()
         self.head, self.drift = self.model.lm_head.weight.detach().clone(), drift
-        self.controller = MixtureController(
-            make_plan(folder, **options),
-            self.model,
-            collate,
-            ROWS,
-            NEXT_TOKENS,
-            samples_per_step=PER_STEP,
-            batch_size=2,
-            precision=torch.no_grad,  # any context will do
-            device=torch.device("cpu"),
-        )
+        plan = make_plan(folder, **options)
+        how = {"precision": torch.no_grad, "device": torch.device("cpu")}  # any context will do
+        observer = Observer(plan, self.model, collate, ROWS, NEXT_TOKENS, batch_size=2, **how)
+        self.controller = MixtureController(plan, observer, PER_STEP)
         self.drawn: list[int] = []
         self.step = self.num_skipped = 0
         self.stream = itertools.chain.from_iterable(iter(self.controller.sampler) for _ in itertools.count())

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +33,7 @@ class Loaded(NamedTuple):
     tags: pa.Table
 
 
+@dataclass(eq=False)
 class DataSource:
     """The host's data pipeline with a run's settings and arguments, to be asked for the training set or for a task.
 
@@ -39,31 +41,19 @@ class DataSource:
     `kept` has what is loaded once and used twice.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        host: Callable[..., Any],
-        template: Any,
-        model_args: Any,
-        data_args: Any,
-        training_args: Any,
-        stage: str,
-        tokenizer: Any,
-        processor: Any,
-    ) -> None:
-        self.settings = settings
-        self.host = host
-        self.template = template
-        self.model_args = model_args
-        self.data_args = data_args
-        self.training_args = training_args
-        self.stage = stage
-        self.tokenizer = tokenizer
-        self.processor = processor
-        self.clock = Clock()
-        self.kept: dict[str, Any] = {}
-        self._aligned: dict[str, Any] = {}
-        self._observed: dict[str, Any] = {}
+    settings: Settings
+    host: Callable[..., Any]
+    template: Any
+    model_args: Any
+    data_args: Any
+    training_args: Any
+    stage: str
+    tokenizer: Any
+    processor: Any
+    clock: Clock = field(default_factory=Clock)
+    kept: dict[str, Any] = field(default_factory=dict)
+    _aligned: dict[str, Any] = field(default_factory=dict)
+    _observed: dict[str, Any] = field(default_factory=dict)
 
     @property
     def aligned(self) -> dict[str, Any]:
