@@ -78,19 +78,16 @@ class MixingConfig:
         None, "How a utility becomes a probability."
     )
     dids_eta: float | None = _key(None, "Step size of the updates that start from the old p.")
-    dids_temperature: float | None = _key(None, "Temperature of the standardized update.")
     dids_divide_by_p: bool | None = _key(None, "Divide the utility by the old probability, as equation 16 does.")
     dids_ema_beta: float | None = _key(None, "Weight of the old probabilities in the moving average.")
     dids_floor: float | None = _key(None, "Least probability of a domain, as a share of an even mixture's.")
     dids_init: Literal["uniform", "proportional", "importance"] | None = _key(
         None, "The mixture at the start; `importance`: the share of the tasks' samples nearest to each domain."
     )
-    dids_dga_similarity: Literal["cosine", "dot"] | None = _key(None, "Gradient alignment of `dga`.")
-    dids_doge_similarity: Literal["cosine", "dot"] | None = _key(None, "Gradient alignment of `doge`.")
+    dids_similarity: Literal["cosine", "dot"] | None = _key(None, "Gradient alignment of `dga` and `doge`.")
     dids_doremi_target: Literal["tasks", "domains"] | None = _key(
         None, "What `doremi` compares the proxy with the reference on: the observed tasks, or the domains themselves."
     )
-    dids_odm_alpha: float | None = _key(None, "Weight of the old reward in `odm`.")
     dids_proxy_share: float | None = _key(
         None, "Share of the main run's training samples that a proxy run of `doge`, `doremi` or `velocitune` trains on."
     )

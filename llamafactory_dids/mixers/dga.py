@@ -77,7 +77,7 @@ def dga(
     require_tasks("dga", num_tasks)
     eta = 4.0 / num_tasks if eta is None else eta
     ema_beta = 0.1 if ema_beta is None else ema_beta
-    require_choice("dids_dga_similarity", similarity, SIMILARITIES)
+    require_choice("dids_similarity", similarity, SIMILARITIES)
     require_positive("dids_eta", eta)
     require_share("dids_ema_beta", ema_beta)
     return Dga(num_domains, num_tasks, similarity, eta, ema_beta)

@@ -12,7 +12,6 @@ WHERE_CLUSTERED = "importance where the run makes its domains, else uniform"
 _COMMON: dict[str, Any] = {
     "trajectory": True,
     "eta": 4.0,
-    "temperature": 1.0,
     "ema_beta": 0.1,
     "floor": 0.05,
     "init": "uniform",
@@ -67,8 +66,7 @@ def resolve(preset: str = "default", *, clustered: bool = False, **overrides: An
         require_bool(f"dids_{key}", values[key])
     for key in ("ema_beta", "floor"):
         require_share(f"dids_{key}", values[key])
-    for key in ("eta", "temperature"):
-        require_positive(f"dids_{key}", values[key])
+    require_positive("dids_eta", values["eta"])
     if not values["trajectory"]:
         values["task_weights"] = "alike"
     if values["update"] == "evidence":

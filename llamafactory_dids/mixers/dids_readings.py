@@ -9,7 +9,7 @@ and 5); `dids_options.py` has the presets, and which values go together.
                    printed, authors   l_c + l_p as printed, and as released
     update         evidence        p_hat ∝ p exp(eta z), as `dids.py` has it
                    exponentiated   p_hat ∝ p exp(eta U)
-                   standardized    p_hat = softmax((U - mean) / deviation / temperature); p where U is zero
+                   standardized    p_hat = softmax((U - mean) / deviation); p where U is zero
                    softmax         p_hat = softmax(U)
                    linear          p_hat = U / sum U, with 1e-7 for a negative one
     divide_by_p    U is divided by the old p first (equation 16)
@@ -75,7 +75,7 @@ class Reading(Dids):
     def propose(self, p_D: Array, scores_D: Array) -> Array:
         """p_hat."""
         if self.options["update"] == "standardized":
-            return simplex.softmax(simplex.standardize(scores_D) / self.options["temperature"])
+            return simplex.softmax(simplex.standardize(scores_D))
         if self.options["update"] == "softmax":
             return simplex.softmax(scores_D)
         if self.options["update"] == "linear":
@@ -113,7 +113,6 @@ def dids(
     trajectory: bool | None = None,
     update: str | None = None,
     eta: float | None = None,
-    temperature: float | None = None,
     divide_by_p: bool | None = None,
     ema_beta: float | None = None,
     floor: float | None = None,
@@ -137,7 +136,6 @@ def dids(
         trajectory=trajectory,
         update=update,
         eta=eta,
-        temperature=temperature,
         divide_by_p=divide_by_p,
         ema_beta=ema_beta,
         floor=floor,

@@ -78,7 +78,7 @@ def doge(
     require_tasks("doge", num_tasks)
     eta = 4.0 / num_tasks if eta is None else eta
     proxy_share = 1.0 if proxy_share is None else proxy_share
-    require_choice("dids_doge_similarity", similarity, SIMILARITIES)
+    require_choice("dids_similarity", similarity, SIMILARITIES)
     require_positive("dids_eta", eta)
     require_part("dids_proxy_share", proxy_share)
     proxy = DogeProxy(num_domains, num_tasks, similarity, eta, proxy_share)

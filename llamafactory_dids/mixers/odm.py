@@ -12,17 +12,16 @@ Shapes: `D` domains.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core.simplex import normalize, softmax
 from .base import Array, Needs, Signals
-from .checks import require_share
 
+ALPHA = 0.9  # weight of the old reward
 _LARGEST = 1e60
 
 
@@ -36,12 +35,7 @@ class OdmState(NamedTuple):
 class Odm:
     num_domains: int
     num_tasks: int
-    alpha: float
     needs: Needs = Needs(domain_losses=True)
-
-    @property
-    def options(self) -> Mapping[str, Any]:
-        return {"alpha": self.alpha}
 
     def init(self) -> OdmState:
         even = 1.0 / self.num_domains
@@ -55,7 +49,7 @@ class Odm:
         if not drawn_D.any():
             return state.probabilities_D, state
         seen_D = np.clip(np.where(drawn_D, losses_D, 0.0), -_LARGEST, _LARGEST) / state.probabilities_D
-        reward_D = np.where(drawn_D, self.alpha * state.reward_D + (1.0 - self.alpha) * seen_D, state.reward_D)
+        reward_D = np.where(drawn_D, ALPHA * state.reward_D + (1.0 - ALPHA) * seen_D, state.reward_D)
         least = self._exploration(signals.samples_seen)
         softened_D = softmax(state.exploration[0] * reward_D)
         p_D = normalize((1.0 - self.num_domains * least) * softened_D + least)
@@ -66,11 +60,6 @@ class Odm:
         return min(1.0, math.sqrt(self.num_domains * math.log(self.num_domains) / max(turns, 1))) / self.num_domains
 
 
-def odm(num_domains: int, num_tasks: int, *, alpha: float | None = None, sizes_D: ArrayLike | None = None) -> Odm:
-    """`mix_strategy: odm`. `alpha` (0.9 unless given) is the weight of the old reward.
-
-    Raises ValueError for a value that is not allowed.
-    """
-    alpha = 0.9 if alpha is None else alpha
-    require_share("dids_odm_alpha", alpha)
-    return Odm(num_domains, num_tasks, alpha)
+def odm(num_domains: int, num_tasks: int, *, sizes_D: ArrayLike | None = None) -> Odm:
+    """`mix_strategy: odm`."""
+    return Odm(num_domains, num_tasks)

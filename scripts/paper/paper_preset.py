@@ -146,7 +146,7 @@ class Preset:
         proxy = {key: value for key, value in config.items() if key != "deepspeed"}
         proxy["model_name_or_path"] = config["dids_proxy_model"]  # the template stays, and with it the domains
         proxy["output_dir"] = str(output.parent / "proxy" / output.name)
-        dropped = ("dids_proxy_share", "dids_doge_similarity", "dids_doremi_target", "dids_eta", "dids_floor")
+        dropped = ("dids_proxy_share", "dids_similarity", "dids_doremi_target", "dids_eta", "dids_floor")
         model = {key: value for key, value in config.items() if key not in dropped} | {"mix_strategy": "static"}
         model |= {
             "dids_probs": f"{proxy['output_dir']}/dids/mixture.jsonl",

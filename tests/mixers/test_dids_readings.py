@@ -43,7 +43,7 @@ def test_each_preset_updates_step_by_step_as_its_reference(stream, preset):
 def test_raw_task_weights_and_each_update_are_their_formula(stream, update):
     rules = {
         "exponentiated": lambda p, u: reference.exponentiate(p, u, eta=2.5),
-        "standardized": lambda p, u: reference.softmax([z / 3 for z in reference.standardize(u)]),
+        "standardized": lambda p, u: reference.softmax(reference.standardize(u)),
         "softmax": lambda p, u: reference.softmax(u),
         "linear": lambda p, u: [max(x, 1e-7) / sum(max(y, 1e-7) for y in u) for x in u],
     }
@@ -52,7 +52,6 @@ def test_raw_task_weights_and_each_update_are_their_formula(stream, update):
         "impact_normalize": "cosine",
         "update": update,
         "eta": 2.5,
-        "temperature": 3.0,
         "ema_beta": 0.3,
         "floor": 0.2,
     }
@@ -139,7 +138,7 @@ def test_the_default_preset_is_the_method_with_its_own_numbers():
 @pytest.mark.parametrize(
     ("options", "kind"),
     [
-        ({"eta": 3.0, "floor": 0.0, "ema_beta": 0.5, "temperature": 2.0}, Dids),
+        ({"eta": 3.0, "floor": 0.0, "ema_beta": 0.5}, Dids),
         ({"impact": "fisher", "init": "uniform", "trajectory": False}, Dids),
         ({"preset": "paper", "impact_normalize": "dot", "update": "evidence", "divide_by_p": False}, Reading),
         ({"task_weights": "raw"}, Reading),
@@ -193,7 +192,6 @@ def test_final_values_resolve_to_themselves():
         ({"ema_beta": float("nan")}, "dids_ema_beta: got nan"),
         ({"floor": -0.1}, "dids_floor: got -0.1"),
         ({"eta": 0}, "dids_eta: got 0, allowed: a number above 0"),
-        ({"temperature": "hot"}, "dids_temperature: got 'hot'"),
     ],
 )
 def test_a_bad_value_is_refused_under_its_yaml_name(options, message):

@@ -190,7 +190,7 @@ def test_the_predicted_loss_of_too_few_points_is_the_last_and_of_none_is_unknown
 
 
 def test_odm_is_algorithm_1_where_a_window_is_many_turns(rng):
-    mixer, bandit = create("odm", D, T, alpha=0.8), losses.Odm(D, alpha=0.8)
+    mixer, bandit = create("odm", D, T), losses.Odm(D)
     state = mixer.init()
     for u in range(NUM_UPDATES):
         seen_D = rng.gamma(4, 0.5, size=D)

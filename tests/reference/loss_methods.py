@@ -43,8 +43,8 @@ def velocitune_update(p: list[float], velocities: list[float]) -> list[float]:
 class Odm:
     """ODM, Algorithm 1: one object is one run of the bandit."""
 
-    def __init__(self, num_domains: int, alpha: float = 0.9) -> None:
-        self.k, self.alpha = num_domains, alpha
+    def __init__(self, num_domains: int) -> None:
+        self.k, self.alpha = num_domains, 0.9
         self.rewards = [0.0] * num_domains
         self.pi = [1 / num_domains] * num_domains
         self.exploration = 1 / num_domains
