@@ -47,8 +47,10 @@ def check_window(config: MixingConfig, per_step: int) -> None:
 
 def check_repeats(config: MixingConfig, num_rows: int, steps: int, per_step: int) -> None:
     """Raise DidsError for a limit that the run's length does not allow, whatever the mixture."""
+    if config.dids_max_repeats is None:
+        return
     least = math.ceil(steps / math.ceil(num_rows / per_step))  # an epoch is filled up to whole steps
-    if config.dids_max_repeats is not None and config.dids_max_repeats < least:
+    if config.dids_max_repeats < least:
         raise refuse(
             "dids_max_repeats",
             config.dids_max_repeats,

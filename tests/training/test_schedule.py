@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from llamafactory_dids.config import make_config
-from llamafactory_dids.training.schedule import steps_planned, updates_planned, with_window
+from llamafactory_dids.errors import DidsError
+from llamafactory_dids.training.schedule import check_repeats, steps_planned, updates_planned, with_window
 
 
 def run(max_steps=-1, epochs=3.0):
@@ -36,3 +37,15 @@ def test_steps_are_counted_as_the_trainer_does_over_epochs_of_whole_steps():
     assert steps_planned(run(), 270, 8) == 3 * 34
     assert steps_planned(run(epochs=0.5), 270, 8) == 17
     assert steps_planned(run(epochs=0.01), 5, 8) == 1
+
+
+@pytest.mark.parametrize(("steps", "least"), [(1, 1), (34, 1), (35, 2), (68, 2), (69, 3)])
+def test_a_limit_of_repeats_is_one_that_the_runs_length_allows_counted_in_epochs_of_whole_steps(steps, least):
+    check_repeats(make_config({"dids_max_repeats": least}), 270, steps, per_step=8)
+    if least > 1:
+        with pytest.raises(DidsError, match=f"got {least - 1}, allowed: at least {least}, since the run draws"):
+            check_repeats(make_config({"dids_max_repeats": least - 1}), 270, steps, per_step=8)
+
+
+def test_without_a_limit_nobody_asks_how_many_rows_there_are():
+    check_repeats(make_config({}), 0, 100, per_step=8)  # as of a stream
