@@ -8,6 +8,7 @@ the noise of the mean, and makes a domain that is drawn rarely look less aligned
     n_i = (sum_s w_s)^2 / sum_s w_s^2                     as many samples as this mean is worth
     S_i = n_i sum_s w_s^2 (x_s - m_i)(x_s - m_i)' / sum_s w_s^2 + k S     over   n_i - 1 + k
     C_i = S_i / n_i                                       the covariance of m_i, over the T tasks
+    a_i = mean of w_s                                     what a sample weighs
 
 S is the domains' common covariance of a sample's scores: with few samples a domain's own says little about its error.
 
@@ -32,10 +33,14 @@ _LEAST = 1e-300
 
 
 class Estimates(NamedTuple):
-    """Mean scores, and the covariance over tasks that each domain's have as means; infinite without a sample."""
+    """Mean scores, the covariance over tasks that each domain's have as means, and the mean weight of a sample.
+
+    The covariance is infinite, and the weight zero, of a domain without a sample.
+    """
 
     mean_DT: Array
     covariance_DTT: Array
+    weight_D: Array
 
 
 class Moments:
@@ -43,7 +48,7 @@ class Moments:
 
     def __init__(self, num_domains: int, num_tasks: int, device: torch.device | str = "cpu") -> None:
         where = devices.exact(torch.device(device))
-        shapes = {"weights": (), "squares": (), "scores": (num_tasks,), "twice": (num_tasks,)}
+        shapes = {"counts": (), "weights": (), "squares": (), "scores": (num_tasks,), "twice": (num_tasks,)}
         shapes["products"] = (num_tasks, num_tasks)
         self.sums = {
             name: torch.zeros((num_domains, *shape), dtype=torch.float64, device=where)
@@ -57,6 +62,7 @@ class Moments:
         domains_N = domains_N.to(weights_N.device)[kept_N]
         weights_N, scores_NT = weights_N[kept_N], scores_NT[kept_N]
         parts = {
+            "counts": torch.ones_like(weights_N),
             "weights": weights_N,
             "squares": weights_N.square(),
             "scores": scores_NT,
@@ -68,7 +74,7 @@ class Moments:
 
     def estimates(self) -> Estimates:
         """The means and their covariances; see above."""
-        weight_D, square_D, score_DT, twice_DT, product_DTT = (x.cpu().numpy() for x in self.sums.values())
+        number_D, weight_D, square_D, score_DT, twice_DT, product_DTT = (x.cpu().numpy() for x in self.sums.values())
         seen_D = weight_D > 0
         mean_DT = score_DT / np.maximum(weight_D, _LEAST)[:, None]
         crossed_DTT = mean_DT[:, :, None] * twice_DT[:, None, :]
@@ -81,4 +87,4 @@ class Moments:
         own_DTT = (scatter_DTT + PRIOR * common_TT) / (free_D + PRIOR)[:, None, None]
         covariance_DTT = own_DTT / np.where(seen_D, count_D, 1.0)[:, None, None]
         covariance_DTT[~seen_D] = np.inf
-        return Estimates(mean_DT, covariance_DTT)
+        return Estimates(mean_DT, covariance_DTT, weight_D / np.maximum(number_D, 1.0))

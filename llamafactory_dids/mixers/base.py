@@ -113,6 +113,8 @@ class Signals:
     - `impact_DT`: see `core.fisher.impact`
     - `impact_covariance_DTT`: of each domain's impacts, their covariance over tasks as estimates; infinite for a domain
       of which no sample was seen
+    - `sample_weights_D`: what a sample of each domain weighs in the loss of a step, by its terms (labelled tokens), for
+      a unit of p; 0 for a domain of which no sample was seen; None where all weigh alike
     - `domain_gram_DD`: inner products of the domains' mean gradients, without a metric
     - `domain_losses_D`: mean training loss of each domain's samples in the window, NaN where none was drawn
     - `excess_losses_T`, `excess_losses_D`: see Needs
@@ -125,6 +127,7 @@ class Signals:
     task_losses_UT: Array | None = None
     impact_DT: Array | None = None
     impact_covariance_DTT: Array | None = None
+    sample_weights_D: Array | None = None
     domain_gram_DD: Array | None = None
     domain_losses_D: Array | None = None
     excess_losses_T: Array | None = None
@@ -177,6 +180,15 @@ def read_covariance(signals: Signals, num_domains: int, usable_T: Bools) -> Arra
     covariance_DTT = np.where(usable_T[:, None] & usable_T, covariance_DTT, 0.0)
     known_D: Bools = np.asarray((np.abs(covariance_DTT) <= _LARGEST).all(axis=(1, 2)))  # NaN is not
     return np.where(known_D[:, None, None], covariance_DTT, np.inf)
+
+
+def read_weights(signals: Signals, num_domains: int) -> Array:
+    """`sample_weights_D`: huge values cut off, zero where it is not finite or negative; ones where all are alike."""
+    weights_D = signals.sample_weights_D
+    if weights_D is None:
+        return np.ones(num_domains)
+    assert weights_D.shape == (num_domains,), "D"
+    return np.where(np.isfinite(weights_D), np.clip(weights_D, 0.0, _LARGEST), 0.0)
 
 
 def read_losses(signals: Signals, num_tasks: int) -> Array:

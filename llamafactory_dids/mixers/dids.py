@@ -6,11 +6,15 @@ the measurement can be told from its own error:
     start     p_i = share of the tasks' observed samples that are nearest to domain i, each task counting alike
     impact    I_ij = mean over samples of <g, g_Sj> in the metric F_j^(-1/2): what an AdamW step on i does for j
     utility   U_i = sum_j w_j I_ij,   w_j = 1 / T
-    error     s_i^2 = w' C_i w,       C_i the covariance of domain i's impacts, from the spread of its samples
-    evidence  z_i = (U_i - mean U) / sd U * v / (v + s_i^2),   v = max(var U - mean s^2, 0);  means and var over p
+    return    V_i = a_i (U_i - sum_k p_k a_k U_k)         a_i: weight of a sample of i in the loss, sum_k p_k a_k = 1
+    error     s_i^2 = a_i^2 w' C_i w    C_i the covariance of domain i's impacts, from the spread of its samples
+    evidence  z_i = V_i / sd V * v / (v + s_i^2),         v = max(var V - mean s^2, 0);  mean and var over p
     update    p_hat_i ∝ p_i exp(eta z_i)                exponentiated: it starts from p, so evidence adds up
     average   p ← beta p + (1 - beta) p_hat             beta weighs the old p
     floor     p ← the mixture nearest to p, in KL divergence, that is at least f / D everywhere
+
+The return is the derivative of a step's gain by p_i. A step's gradient is a mean over labelled tokens, so one more
+sample with a long answer changes it more than one with a short answer, for good or bad.
 
 So one update moves p alike whatever the metric and the size of the gradients, and not at all where the domains differ
 by noise alone. A domain of which no sample was seen has no evidence. A task is usable if all its impacts are finite and
@@ -33,7 +37,7 @@ import numpy as np
 
 from ..core import simplex
 from ..core.trajectory import potential
-from .base import Array, Bools, Impact, Needs, Signals, read_covariance, read_impact, read_losses
+from .base import Array, Bools, Impact, Needs, Signals, read_covariance, read_impact, read_losses, read_weights
 
 _FURTHEST = 3.0  # deviations from the mean that count
 
@@ -88,7 +92,12 @@ class Dids:
     def score(self, signals: Signals, p_D: Array, utility_D: Array, weight_T: Array, usable_T: Bools) -> Array:
         """What the update takes of the utilities (D): the evidence in them."""
         covariance_DTT = read_covariance(signals, self.num_domains, usable_T)
-        return evidence(p_D, utility_D, variances(covariance_DTT, weight_T))
+        variance_D = variances(covariance_DTT, weight_T)
+        known_D = np.isfinite(variance_D)
+        leverage_D = leverages(p_D, np.where(known_D, read_weights(signals, self.num_domains), 0.0))
+        error_D = np.where(known_D, leverage_D**2 * np.where(known_D, variance_D, 0.0), np.inf)
+        error_D[leverage_D == 0] = np.inf
+        return evidence(p_D, returns(p_D, utility_D, leverage_D), error_D)
 
     def step(self, p_D: Array, scores_D: Array) -> Array:
         """The next p."""
@@ -135,8 +144,25 @@ def variances(covariance_DTT: Array, weight_T: Array) -> Array:
     return np.where(known_D, variance_D, np.inf)
 
 
+def leverages(p_D: Array, weights_D: Array) -> Array:
+    """a_i, what a sample of each domain weighs (D), with mean 1 over what is drawn; zeros where nothing weighs."""
+    largest = weights_D.max(initial=0.0)
+    if largest == 0:
+        return np.zeros_like(weights_D)
+    scaled_D = weights_D / largest
+    mean = math.fsum(p_D * scaled_D)
+    return scaled_D / mean if mean > 0 else np.zeros_like(weights_D)
+
+
+def returns(p_D: Array, utility_D: Array, leverage_D: Array) -> Array:
+    """V_i = dU / dp_i (D), with U the utility of a step that draws by p; its mean over p is zero."""
+    known_D = np.where(leverage_D > 0, utility_D, 0.0)
+    found_D: Array = leverage_D * (known_D - math.fsum(p_D * leverage_D * known_D))
+    return found_D
+
+
 def evidence(p_D: Array, utility_D: Array, variance_D: Array) -> Array:
-    """z_i: a utility in deviations from the mean, times what of its own deviation is not error (D).
+    """z_i: a return in deviations from the mean, times what of its own deviation is not error (D).
 
     Mean and deviation are over what is drawn, the known domains by p. Zeros where no two domains can be told apart. Cut
     off at three deviations: where one domain is nearly all that is drawn, another lies many from the mean.
@@ -148,7 +174,8 @@ def evidence(p_D: Array, utility_D: Array, variance_D: Array) -> Array:
         return np.zeros_like(utility_D)
     shares_D = simplex.normalize(shares_D)
     scaled_D = np.where(known_D, utility_D / largest, 0.0)  # a square of huge utilities would overflow
-    error_D = np.where(known_D, variance_D / largest / largest, 0.0)
+    with np.errstate(over="ignore", invalid="ignore"):  # returns that are nearly alike, with errors that are not
+        error_D = np.where(known_D, np.minimum(variance_D / largest / largest, 1e300), 0.0)
     centred_D = scaled_D - math.fsum(shares_D * scaled_D)
     total = math.fsum(shares_D * centred_D**2)
     signal = max(total - math.fsum(shares_D * error_D), 0.0)

@@ -35,6 +35,7 @@ class Measured(NamedTuple):
     losses_T: Floats | None = None
     impact_DT: Floats | None = None
     covariance_DTT: Floats | None = None
+    weight_D: Floats | None = None
     gram_DD: Floats | None = None
 
 

@@ -152,6 +152,7 @@ class Observer:
             task_losses_UT=np.stack(self.losses) if self.losses else None,
             impact_DT=found.impact_DT,
             impact_covariance_DTT=found.covariance_DTT,
+            sample_weights_D=self._weights(found),
             domain_gram_DD=found.gram_DD,
             domain_losses_D=domain_losses_D,
             excess_losses_T=self._excess("tasks"),
@@ -162,6 +163,12 @@ class Observer:
             if meter is not None:
                 meter.report()
         return signals
+
+    def _weights(self, found: Measured) -> Floats | None:
+        """What a unit of p puts into the loss: where p are shares of tokens, a sample is as many units as tokens."""
+        if found.weight_D is None or self.plan.tokens_D is None:
+            return found.weight_D
+        return found.weight_D / self.plan.tokens_D
 
     def _task_losses(self) -> Floats:
         return np.array([self._loss_meter.token_losses(rows).mean() for rows in self.plan.tasks.values()])

@@ -30,7 +30,8 @@ def moments_of(*domains: np.ndarray, weights: list[np.ndarray] | None = None) ->
 def test_the_means_are_weighted_and_the_covariances_those_of_a_mean(rng):
     scores = [rng.normal(size=(n, T)) for n in (40, 60)]
     weights = [rng.uniform(0.5, 2, len(scores_NT)) for scores_NT in scores]
-    mean_DT, covariance_DTT = moments_of(*scores, weights=weights).estimates()
+    mean_DT, covariance_DTT, weight_D = moments_of(*scores, weights=weights).estimates()
+    np.testing.assert_allclose(weight_D, [weights_N.mean() for weights_N in weights])
     scatters, counts = [], []
     for found_T, scores_NT, weights_N in zip(mean_DT, scores, weights, strict=True):
         np.testing.assert_allclose(found_T, np.average(scores_NT, axis=0, weights=weights_N))
@@ -47,20 +48,21 @@ def test_a_mean_is_unbiased_and_its_error_told_whatever_the_number_of_samples(n)
     """Where a cosine shrinks by 1 / sqrt(1 + B / n)."""
     rng, others = np.random.default_rng(0), 300
     found = [moments_of(0.5 + rng.normal(size=(n, T)), rng.normal(size=(others, T))).estimates() for _ in range(400)]
-    means_RT = np.stack([mean_DT[0] for mean_DT, _ in found])
-    told_T = np.mean([np.diag(covariance_DTT[0]) for _, covariance_DTT in found], axis=0)
+    means_RT = np.stack([mean_DT[0] for mean_DT, *_ in found])
+    told_T = np.mean([np.diag(covariance_DTT[0]) for _, covariance_DTT, _ in found], axis=0)
     assert means_RT.mean(axis=0) == pytest.approx(0.5, abs=4 / math.sqrt(400 * n))
     assert told_T == pytest.approx(1 / n, rel=0.1) and means_RT.var(axis=0) == pytest.approx(1 / n, rel=0.35)
 
 
 def test_one_sample_has_the_error_that_samples_have_in_common(rng):
-    _, covariance_DTT = moments_of(rng.normal(size=(1, T)), rng.normal(size=(5000, T))).estimates()
+    _, covariance_DTT, _ = moments_of(rng.normal(size=(1, T)), rng.normal(size=(5000, T))).estimates()
     np.testing.assert_allclose(covariance_DTT[0], np.eye(T), atol=0.1)
 
 
 def test_a_domain_without_a_sample_is_not_known(rng):
-    mean_DT, covariance_DTT = moments_of(rng.normal(size=(0, T)), rng.normal(size=(3, T))).estimates()
-    assert not mean_DT[0].any() and np.isinf(covariance_DTT[0]).all() and np.isfinite(covariance_DTT[1]).all()
+    mean_DT, covariance_DTT, weight_D = moments_of(rng.normal(size=(0, T)), rng.normal(size=(3, T))).estimates()
+    assert not mean_DT[0].any() and weight_D.tolist() == [0.0, 1.0]
+    assert np.isinf(covariance_DTT[0]).all() and np.isfinite(covariance_DTT[1]).all()
 
 
 def test_a_sample_that_is_not_finite_or_has_no_weight_is_left_out(rng):

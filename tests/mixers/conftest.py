@@ -16,4 +16,5 @@ def stream() -> list[Signals]:
     )
     impacts_UDT, roots_UDTT = rng.normal(0, 0.5, (NUM_UPDATES, D, T)), rng.normal(0, 0.2, (NUM_UPDATES, D, T, T))
     covariances_UDTT = roots_UDTT @ roots_UDTT.transpose(0, 1, 3, 2)
-    return [Signals(losses_UT[: u + 2], impacts_UDT[u], covariances_UDTT[u]) for u in range(NUM_UPDATES)]
+    weights_D = np.array([0.5, 2.0, 1.0, 0.1])
+    return [Signals(losses_UT[: u + 2], impacts_UDT[u], covariances_UDTT[u], weights_D) for u in range(NUM_UPDATES)]

@@ -1,9 +1,13 @@
+import importlib
+
 import numpy as np
 import pytest
 
 from llamafactory_dids.core.trajectory import potential
 from llamafactory_dids.mixers import Signals, create
 from tests.reference import dids as reference
+
+method = importlib.import_module("llamafactory_dids.mixers.dids")  # the package has a factory of this name
 
 D, T = 4, 3  # of `stream`
 NEVER = np.zeros((D, T, T))  # the covariance of impacts that have no error
@@ -28,7 +32,8 @@ def test_each_update_is_the_formula(stream):
     state, p = mixer.init(), [1 / D] * D
     for signals in stream:
         p_D, state = mixer.update(state, signals)
-        p = reference.default(p, signals.impact_DT.tolist(), signals.impact_covariance_DTT.tolist())
+        measured = (signals.impact_DT, signals.impact_covariance_DTT, signals.sample_weights_D)
+        p = reference.default(p, *(array.tolist() for array in measured))
         np.testing.assert_allclose(p_D, p, rtol=1e-9)
 
 
@@ -36,7 +41,8 @@ def test_each_update_is_the_formula(stream):
 def test_an_update_moves_alike_whatever_the_size_of_the_gradients(stream, scale):
     mixer = create("dids", D, T)
     p_D, _ = mixer.update(mixer.init(), stream[0])
-    scaled = Signals(None, scale * stream[0].impact_DT, scale**2 * stream[0].impact_covariance_DTT)
+    covariance_DTT = scale**2 * stream[0].impact_covariance_DTT
+    scaled = Signals(None, scale * stream[0].impact_DT, covariance_DTT, stream[0].sample_weights_D)
     scaled_D, _ = mixer.update(mixer.init(), scaled)
     np.testing.assert_allclose(scaled_D, p_D, rtol=1e-9)
 
@@ -64,6 +70,28 @@ def test_what_is_known_less_well_moves_less():
     impact_DT = np.array([[1.0] * T, [1.0] * T, [-1.0] * T, [-1.0] * T])
     p_D, _ = create("dids", D, T).update(create("dids", D, T).init(), Signals(None, impact_DT, covariance_DTT))
     assert p_D[0] > p_D[1] > 1 / D
+
+
+def test_what_a_sample_does_counts_by_its_part_of_the_loss():
+    """A step's gradient is a mean over tokens: of two domains that help alike the one with long answers moves more."""
+    impact_DT, weights_D = np.array([[1.0], [1.0], [-1.0], [-1.0]]), np.array([4.0, 0.1, 4.0, 0.1])
+    signals = Signals(None, impact_DT, np.zeros((D, 1, 1)), weights_D)
+    p_D, _ = create("dids", D, 1).update(create("dids", D, 1).init(), signals)
+    assert p_D[0] > p_D[1] > p_D[3] > p_D[2]
+
+
+@pytest.mark.parametrize("part", [1e-6, 0.3])
+def test_a_return_is_the_derivative_of_a_steps_gain_by_the_share(part):
+    rng = np.random.default_rng(0)
+    p_D, weights_D, utility_D = rng.dirichlet(np.ones(D)), rng.uniform(0.1, 3, D), rng.normal(size=D)
+
+    def gain(shares_D):
+        return (shares_D * weights_D * utility_D).sum() / (shares_D * weights_D).sum()
+
+    found_D = method.returns(p_D, utility_D, method.leverages(p_D, weights_D))
+    steps = [(gain(p_D + 1e-7 * unit_D) - gain(p_D - 1e-7 * unit_D)) / 2e-7 for unit_D in np.eye(D)]
+    np.testing.assert_allclose(found_D, steps, rtol=1e-5)
+    np.testing.assert_allclose(method.returns(p_D, utility_D, method.leverages(p_D, part * weights_D)), found_D)
 
 
 def test_where_all_differences_are_noise_the_mixture_stays():

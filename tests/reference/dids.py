@@ -52,11 +52,16 @@ def standardize(u: list[float]) -> list[float]:
     return [(v - mean) / deviation for v in u]
 
 
-def evidence(p: list, impact: list, covariance: list, weights: list) -> list[float]:
-    """z of each domain; `covariance[i]` is T x T."""
+def evidence(p: list, impact: list, covariance: list, weights: list, sizes: list) -> list[float]:
+    """z of each domain; `covariance[i]` is T x T, and `sizes[i]` what a sample of domain i weighs in the loss."""
     T = range(len(weights))
+    mean_size = sum(q * a for q, a in zip(p, sizes, strict=True))
+    lever = [a / mean_size for a in sizes]
     u = utilities(impact, weights)
+    whole = sum(q * a * v for q, a, v in zip(p, lever, u, strict=True))
+    u = [a * (v - whole) for a, v in zip(lever, u, strict=True)]
     noise = [sum(weights[j] * weights[k] * c[j][k] for j in T for k in T) for c in covariance]
+    noise = [a * a * e for a, e in zip(lever, noise, strict=True)]
     mean = sum(q * v for q, v in zip(p, u, strict=True))
     variance = sum(q * (v - mean) ** 2 for q, v in zip(p, u, strict=True))
     signal = max(0.0, variance - sum(q * e for q, e in zip(p, noise, strict=True)))
@@ -66,9 +71,9 @@ def evidence(p: list, impact: list, covariance: list, weights: list) -> list[flo
     return [min(max(x, -3.0), 3.0) for x in z]
 
 
-def default(p: list, impact: list, covariance: list) -> list[float]:
+def default(p: list, impact: list, covariance: list, sizes: list | None = None) -> list[float]:
     T = len(impact[0])
-    z = evidence(p, impact, covariance, [1 / T] * T)
+    z = evidence(p, impact, covariance, [1 / T] * T, sizes or [1.0] * len(p))
     return finish_above(p, exponentiate(p, z, eta=0.5), beta=0.1, floor=0.05)
 
 

@@ -31,7 +31,7 @@ def assert_along(found_DT, trained, expected_DP) -> None:
 def test_it_is_the_token_weighted_mean_gradient_along_each_direction(family, scale):
     trained = WatchedInRun(family)
     trained.step(scale)
-    mean_DT, covariance_DTT = trained.running.close_window()
+    mean_DT, covariance_DTT, _ = trained.running.close_window()
     assert_along(mean_DT, trained, trained.expected())
     assert torch.tensor(covariance_DTT).isfinite().all(dim=(1, 2)).tolist() == [True, True, True, False]
 
@@ -52,7 +52,7 @@ def test_memory_does_not_grow_with_the_domains():
 def test_a_window_begins_where_it_is_aimed_anew():
     trained = WatchedInRun()
     trained.step()
-    first_DT, _ = trained.running.close_window()
+    first_DT, *_ = trained.running.close_window()
     trained.running.aim(2 * trained.running.directions_TP)
     trained.step()
     assert trained.running.close_window()[0] == pytest.approx(2 * first_DT, rel=1e-4)
