@@ -182,11 +182,8 @@ class Preset:
         """One run; `clustering` are the seconds of its seed's domains."""
         values = self.arguments(name, seed)
         log = self.output(name, seed).with_suffix(".log")
-        spoilt, folder = self.overrides(name).get("spoilt"), Path(values["dids_domains"])
-        if spoilt and not (folder / "domains.json").exists():
-            clustered = values | {"dids_domains": "cluster"}
-            spoil = functools.partial(mini_run.spoil, spoilt)
-            _in_a_process(spoil, clustered, folder.with_suffix(".log"), self.start)
+        if spoilt := self.overrides(name).get("spoilt"):
+            self._spoil(spoilt, values)
         with self._alone_while_tokenising(Path(values["tokenized_path"])):
             result = _in_a_process(mini_run.train_and_score, values, log, self.start)
         result["cost"]["clustering_seconds"] = clustering
@@ -194,6 +191,13 @@ class Preset:
         mean = sum(result["losses"].values()) / len(result["losses"])
         spent = f"{result['seconds']:.0f} s, {result['cpu_seconds']:.0f} s of CPU"
         print(f"seed {seed} {name}: mean loss {mean:.4f}, {spent}", flush=True)
+
+    def _spoil(self, how: str, values: dict[str, Any]) -> None:
+        """Make the map that a run of spoilt domains trains on, where it is not there."""
+        folder = Path(values["dids_domains"])
+        if not (folder / "domains.json").exists():
+            spoil = functools.partial(mini_run.spoil, how)
+            _in_a_process(spoil, values | {"dids_domains": "cluster"}, folder.with_suffix(".log"), self.start)
 
     @contextmanager
     def _alone_while_tokenising(self, folder: Path) -> Iterator[None]:

@@ -199,6 +199,22 @@ def test_a_run_of_spoilt_domains_takes_its_seeds_map_of_as_many(preset):
     assert preset.arguments("dids_swapped", 3)["dids_domains"] == str(preset.folder / "swapped" / "36_3")
 
 
+@pytest.mark.parametrize(
+    ("name", "made"), [("proportional", ["train_and_score"]), ("dids_shuffled", ["spoil", "train_and_score"])]
+)
+def test_only_a_run_of_spoilt_domains_makes_a_map_first(preset, monkeypatch, name, made):
+    called, lines = [], []
+
+    def instead(function, values, *_):
+        called.append(getattr(function, "func", function).__name__)
+        return {"losses": {"a": 1.0}, "cost": {}, "seconds": 1.0, "cpu_seconds": 1.0}
+
+    monkeypatch.setattr(mini, "_in_a_process", instead)
+    monkeypatch.setattr(mini, "_add", lambda line, preset: lines.append(line["run"]))
+    preset.run(name, 1, 2.0)
+    assert called == made and lines == [name]
+
+
 def test_a_text_of_the_encoder_is_its_projection_on_the_axes_of_latent_semantic_analysis(data, tmp_path):
     words = [f"word{i}" for i in range(40)]
     draw = random.Random(1)
