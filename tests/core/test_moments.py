@@ -14,13 +14,13 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(7)
 
 
-def moments_of(*domains: np.ndarray, weights: list[np.ndarray] | None = None) -> Moments:
-    """Each domain's scores (n x T) and weights, added two samples at a time."""
+def moments_of(*domains: np.ndarray, weights: list[np.ndarray] | None = None, at_once: int = 2) -> Moments:
+    """Each domain's scores (n x T) and weights, added a few samples at a time."""
     weights = weights or [np.ones(len(scores_NT)) for scores_NT in domains]
     found = Moments(len(domains), T)
     for domain, (scores_NT, weights_N) in enumerate(zip(domains, weights, strict=True)):
-        for start in range(0, len(scores_NT), 2):
-            part = slice(start, start + 2)
+        for start in range(0, len(scores_NT), at_once):
+            part = slice(start, start + at_once)
             mine_N = torch.tensor(weights_N[part])
             weighted_NT = mine_N[:, None] * torch.tensor(scores_NT[part])
             found.add(torch.full((len(mine_N),), domain), mine_N, weighted_NT)
@@ -47,7 +47,10 @@ def test_the_means_are_weighted_and_the_covariances_those_of_a_mean(rng):
 def test_a_mean_is_unbiased_and_its_error_told_whatever_the_number_of_samples(n):
     """Where a cosine shrinks by 1 / sqrt(1 + B / n)."""
     rng, others = np.random.default_rng(0), 300
-    found = [moments_of(0.5 + rng.normal(size=(n, T)), rng.normal(size=(others, T))).estimates() for _ in range(400)]
+    found = [
+        moments_of(0.5 + rng.normal(size=(n, T)), rng.normal(size=(others, T)), at_once=others).estimates()
+        for _ in range(400)
+    ]
     means_RT = np.stack([mean_DT[0] for mean_DT, *_ in found])
     told_T = np.mean([np.diag(covariance_DTT[0]) for _, covariance_DTT, _ in found], axis=0)
     assert means_RT.mean(axis=0) == pytest.approx(0.5, abs=4 / math.sqrt(400 * n))

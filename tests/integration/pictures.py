@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
+from packaging import version
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     PreTrainedTokenizerFast,
+    Qwen2TokenizerFast,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
     Qwen2VLImageProcessor,
@@ -40,7 +43,10 @@ def build_model(folder: Path, *, layers: int = 2) -> Path:
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator([" ".join(text) for text in TEXTS], trainer)
-    fast = PreTrainedTokenizerFast(
+    # Before 5.0 the processor takes a tokenizer of its model's class alone, and the loss reads the outer vocabulary.
+    old = version.parse(transformers.__version__).major < 5
+    kind = Qwen2TokenizerFast if old else PreTrainedTokenizerFast
+    fast = kind(
         tokenizer_object=tokenizer, pad_token=END, eos_token="<|im_end|>", additional_special_tokens=SPECIAL[1:]
     )
     pixels = {"min_pixels": 28 * 28, "max_pixels": 112 * 112}
@@ -49,6 +55,7 @@ def build_model(folder: Path, *, layers: int = 2) -> Path:
     ).save_pretrained(folder)
     ids = {f"{name}_token_id": fast.convert_tokens_to_ids(f"<|{name}|>") for name in ("vision_start", "vision_end")}
     ids |= {f"{name}_token_id": fast.convert_tokens_to_ids(f"<|{name}_pad|>") for name in ("image", "video")}
+    ids |= {"vocab_size": len(fast)} if old else {}
     text = {
         "vocab_size": len(fast),
         "hidden_size": 32,

@@ -33,7 +33,7 @@ def check(tmp_path, monkeypatch):
         config = LlamaConfig(
             hidden_size=hidden, intermediate_size=inner, num_hidden_layers=blocks, vocab_size=vocabulary, **heads
         )
-        config.dtype = torch.bfloat16
+        setattr(config, "dtype" if hasattr(config, "dtype") else "torch_dtype", torch.bfloat16)
         config.save_pretrained(tmp_path / name)
         monkeypatch.setattr(devices, "memory", lambda _device: memory and (0, int(memory * 1e9)))
         path = str(tmp_path / name)
