@@ -32,6 +32,7 @@ from scripts.experiments.scene import Scene  # noqa: E402
 from scripts.experiments.trials import Draws, Learner, State, truth  # noqa: E402
 from scripts.paper import mini  # noqa: E402
 
+FROM_SCRATCH = [name for name, size in mini.SIZES.items() if not size.pretrained]
 WORLD = ("held_out", "size", "continued", "domains", "model")  # the options that say which world it is
 TRUTH = ("k", "share", "orders")
 LIBRARIES = ("llamafactory", "torch", "transformers")
@@ -136,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     making.add_argument("results", type=Path)
     making.add_argument("--seeds", default="1", help="by commas")
     making.add_argument("--steps", default="40,100,160", help="the checkpoints, by commas")
-    making.add_argument("--size", choices=mini.SIZES, default="cpu", help="of the model and its runs")
+    making.add_argument("--size", choices=FROM_SCRATCH, default="cpu", help="of the model and its runs")
     making.add_argument("--continued", action="store_true", help="begin with the proxy's weights, not with random ones")
     making.add_argument("--domains", type=Path, help="the folder of a domain map; default: each source is a domain")
     making.add_argument("--model", type=Path, help="the folder of another model, which is trained on")

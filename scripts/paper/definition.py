@@ -26,6 +26,8 @@ MINI: dict[str, dict[str, Any]] = {  # what each asks of mini.py: the size, and 
     "mini_3m": {"size": "cpu_3m"},
     "mini_3m_continued": {"size": "cpu_3m", "continued": True},
     "mini_gpu": {"size": "gpu"},
+    "mini_smollm2": {"size": "smollm2"},
+    "mini_smollm2_gpu": {"size": "smollm2_gpu"},
 }
 PRESETS = (*MINI, "paper")
 AVERAGE = "average"

@@ -5,15 +5,20 @@
     python scripts/paper/mini.py --size gpu --runs dids,proportional,dga --seeds 3 --jobs 10
     python scripts/paper/mini.py --continued --runs dids,proportional,dga --seeds 5     # from the proxy's weights
     python scripts/paper/mini.py --continued --fp32 --runs dids,proportional --seeds 5  # a CPU without bf16 of its own
+    python scripts/paper/mini.py --size smollm2 --runs dids,dids_own_proxy,importance,proportional --seeds 3 --jobs 2
     python scripts/paper/mini.py --list
 
-A run is what `llamafactory-cli train` does with mini.yaml (and mini_gpu.yaml, of the size `gpu`), the run's keys of
+A run is what `llamafactory-cli train` does with mini.yaml (and the files that its size has besides), the run's keys of
 runs.yaml and the seed's model; each goes in a process of its own, `--jobs` of them side by side. Each seed has first
 weights, an order of samples and a sampling of its own; the pool of data, the domains and the observed samples are the
 same. With `--continued` (mini_continued.yaml) all begin with the proxy's weights. With `--fp32` nothing is in bf16, the
 proxy neither: a CPU with neither AVX-512 nor AMX takes some 30 times as long for a product in bf16. A line a seed is
 left in docs/results/mini/RUN.jsonl, or mini_3m, mini_gpu, and each with _continued, _fp32. `cpu_seconds` are of one
 thread, `seconds` by the clock.
+
+The size `smollm2` fine-tunes SmolLM2-135M-Instruct (mini_smollm2.yaml), whose package pip fetches where it is not there
+(scripts/experiments/models.py). Its domains are made by a proxy in the shape of the size `cpu`, which has seen the same
+sources; those of `dids_own_proxy` by the model itself. Runs that cluster texts take MiniLM, a package too.
 """
 
 import argparse
@@ -39,12 +44,13 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from llamafactory_dids.errors import DidsError, refuse  # noqa: E402
+from scripts.experiments import models  # noqa: E402
 from scripts.paper import irrelevant, mini_data, mini_run, results, runs  # noqa: E402
 from scripts.paper.mini_data import IRRELEVANT, PROXY_SEED, TASKS, UNSEEN  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 RESULTS = results.FOLDER
-SIZES = {"cpu": mini_data.CPU, "cpu_3m": mini_data.CPU_3M, "gpu": mini_data.GPU}
+SIZES = mini_data.SIZES
 DATA = ROOT.parent / "shared" / "data"
 CONTINUED = "continued"  # the ending of a preset whose runs begin with the proxy's weights
 FP32 = "fp32"  # that of one whose runs and proxy are in 32 bits
@@ -73,15 +79,15 @@ class Preset:
         self.name = name_of(size, continued, fp32)
         self.continued = continued
         self.proxy = folder / "runs" / str(PROXY_SEED) / "proxy"
-        self.encoder = folder / "encoder"
         self.size = SIZES[size]
-        self.start = "spawn" if size == "gpu" else "forkserver"
+        self.encoder = models.CACHE / "minilm" if self.size.pretrained else folder / "encoder"
+        self.start = "spawn" if self.size.on_gpu else "forkserver"
         self.source = data
         self.data = folder / "data"
         self.runs = runs.load()
         self.base: dict[str, Any] = {}
-        for name in ["mini", *(["mini_gpu"] if size == "gpu" else []), *([f"mini_{CONTINUED}"] if continued else [])]:
-            self.base |= yaml.safe_load((HERE / f"{name}.yaml").read_text(encoding="utf-8"))
+        for name in ["mini", *self.size.files, *([f"mini_{CONTINUED}"] if continued else [])]:
+            self.base |= _read(name)
         if fp32:
             self.base["bf16"] = False
         self._tokens: dict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -98,12 +104,11 @@ class Preset:
         run = self.overrides(name)
         updates, budget = run.pop("updates", None), run.pop("budget", 1)
         tasks, share, other = run.pop("tasks", TASKS), run.pop("mix_in", 0), run.pop("of", None)
-        spoilt = run.pop("spoilt", None)
+        spoilt, own_proxy = run.pop("spoilt", None), run.pop("own_proxy", False)
         values = self.base | self._places(name, seed) | run
         values["max_steps"] = round(budget * self.base["max_steps"])
         if updates:
-            samples = values["max_steps"] * self.base["per_device_train_batch_size"]
-            values["dids_update_samples"] = samples // updates
+            values["dids_update_samples"] = mini_run.samples_of(values) // updates
         values["dids_tasks"] = ",".join(f"{task}_val" for task in tasks)
         if share:
             values["dataset"] = ",".join([values["dataset"], *irrelevant.cut_names(IRRELEVANT, share)])
@@ -111,6 +116,8 @@ class Preset:
             values["dids_domains"] = str(self.folder / spoilt / f"{values['dids_num_domains']}_{seed}")
         if run.get("dids_cluster_features") == "semantic":
             values["dids_semantic_model"] = str(self.encoder)
+        if own_proxy:
+            del values["dids_proxy_model"]
         if other:
             values["dids_probs"] = str(self.output(other, seed) / "dids" / "mixture.jsonl")
         values["tokenized_path"] = str(self.folder / "tokens" / (f"irrelevant_{share}" if share else "plain"))
@@ -118,7 +125,7 @@ class Preset:
 
     def _places(self, name: str, seed: int) -> dict[str, Any]:
         return {
-            "model_name_or_path": str(self.proxy if self.continued else self.folder / "models" / str(seed)),
+            "model_name_or_path": str(self._first_weights(seed)),
             "dataset_dir": str(self.data),
             "dataset": ",".join(mini_data.sources_of_preset(self.data)),
             "eval_dataset": ",".join(f"{task}_test" for task in (*TASKS, *UNSEEN)),
@@ -129,6 +136,21 @@ class Preset:
             "output_dir": str(self.output(name, seed)),
         }
 
+    def _first_weights(self, seed: int) -> Path:
+        if self.size.pretrained:
+            return models.CACHE / self.size.pretrained
+        return self.proxy if self.continued else self.folder / "models" / str(seed)
+
+    def proxy_arguments(self) -> dict[str, Any]:
+        """All keys of the run that trains the proxy: of a pretrained model it is trained as a mini model."""
+        values = self.arguments("proportional", PROXY_SEED) | {"dids_domains": "source", "output_dir": str(self.proxy)}
+        if self.size.pretrained:
+            shared = {key: self.base[key] for key in ("template", "cutoff_len", "use_cpu", "bf16")}
+            values = {key: value for key, value in values.items() if key not in self.base} | _read("mini") | shared
+            values["model_name_or_path"] = str(self.folder / "models" / str(PROXY_SEED))
+            values["tokenized_path"] = str(self.folder / "tokens" / "proxy")
+        return values
+
     def output(self, name: str, seed: int) -> Path:
         """What a run leaves."""
         return self.folder / (f"runs_{CONTINUED}" if self.continued else "runs") / str(seed) / name
@@ -136,12 +158,12 @@ class Preset:
     def prepare(self, seeds: Sequence[int]) -> None:
         """The data, each seed's model, and the proxy whose gradients are clustered; what is there stays."""
         mini_data.prepare_data(self.source, self.data, self.size)
-        for seed in (PROXY_SEED, *seeds):
+        if self.size.pretrained:
+            models.ensure(self.size.pretrained)
+        for seed in (PROXY_SEED, *(() if self.size.pretrained else seeds)):
             mini_data.prepare_model(self.data, self.folder / "models" / str(seed), seed, self.size)
         if not (self.proxy / "all_results.json").exists():
-            own = {"output_dir": str(self.proxy), "dids_domains": "source"}
-            values = self.arguments("proportional", PROXY_SEED) | own
-            _in_a_process(mini_run.train_and_score, values, self.proxy.with_suffix(".log"), self.start)
+            _in_a_process(mini_run.train_and_score, self.proxy_arguments(), self.proxy.with_suffix(".log"), self.start)
 
     def cut_irrelevant(self, names: Sequence[str]) -> None:
         """The irrelevant data of these runs, cut to their shares."""
@@ -210,9 +232,14 @@ class Preset:
         yield
 
 
+def _read(name: str) -> dict[str, Any]:
+    values: dict[str, Any] = yaml.safe_load((HERE / f"{name}.yaml").read_text(encoding="utf-8"))
+    return values
+
+
 def _digest(values: dict[str, Any], folder: Path) -> str:
-    """Of all keys, wherever the runs' folder is."""
-    text = json.dumps(values, sort_keys=True).replace(str(folder), "")
+    """Of all keys, wherever the folders of runs and of pretrained models are."""
+    text = json.dumps(values, sort_keys=True).replace(str(folder), "").replace(str(models.CACHE), "")
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
@@ -267,9 +294,13 @@ def execute(
     data: Path = DATA,
 ) -> None:
     """Run what is not done, `jobs` runs side by side."""
-    os.environ.update(SETUP if size == "gpu" else SETUP | WITHOUT_GPU)
-    if size == "gpu" and not torch.cuda.is_available():
-        raise SystemExit("--size: got 'gpu', but torch finds no GPU here; allowed: cpu, cpu_3m")
+    on_gpu = SIZES[size].on_gpu
+    os.environ.update(SETUP if on_gpu else SETUP | WITHOUT_GPU)
+    if on_gpu and not torch.cuda.is_available():
+        allowed = ", ".join(name for name, other in SIZES.items() if not other.on_gpu)
+        raise SystemExit(f"--size: got {size!r}, but torch finds no GPU here; allowed: {allowed}")
+    if continued and SIZES[size].pretrained:
+        raise SystemExit(f"--continued: got it with --size {size}, whose model is pretrained; allowed: without it")
     places = (folder or folder_of(size)).resolve(), data.resolve()
     preset = Preset(*places, size, continued, fp32)
     try:
@@ -277,8 +308,13 @@ def execute(
     except DidsError as error:
         raise SystemExit(f"--runs: {error}") from None
     Preset(*places, size, fp32=fp32).prepare(() if continued else seeds)  # a continued run needs the proxy alone
-    preset.cut_irrelevant(preset.with_needed(names))
-    if semantic:
+    try:
+        preset.cut_irrelevant(preset.with_needed(names))
+    except DidsError as error:
+        raise SystemExit(f"--runs: {error}") from None
+    if semantic and preset.size.pretrained:
+        models.ensure("minilm")
+    elif semantic:
         from scripts.paper import mini_encoder  # which needs what comes with sentence-transformers
 
         mini_encoder.prepare(preset.data, preset.encoder)

@@ -80,7 +80,7 @@ def read_result(values: dict[str, Any]) -> dict[str, Any]:
         "losses": {name: losses[name] for name in TASKS},
         "unseen": {name: losses[name] for name in UNSEEN},
         "accuracy": accuracies(output, Path(values["dataset_dir"]), values["template"], values["cutoff_len"]),
-        "samples": values["max_steps"] * values["per_device_train_batch_size"],
+        "samples": samples_of(values),
         "proxy_samples": sum(json.loads(path.read_text().splitlines()[-1])["samples_seen"] for path in runs),
         "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
         "cost": json.loads((output / "dids" / "cost.json").read_text()),
@@ -88,16 +88,22 @@ def read_result(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def samples_of(values: dict[str, Any]) -> int:
+    """How many a run trains on."""
+    batch: int = values["per_device_train_batch_size"] * values.get("gradient_accumulation_steps", 1)
+    return values["max_steps"] * batch
+
+
 # --- multiple choice ---------------------------------------------------------------------------------------
 
 
 def accuracies(model_folder: Path, data: Path, template: str, cutoff: int) -> dict[str, float]:
     """Of each task with choices: how often the gold choice has the highest log-likelihood per token."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModelForCausalLM.from_pretrained(model_folder).to(device).eval()
+    model = _load(model_folder).to(device).eval()
     found = {}
     for task in (*TASKS, *UNSEEN):
         questions = pq.read_table(data / f"{task}_test.parquet").to_pylist()
@@ -106,6 +112,19 @@ def accuracies(model_folder: Path, data: Path, template: str, cutoff: int) -> di
             right = [_gold_wins(model, *_encode(tokenizer, row, template, cutoff), row["label"]) for row in rows]
             found[task] = round(sum(right) / len(right), 4)
     return found
+
+
+def _load(folder: Path) -> Any:
+    """A model's folder, or an adapter's with its model; not every transformers reads one of the pinned peft itself."""
+    from transformers import AutoModelForCausalLM
+
+    note = folder / "adapter_config.json"
+    if not note.exists():
+        return AutoModelForCausalLM.from_pretrained(folder)
+    from peft import PeftModel
+
+    base = json.loads(note.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    return PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder).merge_and_unload()
 
 
 def _encode(tokenizer: Any, row: dict[str, Any], template: str, cutoff: int) -> tuple[list[list[int]], list[int]]:

@@ -98,6 +98,8 @@ class Preset:
                 values["dataset"] = ",".join([values["dataset"], *irrelevant.cut_names(FINANCE, share)])
             if overrides.pop("spoilt", None):
                 overrides["dids_domains"] = f"{self.output(run, base, seed)}_domains"
+            if overrides.pop("own_proxy", False):
+                del values["dids_proxy_model"]
             if other := overrides.pop("of", None):
                 overrides["dids_probs"] = str(self.output(other, base, seed) / "dids" / "mixture.jsonl")
         if "dids_probs" in overrides and overrides.get("dids_domains") == "source":
@@ -157,6 +159,7 @@ class Preset:
     def _cluster(self, config: Mapping[str, Any]) -> Step:
         """Domains alone; runs of the same data, proxy and number of domains share them by their cache."""
         keys = {key: value for key, value in config.items() if key.startswith(("dids_", "data", "cutoff", "template"))}
+        keys.setdefault("dids_proxy_model", config["model_name_or_path"])
         other = ("dids_tasks", "dids_update_samples", "dids_preset", "dids_init", "dids_probs")
         text = json.dumps({key: value for key, value in keys.items() if key not in other} | {"seed": config["seed"]})
         digest = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()

@@ -21,6 +21,7 @@ SHORT |= {
 }
 DASH = "–"
 FROM_SCRATCH, CONTINUED = "from random weights", "from the weights of the proxy, as in fine-tuning"
+PRETRAINED = "fine-tuning SmolLM2-135M-Instruct"
 MINI_SAYS = (
     "Mini preset, {begins}: mean loss on each task's scored part, lower is better. Scores of models this small are not "
     "comparable with the paper's, so the two stand beside each other: compare the order and the differences."
@@ -51,8 +52,7 @@ def page(table: Table) -> Page:
 
 def _frame(table: Table, body: str) -> str:
     definition = table.definition
-    continued = table.is_mini and MINI[table.preset].get("continued")
-    scores = MINI_SAYS.format(begins=CONTINUED if continued else FROM_SCRATCH) if table.is_mini else PAPER_SAYS
+    scores = MINI_SAYS.format(begins=_begins(table.preset)) if table.is_mini else PAPER_SAYS
     says = {"scores": scores, "weights": "", "cost": ""}
     text = [f"# {definition.heading}: {definition.title}", "", _state(table), ""]
     if sentence := says.get(definition.kind, says["scores"]):
@@ -61,6 +61,12 @@ def _frame(table: Table, body: str) -> str:
     if notes := [*definition.notes, *arithmetic.footnotes(definition), *_not_scored(definition)]:
         text += ["Notes:", "", *(f"{number}. {note}" for number, note in enumerate(notes, 1)), ""]
     return "\n".join(text)
+
+
+def _begins(preset: str) -> str:
+    if "smollm2" in MINI[preset].get("size", ""):
+        return PRETRAINED
+    return CONTINUED if MINI[preset].get("continued") else FROM_SCRATCH
 
 
 def _state(table: Table) -> str:

@@ -1,7 +1,8 @@
 """The named runs: those of runs.yaml, and those whose names say what they are, such as `dga_only_gsm8k`.
 
 runs.yaml has a run's overrides, which both presets share, and words that each preset reads at its own size:
-`updates`, `budget`, `tasks`, `mix_in`, `spoilt`, `of`. A name that is not in the file is a known run with an ending:
+`updates`, `budget`, `tasks`, `mix_in`, `spoilt`, `own_proxy`, `of`. A name that is not in the file is a known run with
+an ending:
 
     X_only_TASK       X with one observed task        X_updates_N     X with N updates
     X_mix_in_N        N percent irrelevant data       X_domains_N     N domains
@@ -24,7 +25,7 @@ from .definition import TASKS
 
 FILE = Path(__file__).resolve().parent / "runs.yaml"
 PROXIES = {"1b": "meta-llama/Llama-3.2-1B", "8b": "meta-llama/Llama-3.1-8B"}
-WORDS = ("updates", "budget", "tasks", "mix_in", "of", "spoilt")
+WORDS = ("updates", "budget", "tasks", "mix_in", "of", "spoilt", "own_proxy")
 UNTRAINED, FULL = "base", "full"
 _MIX = re.compile(r"mix_(general|special)_(\d+)")
 _ENDINGS = {

@@ -5,27 +5,31 @@ import random
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model
 from scipy import stats
 from sentence_transformers import SentenceTransformer
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import normalize
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from llamafactory_dids import mixers
 from llamafactory_dids.artifacts.domain_map import DomainMap
 from llamafactory_dids.config import MixingConfig
 from llamafactory_dids.errors import DidsError
+from scripts.experiments import models
 from scripts.paper import (
     definition,
     maps,
@@ -120,7 +124,7 @@ def test_each_run_is_of_keys_that_there_are(name, preset):
     keys = set(MixingConfig.__dataclass_fields__)
     run = RUNS[name]
     assert run["mix_strategy"] in mixers.names()
-    assert set(run) - {"mix_strategy", "updates", "budget", "tasks", "mix_in", "of", "spoilt"} <= keys
+    assert set(run) - {"mix_strategy", "updates", "budget", "tasks", "mix_in", "of", "spoilt", "own_proxy"} <= keys
     assert set(run.get("tasks", [])) <= set(mini_data.TASKS)
     assert run.get("of", name) in RUNS
     assert ("dids_probs" in preset.arguments(name, 1)) == (run["mix_strategy"] == "static")
@@ -382,6 +386,159 @@ def test_the_gpu_size_is_refused_without_a_gpu(tmp_path, data, monkeypatch):
         mini.execute(["dids"], [1], 1, size="gpu", folder=tmp_path / "saves", data=data)
 
 
+CHAT = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+
+
+@pytest.fixture
+def pretrained(tmp_path, monkeypatch):
+    """A tiny model in the place of the one that is fetched; its folder."""
+    words = (f"{name} {i} answer {i} val test one two" for name in ("poems", "sums") for i in range(100))
+    tokenizer = build_model.train_tokenizer(words, 400, 64)
+    tokenizer.add_tokens(list(mini_data.SMOLLM2.marks), special_tokens=True)
+    tokenizer.chat_template = CHAT
+    folder = tmp_path / "cache" / "smollm2"
+    tokenizer.save_pretrained(folder)
+    build_model.build_llama(tokenizer, seed=5).save_pretrained(folder)
+    monkeypatch.setattr(models, "CACHE", folder.parent)
+    monkeypatch.setattr(models, "ensure", lambda name: models.CACHE / name)
+    return folder
+
+
+@pytest.fixture
+def smollm2(tmp_path, data, pretrained):
+    made = mini.Preset(tmp_path / "saves", data, "smollm2")
+    mini_data.prepare_data(data, made.data, made.size)
+    return made
+
+
+def test_a_pretrained_models_rows_are_whole_or_left_out(data, tmp_path, pretrained):
+    long = row("poems " * 400, "the end")
+    write(data / "train" / "poems.parquet", [long, *[row(f"poems {i}", f"answer {i}") for i in range(39)]])
+    write(data / "eval" / "boolq_test.parquet", [long, *[row(f"test {i}", "one") for i in range(99)]])
+    size = replace(mini_data.SMOLLM2, share=1.0, scored=40)
+    mini_data.prepare_data(data, tmp_path / "own", size)
+    found = {path.stem: pq.read_table(path).to_pylist() for path in (tmp_path / "own").glob("*.parquet")}
+    assert {name: len(rows) for name, rows in found.items()} == {
+        "poems": 39,
+        "sums": 40,
+        "finance_finqa": 20,
+        "boolq_val": 5,
+        "boolq_test": 40,
+    }
+    assert all(long["instruction"] not in one["instruction"] for rows in found.values() for one in rows)
+
+
+@pytest.mark.parametrize("spare", [0, 1])
+def test_a_row_fits_with_a_token_to_spare(pretrained, spare):
+    tokenizer = AutoTokenizer.from_pretrained(pretrained)
+    one = row("poems 3", "answer 3") | {"input": "sums 4"}
+    text = "<|im_start|>user\npoems 3\nsums 4<|im_end|>\n<|im_start|>assistant\nanswer 3<|im_end|>\n"
+    length = len(tokenizer(text, add_special_tokens=False)["input_ids"])
+    assert mini_data._fits(tokenizer, one, length + spare) == bool(spare)
+
+
+def test_each_seed_begins_with_the_pretrained_model_and_the_proxy_is_a_mini_one(smollm2, pretrained, monkeypatch):
+    trained = []
+    monkeypatch.setattr(mini, "_in_a_process", lambda function, values, *_: trained.append(values))
+    smollm2.prepare([1, 2])
+    runs = [smollm2.arguments("dids", seed) for seed in (1, 2)]
+    assert {values["model_name_or_path"] for values in runs} == {str(pretrained)}
+    assert runs[0]["finetuning_type"] == "lora" and runs[0]["dids_proxy_model"] == str(smollm2.proxy)
+    (proxy,) = trained
+    base = yaml.safe_load((Path(mini.__file__).parent / "mini.yaml").read_text())
+    shared = ("template", "cutoff_len")
+    assert {key: proxy[key] for key in base if key not in shared} == {
+        key: value for key, value in base.items() if key not in shared
+    }
+    assert [proxy[key] for key in shared] == [runs[0][key] for key in shared]
+    assert "lora_rank" not in proxy and proxy["output_dir"] == str(smollm2.proxy)
+    assert proxy["tokenized_path"] != runs[0]["tokenized_path"], "another tokenizer's"
+    own = AutoModelForCausalLM.from_pretrained(proxy["model_name_or_path"])
+    tokenizer = AutoTokenizer.from_pretrained(proxy["model_name_or_path"])
+    assert own.config.hidden_size == mini_data.CPU.hidden_size
+    assert len(tokenizer.encode("<|im_end|>", add_special_tokens=False)) == 1
+    assert own.config.vocab_size == len(tokenizer)
+    assert [path.name for path in (smollm2.folder / "models").iterdir() if path.name != "tokenizer"] == ["1000"]
+
+
+def test_domains_by_the_model_itself_are_a_run_of_their_own(smollm2):
+    given, own = smollm2.arguments("dids", 1), smollm2.arguments("dids_own_proxy", 1)
+    assert "dids_proxy_model" not in own
+    assert {key for key in given if given[key] != own.get(key)} == {"dids_proxy_model", "output_dir"}
+
+
+@pytest.mark.parametrize("size", ["smollm2", "smollm2_gpu"])
+def test_a_pretrained_models_runs_have_eight_to_twenty_five_updates_and_rows_that_fit(tmp_path, data, size):
+    preset = mini.Preset(tmp_path / "saves", data, size)
+    values = preset.base
+    samples = mini_run.samples_of(values)
+    assert samples % values["dids_update_samples"] == 0 and 8 <= samples // values["dids_update_samples"] <= 25
+    assert values["cutoff_len"] == preset.size.tokens <= preset.size.max_length
+    assert values["use_cpu"] != preset.size.on_gpu and preset.name == f"mini_{size}"
+
+
+@pytest.mark.parametrize("size", ["smollm2", "smollm2_gpu"])
+def test_a_pretrained_models_irrelevant_data_are_rows_that_fit(tmp_path, data, pretrained, size):
+    for name in mini_data.IRRELEVANT:
+        rows = [row("poems " * 1200, "much"), *[row(f"{name} {i}", "money") for i in range(20)]]
+        write(data / "train" / f"{name}.parquet", rows)
+    preset = mini.Preset(tmp_path / "saves", data, size)
+    preset.size = replace(preset.size, share=1.0)
+    mini_data.prepare_data(data, preset.data, preset.size)
+    preset.cut_irrelevant(["dids", "dids_mix_in_20"])
+    names = preset.arguments("dids_mix_in_20", 1)["dataset"].split(",")
+    found = {name: pq.read_table(preset.data / f"{name}.parquet").to_pylist() for name in names}
+    assert names[:2] == ["poems", "sums"] and [len(rows) for rows in found.values()] == [100, 40, 12, 12, 11]
+    assert all(one["output"] == "money" for name in names[2:] for one in found[name])
+
+
+def test_too_little_irrelevant_data_is_refused_in_one_line(tmp_path, data, pretrained, monkeypatch):
+    for name in mini_data.IRRELEVANT:
+        write(data / "train" / f"{name}.parquet", [row(f"{name} {i}", "money") for i in range(2)])
+    monkeypatch.setattr(mini.Preset, "prepare", lambda made, _: mini_data.prepare_data(data, made.data, mini_data.CPU))
+    with pytest.raises(SystemExit, match=r"^--runs: .*: got 6 rows of finance_[^\n]* beside [^\n]*$"):
+        mini.execute(["dids_mix_in_50"], [1], 1, size="smollm2", folder=tmp_path / "saves", data=data)
+
+
+def test_a_pretrained_models_spoilt_domains_are_those_of_its_proxy(smollm2, monkeypatch):
+    made = []
+    monkeypatch.setattr(mini, "_in_a_process", lambda function, values, *_: made.append((function.args, values)))
+    values = smollm2.arguments("dids_swapped", 2)
+    smollm2._spoil("swapped", values)
+    ((args, spoilt),) = made
+    assert args == ("swapped",) and spoilt["dids_domains"] == "cluster"
+    assert values["dids_domains"] == str(smollm2.folder / "swapped" / "36_2")
+    assert spoilt["dids_proxy_model"] == str(smollm2.proxy), "not the model itself"
+
+
+def test_the_words_of_a_run_count_accumulated_batches(smollm2):
+    values = smollm2.arguments("dids_updates_20", 1)
+    assert values["dids_update_samples"] == values["max_steps"] * 16 // 20
+
+
+def test_a_pretrained_models_texts_are_clustered_by_minilm(smollm2, tmp_path, data, monkeypatch):
+    assert smollm2.arguments("dids_gc", 1)["dids_semantic_model"] == str(models.CACHE / "minilm")
+    asked = []
+    monkeypatch.setattr(models, "ensure", asked.append)
+    monkeypatch.setattr(mini.Preset, "prepare", lambda *_: None)
+    monkeypatch.setattr(mini, "run_all", lambda *_: None)
+    monkeypatch.setattr(mini_encoder, "prepare", lambda *_: pytest.fail("made an encoder"))
+    for name in ("dids", "dids_gc"):
+        mini.execute([name], [1], 1, size="smollm2", folder=tmp_path / "saves", data=data)
+    assert asked == ["minilm"]
+
+
+def test_a_pretrained_model_is_not_continued_from_a_proxy(tmp_path, data):
+    with pytest.raises(SystemExit, match="^--continued: got it with --size smollm2, whose model is pretrained; all"):
+        mini.execute(["dids"], [1], 1, size="smollm2", continued=True, folder=tmp_path, data=data)
+
+
+def test_a_result_of_a_pretrained_model_is_the_same_wherever_the_model_is(smollm2, monkeypatch, tmp_path):
+    one = mini._digest(smollm2.arguments("dids", 1), smollm2.folder)
+    monkeypatch.setattr(models, "CACHE", tmp_path / "elsewhere")
+    assert mini._digest(smollm2.arguments("dids", 1), smollm2.folder) == one
+
+
 def broken(values: dict, log: Path) -> None:
     raise SystemExit("error: a key is wrong")
 
@@ -407,6 +564,20 @@ def test_the_gold_choice_wins_where_the_model_finds_it_likelier(tmp_path, monkey
     write(tmp_path / "quiz_test.parquet", [*rows, row("no choices here", "yes")])
     found = mini_run.accuracies(tmp_path / "model", tmp_path, "default", 32)
     assert found == {"quiz": 0.5}, "one of two opposite questions, whichever choice the model prefers"
+
+
+def test_an_adapters_folder_is_loaded_as_its_model_with_it(tmp_path, pretrained):
+    bare = AutoModelForCausalLM.from_pretrained(pretrained)
+    torch.manual_seed(1)
+    adapted = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(pretrained),
+        LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False),
+    ).eval()
+    adapted.save_pretrained(tmp_path / "adapter")
+    ids = torch.arange(20).reshape(2, 10)
+    found = [model(input_ids=ids).logits for model in (mini_run._load(tmp_path / "adapter"), adapted, bare)]
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-4)
+    assert (found[0] - found[2]).abs().max() > 1e-2
 
 
 # --- tables ------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ KNOWN = {
     "dids_paper": {"mix_strategy": "dids", "dids_preset": "paper"},
     "dids_gc": {"mix_strategy": "dids", "dids_cluster_features": "semantic"},
     "dids_sources": {"mix_strategy": "dids", "dids_domains": "source"},
+    "dids_own_proxy": {"mix_strategy": "dids", "own_proxy": True},
     "dids_swapped": {"mix_strategy": "dids", "spoilt": "swapped", "dids_init": "importance"},
     "proportional": {"mix_strategy": "proportional"},
     **{name: {"mix_strategy": name} for name in ("uniform", "dga", "doge", "doremi", "velocitune", "importance")},
@@ -78,6 +79,15 @@ def test_spoilt_domains_are_a_map_of_the_clustered_ones_made_before_the_training
     assert {**spoil.config, "dids_domains": folder} == train.config and spoil.done == f"{folder}/domains.json"
     assert spoil.command == ("python", "scripts/paper/maps.py", spoil.file, "swapped", "--output", folder)
     assert steps[0].done == recipe(preset, "dids").steps[0].done, "the domains are those of the run that is compared"
+
+
+def test_a_run_that_clusters_by_the_model_itself_names_no_proxy(preset):
+    given, own = config(preset, "dids"), config(preset, "dids_own_proxy")
+    assert "dids_proxy_model" in given and "dids_proxy_model" not in own
+    done = {
+        preset._cluster(values | {"model_name_or_path": model}).done for values in (given, own) for model in ("a", "b")
+    }
+    assert len(done) == 3, "with a proxy the domains are the same whatever the model"
 
 
 def test_all_data_is_one_pass_without_a_strategy_of_ours(preset):
