@@ -283,7 +283,7 @@ def test_the_two_halves_of_a_window_make_the_whole(scene):
 
 def test_the_in_run_impact_is_of_the_windows_samples_at_their_steps(scene):
     """Little moves within four steps: the mean gradients of the window along the same directions are nearly it."""
-    found_DT, covariance_DTT = scene.in_run("all", "gradient")
+    found_DT, covariance_DTT, _ = scene.in_run("all", "gradient")
     scene.learner.restore(scene.before)
     tasks = scene.meter("all").tasks(list(scene.world.observed_T.values()))
     expected_DT = (scene.running("all").all_DP @ tasks.gradients_TP.T).numpy()
