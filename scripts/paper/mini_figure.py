@@ -34,8 +34,9 @@ def differences(run: str, preset: str, kind: str = "losses") -> list[float]:
     return [mean_loss(found[s], kind) - mean_loss(reference[s], kind) for s in sorted(found.keys() & reference.keys())]
 
 
-def draw(strategies: Sequence[str] = STRATEGIES, presets: Sequence[str] = tuple(TITLES)) -> str:
-    """The SVG. A strategy with fewer than two seeds in a preset has no dot there."""
+def draw(strategies: Sequence[str] = STRATEGIES) -> str:
+    """The SVG, of the presets that the first strategy was run in. A strategy with fewer than two seeds has no dot."""
+    presets = [preset for preset in TITLES if len(differences(strategies[0], preset)) > 1]
     style = {"svg.fonttype": "none", "svg.hashsalt": "results", "font.size": 10}
     style |= dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK)
     with rc_context(style):

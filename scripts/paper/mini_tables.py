@@ -1,4 +1,4 @@
-"""The tables of README.md and docs/results.md, from the committed results of the mini preset.
+"""The tables of README.md, README_zh.md and docs/results.md, from the committed results of the mini preset.
 
     python scripts/paper/mini_tables.py            # rebuilds every table between its markers
 
@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 from scripts.paper.mini import read_results  # noqa: E402
 
-PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
+PAGES = (ROOT / "README.md", ROOT / "README_zh.md", ROOT / "docs" / "results.md")
 MARKER = re.compile(
     r"<!-- (?P<presets>mini[\w, ]*?)(?P<tasks> tasks)?: (?P<runs>[^|>]*?)(\| against: (?P<against>[^|>]*?))?-->\n"
     r".*?<!-- end -->",
