@@ -21,6 +21,7 @@ from transformers import (
     Qwen2VLVideoProcessor,
 )
 
+OLD = version.parse(transformers.__version__).major < 5
 SIZE = 56  # pixels a side: four tokens of the language model
 END = "<|endoftext|>"
 SPECIAL = [END, *(f"<|{name}|>" for name in ("im_start", "im_end", "vision_start", "vision_end"))]
@@ -44,8 +45,7 @@ def build_model(folder: Path, *, layers: int = 2) -> Path:
     trainer = trainers.BpeTrainer(special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator([" ".join(text) for text in TEXTS], trainer)
     # Before 5.0 the processor takes a tokenizer of its model's class alone, and the loss reads the outer vocabulary.
-    old = version.parse(transformers.__version__).major < 5
-    kind = Qwen2TokenizerFast if old else PreTrainedTokenizerFast
+    kind = Qwen2TokenizerFast if OLD else PreTrainedTokenizerFast
     fast = kind(
         tokenizer_object=tokenizer, pad_token=END, eos_token="<|im_end|>", additional_special_tokens=SPECIAL[1:]
     )
@@ -55,7 +55,7 @@ def build_model(folder: Path, *, layers: int = 2) -> Path:
     ).save_pretrained(folder)
     ids = {f"{name}_token_id": fast.convert_tokens_to_ids(f"<|{name}|>") for name in ("vision_start", "vision_end")}
     ids |= {f"{name}_token_id": fast.convert_tokens_to_ids(f"<|{name}_pad|>") for name in ("image", "video")}
-    ids |= {"vocab_size": len(fast)} if old else {}
+    ids |= {"vocab_size": len(fast)} if OLD else {}
     text = {
         "vocab_size": len(fast),
         "hidden_size": 32,
