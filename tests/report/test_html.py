@@ -3,6 +3,7 @@ import csv
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -446,3 +447,12 @@ def test_a_run_is_found_by_each_of_its_folders(tmp_path):
         assert find_run(path) == tmp_path / "dids"
     with pytest.raises(DidsError, match="no mixture log"):
         find_run(tmp_path / "nowhere")
+
+
+def test_each_colour_of_the_page_has_a_light_and_a_dark_form():
+    style = (Path(html.__file__).parent / "templates" / "style.css").read_text(encoding="utf-8")
+    light, _, rest = style.partition("prefers-color-scheme: dark")
+    dark = rest[: rest.index("\n}")]
+    used = set(re.findall(r"var\((--\w+)\)", style))
+    for part in (light, dark):
+        assert used <= set(re.findall(r"(--\w+):", part))
