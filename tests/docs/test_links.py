@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -73,6 +74,17 @@ def test_a_link_out_of_docs_is_a_name_on_the_site():
     spec.loader.exec_module(hook)
     text = "[`x.yaml`](../examples/x.yaml) and [log](log.md)"
     assert hook.on_page_markdown(text, page=None) == "`x.yaml` and [log](log.md)"
+
+
+def test_the_sites_home_is_the_readme_with_links_as_from_docs():
+    spec = importlib.util.spec_from_file_location("docs_hook", CHECKOUT / "scripts" / "docs_hook.py")
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    home = hook.home((CHECKOUT / "README.md").read_text(encoding="utf-8"))
+    assert broken(DOCS / "index.md", home) == [] and "](images/results.svg)" in home
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="index.md"))
+    shown = hook.on_page_markdown("", page=page)
+    assert "# llamafactory-dids" in shown and "](../" not in shown
 
 
 def test_mkdocs_builds_the_site_without_a_warning(tmp_path):
