@@ -62,16 +62,10 @@ def take_all(board: Board, world: World, home: Path, folder: Path) -> None:
     board.unfold("Report")
     page.wait_for_timeout(11_000)  # the frame is drawn, and the host's notice gone
     save(folder / "board_report.png", page, "accordion:Report")
+    board.fold("Report")
     page.evaluate("document.body.classList.add('dark')")
     page.wait_for_timeout(1_000)
-    save(folder / "board_report_dark.png", page, "accordion:Report")
-    board.fold("Report")
     save(folder / "board_training_dark.png", page, "text:Output dir", height=900)
-    page.evaluate("document.body.classList.remove('dark')")
-    board.choose("Language", "zh")
-    page.get_by_text("数据混合参数设置").first.wait_for()
-    page.wait_for_timeout(2_000)
-    save(folder / "board_section_zh.png", page, "accordion:数据混合参数设置")
 
 
 def num_updates(home: Path) -> int:
