@@ -93,10 +93,10 @@ class Dids:
         """What the update takes of the utilities (D): the evidence in them."""
         covariance_DTT = read_covariance(signals, self.num_domains, usable_T)
         variance_D = variances(covariance_DTT, weight_T)
-        known_D = np.isfinite(variance_D)
-        leverage_D = leverages(p_D, np.where(known_D, read_weights(signals, self.num_domains), 0.0))
-        error_D = np.where(known_D, leverage_D**2 * np.where(known_D, variance_D, 0.0), np.inf)
-        error_D[leverage_D == 0] = np.inf
+        weights_D = np.where(np.isfinite(variance_D), read_weights(signals, self.num_domains), 0.0)
+        leverage_D = leverages(p_D, weights_D)
+        seen_D, error_D = leverage_D > 0, np.full(self.num_domains, np.inf)
+        error_D[seen_D] = leverage_D[seen_D] ** 2 * variance_D[seen_D]
         return evidence(p_D, returns(p_D, utility_D, leverage_D), error_D)
 
     def step(self, p_D: Array, scores_D: Array) -> Array:

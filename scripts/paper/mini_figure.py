@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from scripts.paper.mini import read_results  # noqa: E402
-from scripts.paper.mini_tables import TITLES, interval, mean_loss  # noqa: E402
+from scripts.paper.mini_tables import TITLES, interval, paired  # noqa: E402
 
 FILE = ROOT / "docs" / "images" / "results.svg"
 REFERENCE = "proportional"
@@ -30,8 +30,7 @@ INK = "#707070"  # told from white and from black
 
 def differences(run: str, preset: str, kind: str = "losses") -> list[float]:
     """Mean loss of a run less that of the reference, by seed in common."""
-    found, reference = read_results(run, preset), read_results(REFERENCE, preset)
-    return [mean_loss(found[s], kind) - mean_loss(reference[s], kind) for s in sorted(found.keys() & reference.keys())]
+    return paired(read_results(run, preset), read_results(REFERENCE, preset), kind)
 
 
 def draw(strategies: Sequence[str] = STRATEGIES) -> str:

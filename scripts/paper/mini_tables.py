@@ -60,10 +60,15 @@ def shown(differences: Sequence[float]) -> str:
     return f"**{text}**" if low > 0 or high < 0 else text
 
 
+def paired(run: Results, other: Results, kind: str = "losses") -> list[float]:
+    """Mean loss of a run less that of another, for each seed in common."""
+    common = sorted(run.keys() & other.keys())
+    return [mean_loss(run[seed], kind) - mean_loss(other[seed], kind) for seed in common]
+
+
 def difference(run: Results, other: Results, kind: str = "losses") -> str:
     """Mean loss of a run less that of another, paired by seed; empty with fewer than two seeds in common."""
-    common = sorted(run.keys() & other.keys())
-    pairs = [mean_loss(run[seed], kind) - mean_loss(other[seed], kind) for seed in common]
+    pairs = paired(run, other, kind)
     return "" if run == other or len(pairs) < 2 else shown(pairs)
 
 

@@ -68,18 +68,20 @@ def test_the_sites_contents_list_each_page_of_docs_once():
     assert sorted(pages_of(nav)) == sorted(path.name for path in DOCS.glob("*.md"))
 
 
-def test_a_link_out_of_docs_is_a_name_on_the_site():
+@pytest.fixture
+def hook():
     spec = importlib.util.spec_from_file_location("docs_hook", CHECKOUT / "scripts" / "docs_hook.py")
     hook = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(hook)
+    return hook
+
+
+def test_a_link_out_of_docs_is_a_name_on_the_site(hook):
     text = "[`x.yaml`](../examples/x.yaml) and [log](log.md)"
     assert hook.on_page_markdown(text, page=None) == "`x.yaml` and [log](log.md)"
 
 
-def test_the_sites_home_is_the_readme_with_links_as_from_docs():
-    spec = importlib.util.spec_from_file_location("docs_hook", CHECKOUT / "scripts" / "docs_hook.py")
-    hook = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hook)
+def test_the_sites_home_is_the_readme_with_links_as_from_docs(hook):
     home = hook.home((CHECKOUT / "README.md").read_text(encoding="utf-8"))
     assert broken(DOCS / "index.md", home) == [] and "](images/results.svg)" in home
     page = SimpleNamespace(file=SimpleNamespace(src_uri="index.md"))
