@@ -8,7 +8,9 @@ the measurement can be told from its own error:
     utility   U_i = sum_j w_j I_ij,   w_j = 1 / T
     return    V_i = a_i (U_i - sum_k p_k a_k U_k)         a_i: weight of a sample of i in the loss, sum_k p_k a_k = 1
     error     s_i^2 = a_i^2 w' C_i w    C_i the covariance of domain i's impacts, from the spread of its samples
-    evidence  z_i = V_i / sd V * v / (v + s_i^2),         v = max(var V - mean s^2, 0);  mean and var over p
+    pooled    V_i, s_i^2 with those of the windows before, weighed by 1 / s_i^2, since p last moved
+    noise     n = mean s^2 + 3 sqrt(2 sum_i (p_i s_i^2)^2)    var V of domains that differ by chance, and three deviations
+    evidence  z_i = V_i / sd V * v / (v + s_i^2),         v = max(var V - n, 0);  mean and var over p
     update    p_hat_i ∝ p_i exp(eta z_i)                exponentiated: it starts from p, so evidence adds up
     average   p ← beta p + (1 - beta) p_hat             beta weighs the old p
     floor     p ← the mixture nearest to p, in KL divergence, that is at least f / D everywhere
@@ -16,9 +18,10 @@ the measurement can be told from its own error:
 The return is the derivative of a step's gain by p_i. A step's gradient is a mean over labelled tokens, so one more
 sample with a long answer changes it more than one with a short answer, for good or bad.
 
-So one update moves p alike whatever the metric and the size of the gradients, and not at all where the domains differ
-by noise alone. A domain of which no sample was seen has no evidence. A task is usable if all its impacts are finite and
-one is not zero; others weigh nothing. Without a usable task p stays as it is.
+So one update moves p alike whatever the metric and the size of the gradients. Where the domains differ by no more than
+noise, p stays, and what the window told is kept for the next one: a small difference is found by several windows. A
+domain of which no sample was seen has no evidence. A task is usable if all its impacts are finite and one is not zero;
+others weigh nothing. Without a usable task p stays as it is.
 
 This is `dids_preset: default`. It departs from the paper where the paper's formulas contradict each other or lost in
 experiments; `dids_readings.py` has the other readings of the paper, and the options that switch between them.
@@ -40,6 +43,8 @@ from ..core.trajectory import potential
 from .base import Array, Bools, Impact, Needs, Signals, read_covariance, read_impact, read_losses, read_weights
 
 _FURTHEST = 3.0  # deviations from the mean that count
+_CHANCE = 3.0  # deviations of the noise that a spread has to be beyond: one window in some hundred is, by chance
+_LEAST = 1e-300  # a variance of which there is an inverse
 
 
 class DidsState(NamedTuple):
@@ -49,6 +54,8 @@ class DidsState(NamedTuple):
     utility_D: Array  # U_i = sum_j I_ij w_j (equation 13)
     task_potential_T: Array  # how much each loss may still fall (equation 15)
     task_weight_T: Array  # w_j; at the start 1 / T
+    held_return_D: Array  # V_i of the windows since p last moved, pooled
+    held_variance_D: Array  # s_i^2 of it; infinite where nothing is known
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,16 +77,17 @@ class Dids:
 
     def init(self) -> DidsState:
         p_D = self.above_floor(self.start_D.copy())
-        return DidsState(p_D, np.zeros(self.num_domains), np.zeros(self.num_tasks), self.alike())
+        return DidsState(p_D, np.zeros(self.num_domains), np.zeros(self.num_tasks), self.alike(), *self.nothing())
 
     def update(self, state: DidsState, signals: Signals) -> tuple[Array, DidsState]:
         """One update of the mixture. A usable task of weight zero is still usable."""
         impact_DT, usable_T = self.read(signals)
         weight_T, potential_T = self.weigh_tasks(signals, usable_T)
-        utility_D, p_D = utilities(impact_DT, weight_T), state.probabilities_D
+        utility_D, p_D, held = utilities(impact_DT, weight_T), state.probabilities_D, state[4:]
         if usable_T.any():
-            p_D = self.step(p_D, self.score(signals, p_D, utility_D, weight_T, usable_T))
-        return p_D, DidsState(p_D, utility_D, potential_T, weight_T)
+            scores_D, held = self.score(signals, state, utility_D, weight_T, usable_T)
+            p_D = self.step(p_D, scores_D)
+        return p_D, DidsState(p_D, utility_D, potential_T, weight_T, *held)
 
     def read(self, signals: Signals) -> tuple[Array, Bools]:
         """`(impact_DT, usable_T)`."""
@@ -89,15 +97,20 @@ class Dids:
         """`(weight_T, potential_T)`."""
         return np.where(usable_T, self.alike(), 0.0), self.potentials(signals)
 
-    def score(self, signals: Signals, p_D: Array, utility_D: Array, weight_T: Array, usable_T: Bools) -> Array:
-        """What the update takes of the utilities (D): the evidence in them."""
-        covariance_DTT = read_covariance(signals, self.num_domains, usable_T)
-        variance_D = variances(covariance_DTT, weight_T)
+    def score(
+        self, signals: Signals, state: DidsState, utility_D: Array, weight_T: Array, usable_T: Bools
+    ) -> tuple[Array, tuple[Array, Array]]:
+        """What the update takes of the utilities (D): the evidence in them; and what is held for the next update."""
+        p_D = state.probabilities_D
+        variance_D = variances(read_covariance(signals, self.num_domains, usable_T), weight_T)
         weights_D = np.where(np.isfinite(variance_D), read_weights(signals, self.num_domains), 0.0)
         leverage_D = leverages(p_D, weights_D)
         seen_D, error_D = leverage_D > 0, np.full(self.num_domains, np.inf)
         error_D[seen_D] = leverage_D[seen_D] ** 2 * variance_D[seen_D]
-        return evidence(p_D, returns(p_D, utility_D, leverage_D), error_D)
+        held = state.held_return_D, state.held_variance_D
+        held = pooled(held, (returns(p_D, utility_D, leverage_D), error_D))
+        scores_D = evidence(p_D, *held)
+        return scores_D, self.nothing() if scores_D.any() else held
 
     def step(self, p_D: Array, scores_D: Array) -> Array:
         """The next p."""
@@ -106,6 +119,10 @@ class Dids:
     def alike(self) -> Array:
         """The weights of tasks of which each counts the same."""
         return np.full(self.num_tasks, 1 / self.num_tasks)
+
+    def nothing(self) -> tuple[Array, Array]:
+        """The returns and variances that are held where no window was seen since p moved."""
+        return np.zeros(self.num_domains), np.full(self.num_domains, np.inf)
 
     def potentials(self, signals: Signals) -> Array:
         """For the log (T); zero where no losses were measured."""
@@ -161,6 +178,16 @@ def returns(p_D: Array, utility_D: Array, leverage_D: Array) -> Array:
     return found_D
 
 
+def pooled(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array, Array]:
+    """The mean of two estimates, each of means and variances (D), weighed by the inverse of the variance."""
+    precision_D, other_D = (1 / np.maximum(variance_D, _LEAST) for _, variance_D in (one, other))
+    total_D = precision_D + other_D
+    known_D = total_D > 0
+    part_D = np.divide(other_D, total_D, out=np.zeros_like(total_D), where=known_D)
+    variance_D = np.divide(1.0, total_D, out=np.full_like(total_D, np.inf), where=known_D)
+    return one[0] + part_D * (other[0] - one[0]), variance_D
+
+
 def evidence(p_D: Array, utility_D: Array, variance_D: Array) -> Array:
     """z_i: a return in deviations from the mean, times what of its own deviation is not error (D).
 
@@ -178,7 +205,8 @@ def evidence(p_D: Array, utility_D: Array, variance_D: Array) -> Array:
         error_D = np.where(known_D, np.minimum(variance_D / largest / largest, 1e300), 0.0)
     centred_D = scaled_D - math.fsum(shares_D * scaled_D)
     total = math.fsum(shares_D * centred_D**2)
-    signal = max(total - math.fsum(shares_D * error_D), 0.0)
+    noise = math.fsum(shares_D * error_D) + _CHANCE * math.sqrt(2) * math.hypot(*(shares_D * error_D))
+    signal = max(total - noise, 0.0)
     if signal <= 1e-24:  # rounding alone
         return np.zeros_like(utility_D)
     reliability_D = np.where(known_D, signal / (signal + error_D), 0.0)

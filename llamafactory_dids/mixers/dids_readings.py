@@ -30,7 +30,7 @@ from numpy.typing import ArrayLike
 from ..core import simplex
 from .base import Array, Bools, Impact, Needs, Signals, read_losses
 from .checks import histogram, require_tasks, shares_of_sizes
-from .dids import Dids
+from .dids import Dids, DidsState
 from .dids_options import PRESET_WARNINGS, is_the_method, resolve
 
 _LEAST_UTILITY = 1e-7  # what the linear update puts in place of a negative one
@@ -58,13 +58,15 @@ class Reading(Dids):
             potential_T[np.isfinite(losses_UT).sum(axis=0) < _AUTHORS_MIN_POINTS] = 1.0
         return _weights(kind, _last_drop(losses_UT) + potential_T, usable_T), potential_T
 
-    def score(self, signals: Signals, p_D: Array, utility_D: Array, weight_T: Array, usable_T: Bools) -> Array:
-        """What the update takes of the utilities (D)."""
+    def score(
+        self, signals: Signals, state: DidsState, utility_D: Array, weight_T: Array, usable_T: Bools
+    ) -> tuple[Array, tuple[Array, Array]]:
+        """What the update takes of the utilities (D); only evidence is held."""
         if self.options["divide_by_p"]:
-            utility_D = utility_D / np.maximum(p_D, 1e-3 / self.num_domains)
+            utility_D = utility_D / np.maximum(state.probabilities_D, 1e-3 / self.num_domains)
         if self.options["update"] == "evidence":
-            return super().score(signals, p_D, utility_D, weight_T, usable_T)
-        return utility_D
+            return super().score(signals, state, utility_D, weight_T, usable_T)
+        return utility_D, self.nothing()
 
     def step(self, p_D: Array, scores_D: Array) -> Array:
         """The next p; of a standardized utility that is zero everywhere, as it is: nothing tells the domains apart."""

@@ -1,4 +1,5 @@
 import importlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -27,14 +28,20 @@ def test_the_start_is_the_tasks_histogram_where_asked_for():
     assert mixer.needs.task_samples and not create("dids", 4, 3, task_samples_TD=counts_TD).needs.task_samples
 
 
-def test_each_update_is_the_formula(stream):
+@pytest.mark.parametrize("noise", [1e-4, 0.1, 0.3])
+def test_each_update_is_the_formula(stream, noise):
+    """With much noise, several windows are pooled for one move."""
     mixer = create("dids", D, T)
-    state, p = mixer.init(), [1 / D] * D
+    state, p, windows, moves = mixer.init(), [1 / D] * D, [], 0
     for signals in stream:
+        signals = replace(signals, impact_covariance_DTT=noise * signals.impact_covariance_DTT)
         p_D, state = mixer.update(state, signals)
         measured = (signals.impact_DT, signals.impact_covariance_DTT, signals.sample_weights_D)
-        p = reference.default(p, *(array.tolist() for array in measured))
+        windows.append([array.tolist() for array in measured])
+        if (expected := reference.default(p, windows)) != pytest.approx(p, abs=1e-12):
+            p, windows, moves = expected, [], moves + 1
         np.testing.assert_allclose(p_D, p, rtol=1e-9)
+    assert 0 < moves and (moves < len(stream)) == (noise > 0.01)
 
 
 @pytest.mark.parametrize("scale", [1e-30, 3.0, 1e30])
@@ -94,18 +101,34 @@ def test_a_return_is_the_derivative_of_a_steps_gain_by_the_share(part):
     np.testing.assert_allclose(method.returns(p_D, utility_D, method.leverages(p_D, part * weights_D)), found_D)
 
 
-def test_where_all_differences_are_noise_the_mixture_stays():
-    """Of 24 domains that do the same, unequal shares keep their ratios: little drawn, little known, but no drift."""
-    rng = np.random.default_rng(0)
-    start_D = np.array([0.2, 0.06, 0.03, 0.01] + [0.035] * 20)
-    mixer = create("dids", 24, 2, init="importance", task_samples_TD=[(start_D * 1e4).astype(int)] * 2, floor=0.0)
+def after_updates(impact_D, seed: int, start_D, samples: int, updates: int = 25):
+    """The mixture of 24 domains after impacts with the noise of so many samples a window, over the one before."""
+    rng = np.random.default_rng(seed)
+    counts = [(start_D * 1e4).astype(int)]
+    mixer = create("dids", len(start_D), 1, init="importance", task_samples_TD=counts, floor=0.0)
     state = mixer.init()
-    begun_D = state.probabilities_D
-    for _ in range(25):
-        variance_D = 1 / (4000 * state.probabilities_D)
-        impact_DT = 0.3 + rng.normal(size=(24, 2)) * np.sqrt(variance_D)[:, None]
-        p_D, state = mixer.update(state, Signals(None, impact_DT, variance_D[:, None, None] * np.eye(2)))
-    assert np.log(p_D[:4] / begun_D[:4]) == pytest.approx(np.log(p_D[4:] / begun_D[4:]).mean(), abs=0.4)
+    for _ in range(updates):
+        variance_D = 1 / (samples * state.probabilities_D)
+        impact_D1 = (impact_D + rng.normal(size=len(start_D)) * np.sqrt(variance_D))[:, None]
+        p_D, state = mixer.update(state, Signals(None, impact_D1, variance_D[:, None, None]))
+    return p_D / mixer.init().probabilities_D
+
+
+UNEQUAL_D = np.array([0.2, 0.06, 0.03, 0.01] + [0.035] * 20)
+
+
+@pytest.mark.parametrize("samples", [64, 400, 4000])
+def test_where_all_differences_are_noise_the_mixture_stays(samples):
+    """Of 24 domains that do the same, unequal shares keep their ratios: little drawn, little known, but no drift."""
+    spreads = [np.ptp(np.log(after_updates(0.3, seed, UNEQUAL_D, samples))) for seed in range(10)]
+    assert max(spreads) < 1e-9
+
+
+def test_what_one_window_cannot_tell_from_noise_several_do():
+    """Half of a sample's deviation, and some 14 samples of the domain a window."""
+    one_D = np.eye(24)[5] / 2
+    assert np.median([after_updates(one_D, seed, UNEQUAL_D, 400, updates=1)[5] for seed in range(10)]) == pytest.approx(1)
+    assert np.median([after_updates(one_D, seed, UNEQUAL_D, 400)[5] for seed in range(10)]) > 2
 
 
 def test_a_share_that_the_start_got_wrong_is_made_good_in_a_run():

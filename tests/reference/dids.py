@@ -52,8 +52,8 @@ def standardize(u: list[float]) -> list[float]:
     return [(v - mean) / deviation for v in u]
 
 
-def evidence(p: list, impact: list, covariance: list, weights: list, sizes: list) -> list[float]:
-    """z of each domain; `covariance[i]` is T x T, and `sizes[i]` what a sample of domain i weighs in the loss."""
+def returns(p: list, impact: list, covariance: list, weights: list, sizes: list) -> tuple[list[float], list[float]]:
+    """V and s^2; `covariance[i]` is T x T, and `sizes[i]` what a sample of domain i weighs in the loss."""
     T = range(len(weights))
     mean_size = sum(q * a for q, a in zip(p, sizes, strict=True))
     lever = [a / mean_size for a in sizes]
@@ -61,19 +61,32 @@ def evidence(p: list, impact: list, covariance: list, weights: list, sizes: list
     whole = sum(q * a * v for q, a, v in zip(p, lever, u, strict=True))
     u = [a * (v - whole) for a, v in zip(lever, u, strict=True)]
     noise = [sum(weights[j] * weights[k] * c[j][k] for j in T for k in T) for c in covariance]
-    noise = [a * a * e for a, e in zip(lever, noise, strict=True)]
+    return u, [a * a * e for a, e in zip(lever, noise, strict=True)]
+
+
+def pool(estimates: list[tuple[list[float], list[float]]]) -> tuple[list[float], list[float]]:
+    """The means of several, weighed by 1 / s^2, and the variance that they have."""
+    total = [sum(1 / s[i] for _, s in estimates) for i in range(len(estimates[0][0]))]
+    means = [sum(v[i] / s[i] for v, s in estimates) / t for i, t in enumerate(total)]
+    return means, [1 / t for t in total]
+
+
+def evidence(p: list, u: list, noise: list) -> list[float]:
+    """z of each domain."""
     mean = sum(q * v for q, v in zip(p, u, strict=True))
     variance = sum(q * (v - mean) ** 2 for q, v in zip(p, u, strict=True))
-    signal = max(0.0, variance - sum(q * e for q, e in zip(p, noise, strict=True)))
+    by_chance = [q * e for q, e in zip(p, noise, strict=True)]
+    signal = max(0.0, variance - sum(by_chance) - 3 * math.sqrt(2 * sum(e * e for e in by_chance)))
     if signal == 0:
         return [0.0 for _ in p]
     z = [(v - mean) / math.sqrt(variance) * signal / (signal + e) for v, e in zip(u, noise, strict=True)]
     return [min(max(x, -3.0), 3.0) for x in z]
 
 
-def default(p: list, impact: list, covariance: list, sizes: list | None = None) -> list[float]:
-    T = len(impact[0])
-    z = evidence(p, impact, covariance, [1 / T] * T, sizes or [1.0] * len(p))
+def default(p: list, windows: list[tuple[list, list, list]]) -> list[float]:
+    """`windows`: impact, covariance and sizes of each window since p moved."""
+    T = len(windows[0][0][0])
+    z = evidence(p, *pool([returns(p, impact, covariance, [1 / T] * T, sizes) for impact, covariance, sizes in windows]))
     return finish_above(p, exponentiate(p, z, eta=0.5), beta=0.1, floor=0.05)
 
 
