@@ -9,7 +9,7 @@ the measurement can be told from its own error:
     return    V_i = a_i (U_i - sum_k p_k a_k U_k)         a_i: weight of a sample of i in the loss, sum_k p_k a_k = 1
     error     s_i^2 = a_i^2 w' C_i w    C_i the covariance of domain i's impacts, from the spread of its samples
     pooled    V_i, s_i^2 with those of the windows before, weighed by 1 / s_i^2, since p last moved
-    noise     n = mean s^2 + 3 sqrt(2 sum_i (p_i s_i^2)^2)    var V of domains that differ by chance, and three deviations
+    noise     n = mean s^2 + 3 sqrt(2 sum_i (p_i s_i^2)^2)    var V by chance alone, and three deviations of it
     evidence  z_i = V_i / sd V * v / (v + s_i^2),         v = max(var V - n, 0);  mean and var over p
     update    p_hat_i ∝ p_i exp(eta z_i)                exponentiated: it starts from p, so evidence adds up
     average   p ← beta p + (1 - beta) p_hat             beta weighs the old p

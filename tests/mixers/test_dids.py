@@ -41,7 +41,7 @@ def test_each_update_is_the_formula(stream, noise):
         if (expected := reference.default(p, windows)) != pytest.approx(p, abs=1e-12):
             p, windows, moves = expected, [], moves + 1
         np.testing.assert_allclose(p_D, p, rtol=1e-9)
-    assert 0 < moves and (moves < len(stream)) == (noise > 0.01)
+    assert moves > 0 and (moves < len(stream)) == (noise > 0.01)
 
 
 @pytest.mark.parametrize("scale", [1e-30, 3.0, 1e30])
@@ -127,7 +127,9 @@ def test_where_all_differences_are_noise_the_mixture_stays(samples):
 def test_what_one_window_cannot_tell_from_noise_several_do():
     """Half of a sample's deviation, and some 14 samples of the domain a window."""
     one_D = np.eye(24)[5] / 2
-    assert np.median([after_updates(one_D, seed, UNEQUAL_D, 400, updates=1)[5] for seed in range(10)]) == pytest.approx(1)
+    assert np.median([after_updates(one_D, seed, UNEQUAL_D, 400, updates=1)[5] for seed in range(10)]) == pytest.approx(
+        1
+    )
     assert np.median([after_updates(one_D, seed, UNEQUAL_D, 400)[5] for seed in range(10)]) > 2
 
 

@@ -86,7 +86,9 @@ def evidence(p: list, u: list, noise: list) -> list[float]:
 def default(p: list, windows: list[tuple[list, list, list]]) -> list[float]:
     """`windows`: impact, covariance and sizes of each window since p moved."""
     T = len(windows[0][0][0])
-    z = evidence(p, *pool([returns(p, impact, covariance, [1 / T] * T, sizes) for impact, covariance, sizes in windows]))
+    z = evidence(
+        p, *pool([returns(p, impact, covariance, [1 / T] * T, sizes) for impact, covariance, sizes in windows])
+    )
     return finish_above(p, exponentiate(p, z, eta=0.5), beta=0.1, floor=0.05)
 
 
