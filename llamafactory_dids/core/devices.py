@@ -24,12 +24,20 @@ def here() -> torch.device:
 
 
 def exact(device: torch.device) -> torch.device:
-    """Where float64 sums of what lies on `device` are made: there, or on the CPU."""
+    """Where float64 sums of what lies on `device` are made: there, or on the CPU.
+
+    >>> exact(torch.device("mps")), exact(torch.device("cuda"))
+    (device(type='cpu'), device(type='cuda'))
+    """
     return device if device.type in _FLOAT64 else torch.device("cpu")
 
 
 def doubled(tensor: Tensor) -> Tensor:
-    """The tensor in float64, where that can be."""
+    """The tensor in float64, where that can be.
+
+    >>> doubled(torch.tensor([1.0])).dtype
+    torch.float64
+    """
     return tensor.to(exact(tensor.device)).double()  # not in one step: a device without float64 would be asked for it
 
 

@@ -44,6 +44,9 @@ def metric(fisher_TP: Tensor, kind: str, largest_T: Tensor | None = None) -> Ten
     damping being 1e-3 of the task's largest root: an AdamW step's shape. `largest_T` is each task's largest
     Fisher entry, needed when `fisher_TP` is only a part of the columns. A task whose F is all zero has M = 0.
     Raises ValueError for another kind.
+
+    >>> metric(torch.tensor([[1.0, 4.0]]), "fisher")
+    tensor([[1., 4.]])
     """
     if kind == "gradient":
         return torch.ones_like(fisher_TP)
@@ -63,6 +66,10 @@ def inner_products(
 
     `fisher_TP` may be None for `gradient`, which does not use it. What is not finite stays in its own
     domain's row or task's column. Raises ValueError for shapes that do not fit and for another kind.
+
+    >>> inner_products(torch.eye(2), torch.tensor([[2.0, 1.0]]), None, "gradient").cross_DT
+    array([[2.],
+           [1.]])
     """
     domain_DP, task_TP = torch.as_tensor(domain_gradients_DP), torch.as_tensor(task_gradients_TP)
     scale_TP = _fisher(fisher_TP, task_TP, kind)
@@ -101,6 +108,10 @@ def impact(
     Kind `kl` is equation 12 itself, whatever `normalize` is. A domain or task whose gradient is zero or not
     finite has a row or column of zeros; `usable_tasks` tells which tasks those are. Raises ValueError for
     other names.
+
+    >>> impact(torch.eye(2), torch.tensor([[3.0, -4.0]]), torch.ones(1, 2), "fisher")
+    array([[ 0.6],
+           [-0.8]])
     """
     if kind not in KINDS:
         raise ValueError(f"dids_impact: got {kind!r}, allowed: {', '.join(KINDS)}")
@@ -117,13 +128,20 @@ def impact(
 def directions(task_gradients_TP: Tensor, fisher_TP: Tensor, kind: str = "preconditioned") -> Tensor:
     """`directions_TP` = M_j g_Sj in the metric `kind`, float32: the inner product with a gradient is <g_S, g>_M, what a
     step along it gains for the task to first order. Zero for a task whose gradient is zero or not finite.
+
+    >>> directions(torch.tensor([[3.0, -4.0]]), torch.ones(1, 2), "fisher")
+    tensor([[ 3., -4.]])
     """
     usable_T = torch.as_tensor(usable_tasks(task_gradients_TP, fisher_TP), device=task_gradients_TP.device)
     return torch.where(usable_T[:, None], metric(fisher_TP, kind) * task_gradients_TP, 0.0)
 
 
 def usable_tasks(task_gradients_TP: Gradients, fisher_TP: Gradients | None = None) -> NDArray[np.bool_]:
-    """`usable_T`: whether the gradient, and the Fisher diagonal if given, is finite and not all zero."""
+    """`usable_T`: whether the gradient, and the Fisher diagonal if given, is finite and not all zero.
+
+    >>> usable_tasks(torch.tensor([[1.0, 0.0], [0.0, 0.0], [float("nan"), 1.0]]))
+    array([ True, False, False])
+    """
     usable_T = _finite_and_nonzero(torch.as_tensor(task_gradients_TP))
     return usable_T if fisher_TP is None else usable_T & _finite_and_nonzero(torch.as_tensor(fisher_TP))
 

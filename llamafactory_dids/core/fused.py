@@ -34,6 +34,10 @@ def project_largest(gradients_NP: Tensor, ratio: float, projection: Projection) 
     """The projection (N, K, float32) of each row's ceil(ratio * P) entries of largest magnitude.
 
     Raises ValueError as `keep_largest` and `Projection.project_sparse` do.
+
+    >>> gradients_NP = torch.randn(2, 1000, generator=torch.Generator().manual_seed(0))
+    >>> project_largest(gradients_NP, 0.1, Projection(1000, 16)).shape
+    torch.Size([2, 16])
     """
     fusable = gpu.has_kernels(gradients_NP) and gradients_NP.dtype == torch.float32
     if not fusable or gradients_NP.shape[1] > _LARGEST:

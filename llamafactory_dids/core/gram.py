@@ -11,7 +11,12 @@ _CHUNK = 1 << 16  # entries at once, in float64
 
 
 def gram(gradients_DP: Tensor) -> NDArray[np.float64]:
-    """<g_i, g_j> of each two rows, shape D x D, summed in float64 over chunks of P."""
+    """<g_i, g_j> of each two rows, shape D x D, summed in float64 over chunks of P.
+
+    >>> gram(torch.tensor([[1.0, 2.0], [0.0, 3.0]]))
+    array([[5., 6.],
+           [6., 9.]])
+    """
     device = devices.exact(gradients_DP.device)
     products_DD = torch.zeros((len(gradients_DP), len(gradients_DP)), dtype=torch.float64, device=device)
     for start in range(0, gradients_DP.shape[1], _CHUNK):

@@ -44,7 +44,14 @@ class Estimates(NamedTuple):
 
 
 class Moments:
-    """Sums over samples from which the means and their covariances follow, float64. What is not finite is left out."""
+    """Sums over samples from which the means and their covariances follow, float64. What is not finite is left out.
+
+    >>> moments = Moments(num_domains=2, num_tasks=1)
+    >>> moments.add(torch.tensor([0, 0]), torch.tensor([1.0, 1.0]), torch.tensor([[0.0], [1.0]]))
+    >>> moments.estimates().mean_DT, moments.estimates().weight_D
+    (array([[0.5],
+           [0. ]]), array([1., 0.]))
+    """
 
     def __init__(self, num_domains: int, num_tasks: int, device: torch.device | str = "cpu") -> None:
         where = devices.exact(torch.device(device))

@@ -56,6 +56,11 @@ class Projection:
 
     Holds one int32 an input entry on each device that it was used on. Not trainable, no gradient flows
     through it. Raises ValueError for dimensions outside [1, 2^30] (output) and [1, 2^32) (input).
+
+    >>> x_NP = torch.randn(2, 1000, generator=torch.Generator().manual_seed(0))
+    >>> y_NK = Projection(1000, 256).project(x_NP)
+    >>> y_NK.shape, bool((y_NK.norm(dim=1) / x_NP.norm(dim=1)).sub(1).abs().max() < 0.2)
+    (torch.Size([2, 256]), True)
     """
 
     def __init__(self, input_dim: int, output_dim: int = 1024, seed: int = 0) -> None:

@@ -22,7 +22,11 @@ _DEVIATIONS = 5.0  # of that estimate, which the candidates' bound stays below t
 
 
 def num_kept(num_entries: int, ratio: float) -> int:
-    """ceil(ratio * num_entries), exact in the decimal that `ratio` prints as: 0.07 of 100 is 7, not 8."""
+    """ceil(ratio * num_entries), exact in the decimal that `ratio` prints as: 0.07 of 100 is 7, not 8.
+
+    >>> num_kept(100, 0.07)
+    7
+    """
     if not 0.0 < ratio <= 1.0:
         raise ValueError(f"dids_topk_ratio: got {ratio!r}, allowed: above 0, at most 1")
     return math.ceil(Fraction(repr(float(ratio))) * num_entries)
@@ -36,6 +40,9 @@ def keep_largest(gradients_NP: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
     An entry that is not a number counts as the largest: it is kept, where the caller will see it.
 
     Raises ValueError for a ratio outside (0, 1] and for gradients that are not N x P with P >= 1.
+
+    >>> keep_largest(torch.tensor([[0.1, -3.0, 2.0, 0.5]]), ratio=0.5)
+    (tensor([[1, 2]]), tensor([[-3.,  2.]]))
     """
     if gradients_NP.ndim != 2 or gradients_NP.shape[1] == 0:
         raise ValueError(f"gradients: got shape {tuple(gradients_NP.shape)}, allowed: N x P with P >= 1")

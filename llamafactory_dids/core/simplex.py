@@ -20,23 +20,41 @@ _TINY = 1e-30  # below it a probability can no longer grow back by multiplicatio
 
 
 def normalize(weights_D: Array) -> Array:
-    """`weights_D`, non-negative with a positive sum, made to sum to one."""
+    """`weights_D`, non-negative with a positive sum, made to sum to one.
+
+    >>> normalize(np.array([1.0, 3.0]))
+    array([0.25, 0.75])
+    """
     scaled_D: Array = weights_D / weights_D.max()  # first, since a sum of huge weights would overflow
     return scaled_D / math.fsum(scaled_D)
 
 
 def softmax(scores_D: Array) -> Array:
-    """exp(scores) made to sum to one; scores of any finite size."""
+    """exp(scores) made to sum to one; scores of any finite size.
+
+    >>> softmax(np.array([0.0, np.log(3.0)])).round(6)
+    array([0.25, 0.75])
+    """
     return normalize(np.exp(scores_D - scores_D.max()))
 
 
 def exponentiated(probabilities_D: Array, scores_D: Array) -> Array:
-    """p * exp(scores) made to sum to one: a softmax that starts from `probabilities_D`."""
+    """p * exp(scores) made to sum to one: a softmax that starts from `probabilities_D`.
+
+    >>> exponentiated(np.array([0.25, 0.75]), np.array([0.0, 0.0]))
+    array([0.25, 0.75])
+    >>> exponentiated(np.array([0.25, 0.75]), np.array([np.log(3.0), 0.0])).round(6)
+    array([0.5, 0.5])
+    """
     return softmax(np.log(np.maximum(probabilities_D, _TINY)) + scores_D)
 
 
 def standardize(values_D: Array) -> Array:
-    """(values - mean) / standard deviation (over D, not D - 1); zeros where all are equal up to rounding."""
+    """(values - mean) / standard deviation (over D, not D - 1); zeros where all are equal up to rounding.
+
+    >>> standardize(np.array([1.0, 2.0, 3.0])).round(4)
+    array([-1.2247,  0.    ,  1.2247])
+    """
     centred_D = values_D - math.fsum(values_D) / len(values_D)
     spread = np.abs(centred_D).max()
     if spread <= 1e-12 * np.abs(values_D).max():
@@ -46,12 +64,20 @@ def standardize(values_D: Array) -> Array:
 
 
 def blend(old_D: Array, new_D: Array, beta: float) -> Array:
-    """The moving average beta * old + (1 - beta) * new (equation 16: beta is the weight of the *old*)."""
+    """The moving average beta * old + (1 - beta) * new (equation 16: beta is the weight of the *old*).
+
+    >>> blend(np.array([1.0, 0.0]), np.array([0.0, 1.0]), beta=0.25)
+    array([0.25, 0.75])
+    """
     return beta * old_D + (1.0 - beta) * new_D
 
 
 def mix_floor(probabilities_D: Array, floor: float) -> Array:
-    """(1 - floor) * p + floor / D: no domain falls below floor / D."""
+    """(1 - floor) * p + floor / D: no domain falls below floor / D.
+
+    >>> mix_floor(np.array([1.0, 0.0]), floor=0.2)
+    array([0.9, 0.1])
+    """
     mixed_D: Array = (1.0 - floor) * probabilities_D + floor / len(probabilities_D)
     return mixed_D
 
@@ -60,6 +86,9 @@ def raise_to_floor(probabilities_D: Array, floor: float) -> Array:
     """The p, at least floor / D everywhere, that is nearest to `probabilities_D` in KL divergence.
 
     What lies below is raised to floor / D, what lies above keeps its proportions; p as it is where nothing lies below.
+
+    >>> raise_to_floor(np.array([0.8, 0.19, 0.01]), floor=0.3).round(4)
+    array([0.7273, 0.1727, 0.1   ])
     """
     least = floor / len(probabilities_D)
     low_D = np.zeros(len(probabilities_D), dtype=bool)
@@ -77,6 +106,9 @@ def mean_over(samples_U: Array, probabilities_UD: Array) -> Array:
     """The mean of mixtures, each weighted by the samples from its measurement to the next; a single one is itself.
 
     What the last one was used for is not known, so it counts only where there is no other.
+
+    >>> mean_over(np.array([0, 300, 400]), np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]]))
+    array([0.75, 0.25])
     """
     weights_U = np.diff(np.asarray(samples_U, dtype=np.float64))
     if len(weights_U) == 0:
@@ -89,6 +121,9 @@ def validate_probabilities(values_D: ArrayLike, num_domains: int, key: str = "di
 
     Raises ValueError, under the name `key`, for another count, a negative or non-finite value, or a sum that
     is further than 1e-3 from one.
+
+    >>> validate_probabilities([0.3, 0.7], num_domains=2)
+    array([0.3, 0.7])
     """
     p_D = np.array(values_D, dtype=np.float64)
     if p_D.shape != (num_domains,):

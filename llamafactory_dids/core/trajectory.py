@@ -41,6 +41,10 @@ def fit_decay(losses_U: Sequence[float] | NDArray[np.floating]) -> Decay:
 
     Losses that are not finite are passed over. With fewer than three others any decay fits, and the flat one
     at the last of them (0 without any, or where it is negative) is returned.
+
+    >>> decay = fit_decay([3.0, 2.0, 1.5, 1.25, 1.125])
+    >>> round(decay.a, 3), round(decay.b, 3), round(decay.c, 3)
+    (2.0, 0.693, 1.0)
     """
     t_U, seen_U = _finite(losses_U)
     scale = float(np.abs(seen_U).max(initial=0.0))
@@ -54,6 +58,9 @@ def potential(losses_U: Sequence[float] | NDArray[np.floating], horizon: float =
     """Equation 15's l_p: how much the fitted loss falls over the next `horizon` updates, never negative.
 
     With fewer than four finite losses, the drop between the last two of them; 0 with fewer than two.
+
+    >>> round(potential([3.0, 2.0, 1.5, 1.25]), 3)
+    0.125
     """
     _, seen_U = _finite(losses_U)
     if len(seen_U) < 2:
@@ -68,6 +75,9 @@ def heading(last: float, lowest: float, fall: float) -> Heading:
     """Where a loss is going. `lowest` is of all its measurements, the `last` among them.
 
     `fall` is how much it fell from the measurement before, or falls by a fit over the next update.
+
+    >>> heading(1.0, lowest=1.0, fall=0.2)
+    'falling'
     """
     if last > lowest * (1 + 2 * NOTABLE):
         return "above its lowest"

@@ -51,7 +51,11 @@ _BUILT_IN: dict[str, Callable[..., Mixer]] = {
 
 
 def names() -> tuple[str, ...]:
-    """The values of `mix_strategy` that are ours, and those that other packages add."""
+    """The values of `mix_strategy` that are ours, and those that other packages add.
+
+    >>> "dids" in names()
+    True
+    """
     return tuple(dict.fromkeys([*_BUILT_IN, *sorted(entry.name for entry in entry_points(group=ENTRY_POINTS))]))
 
 
@@ -59,6 +63,9 @@ def options(name: str) -> tuple[str, ...]:
     """The option names of a strategy: YAML keys without `dids_`, and `sizes_D` and the like.
 
     Raises ValueError for a name that is none of `names()`, or that two packages claim.
+
+    >>> options("static")
+    ('probabilities_D', 'sizes_D')
     """
     parameters = inspect.signature(_factory(name)).parameters.values()
     return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
@@ -69,6 +76,9 @@ def create(name: str, num_domains: int, num_tasks: int, **values: Any) -> Mixer:
     each domain; one that does not is not given them.
 
     Raises ValueError for an unknown name or option, a value that is not allowed, and D < 1 or T < 0.
+
+    >>> create("proportional", num_domains=2, num_tasks=0, sizes_D=[100, 300]).init().probabilities_D
+    array([0.25, 0.75])
     """
     factory, allowed = _factory(name), options(name)
     if num_domains < 1 or num_tasks < 0:

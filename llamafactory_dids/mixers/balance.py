@@ -64,7 +64,11 @@ def balance(
     floor: float | None = None,
     sizes_D: ArrayLike | None = None,
 ) -> Balance:
-    """`mix_strategy: balance`. `eta` is 1 and `floor` 0.05 unless given. Raises ValueError for what is not allowed."""
+    """`mix_strategy: balance`. `eta` is 1 and `floor` 0.05 unless given. Raises ValueError for what is not allowed.
+
+    >>> balance(2, 0, sizes_D=[100, 300]).init().probabilities_D
+    array([0.5, 0.5])
+    """
     eta = 1.0 if eta is None else eta
     floor = 0.05 if floor is None else floor
     require_positive("dids_eta", eta)

@@ -219,7 +219,12 @@ def read_gram(signals: Signals, num_domains: int) -> tuple[Array, Bools]:
 
 
 def task_shares(impact_DT: Array) -> Array:
-    """s_DT: the share that each domain has of a task's positive impact; a column of zeros where none is positive."""
+    """s_DT: the share that each domain has of a task's positive impact; a column of zeros where none is positive.
+
+    >>> task_shares(np.array([[3.0, -1.0], [1.0, 0.0]]))
+    array([[0.75, 0.  ],
+           [0.25, 0.  ]])
+    """
     positive_DT = np.maximum(impact_DT, 0.0)
     largest_T = positive_DT.max(axis=0)
     scaled_DT = positive_DT / np.where(largest_T > 0, largest_T, 1.0)  # a sum of huge values would overflow

@@ -59,7 +59,11 @@ def _is_number(value: object) -> bool:
 
 
 def shares_of_sizes(sizes_D: ArrayLike | None, num_domains: int, why: str) -> Array:
-    """Each domain's share of the samples. Raises ValueError, saying `why` they are needed."""
+    """Each domain's share of the samples. Raises ValueError, saying `why` they are needed.
+
+    >>> shares_of_sizes([100, 300], num_domains=2, why="an example")
+    array([0.25, 0.75])
+    """
     if sizes_D is None:
         raise ValueError(f"sizes_D: got None, allowed: the number of samples of each domain, for {why}")
     sizes = np.array(sizes_D, dtype=np.float64)
@@ -71,6 +75,9 @@ def shares_of_sizes(sizes_D: ArrayLike | None, num_domains: int, why: str) -> Ar
 def histogram(task_samples_TD: ArrayLike | None, num_tasks: int, num_domains: int, why: str) -> Array:
     """The share of all tasks' samples that are nearest to each domain (D). Raises ValueError, saying `why` they are
     needed.
+
+    >>> histogram([[3, 1], [0, 4]], num_tasks=2, num_domains=2, why="an example")
+    array([0.375, 0.625])
     """
     if task_samples_TD is None:
         raise ValueError(f"task_samples_TD: got None, allowed: the task samples nearest to each domain, for {why}")

@@ -73,6 +73,9 @@ def dga(
 
     `eta` is 4 / T unless given, since a is a sum over the tasks where `dids` takes 4 times their mean.
     `ema_beta`, 0.1 unless given, is the weight of the old p.
+
+    >>> dga(2, 1).init().probabilities_D
+    array([0.5, 0.5])
     """
     require_tasks("dga", num_tasks)
     eta = 4.0 / num_tasks if eta is None else eta

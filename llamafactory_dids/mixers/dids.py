@@ -148,13 +148,21 @@ class Dids:
 
 
 def utilities(impact_DT: Array, weight_T: Array) -> Array:
-    """Equation 13: U_i = sum_j I_ij w_j, shape D."""
+    """Equation 13: U_i = sum_j I_ij w_j, shape D.
+
+    >>> utilities(np.array([[0.2, 0.4], [0.0, -0.1]]), np.array([0.5, 0.5]))
+    array([ 0.3 , -0.05])
+    """
     utility_D: Array = (impact_DT * weight_T).sum(axis=1)
     return utility_D
 
 
 def variances(covariance_DTT: Array, weight_T: Array) -> Array:
-    """s_i^2, the variance that a utility has as an estimate (D); infinite where the covariance is."""
+    """s_i^2, the variance that a utility has as an estimate (D); infinite where the covariance is.
+
+    >>> variances(np.array([np.eye(2), 4 * np.eye(2)]), np.array([0.5, 0.5]))
+    array([0.5, 2. ])
+    """
     known_D: Bools = np.asarray(np.isfinite(covariance_DTT).all(axis=(1, 2)))
     finite_DTT = np.where(known_D[:, None, None], covariance_DTT, 0.0)
     variance_D = np.maximum(np.einsum("dij,i,j->d", finite_DTT, weight_T, weight_T), 0.0)
@@ -162,7 +170,11 @@ def variances(covariance_DTT: Array, weight_T: Array) -> Array:
 
 
 def leverages(p_D: Array, weights_D: Array) -> Array:
-    """a_i, what a sample of each domain weighs (D), with mean 1 over what is drawn; zeros where nothing weighs."""
+    """a_i, what a sample of each domain weighs (D), with mean 1 over what is drawn; zeros where nothing weighs.
+
+    >>> leverages(np.array([0.5, 0.5]), np.array([1.0, 3.0]))
+    array([0.5, 1.5])
+    """
     largest = weights_D.max(initial=0.0)
     if largest == 0:
         return np.zeros_like(weights_D)
@@ -172,14 +184,22 @@ def leverages(p_D: Array, weights_D: Array) -> Array:
 
 
 def returns(p_D: Array, utility_D: Array, leverage_D: Array) -> Array:
-    """V_i = dU / dp_i (D), with U the utility of a step that draws by p; its mean over p is zero."""
+    """V_i = dU / dp_i (D), with U the utility of a step that draws by p; its mean over p is zero.
+
+    >>> returns(np.array([0.5, 0.5]), np.array([1.0, 0.0]), np.array([0.5, 1.5]))
+    array([ 0.375, -0.375])
+    """
     known_D = np.where(leverage_D > 0, utility_D, 0.0)
     found_D: Array = leverage_D * (known_D - math.fsum(p_D * leverage_D * known_D))
     return found_D
 
 
 def pooled(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array, Array]:
-    """The mean of two estimates, each of means and variances (D), weighed by the inverse of the variance."""
+    """The mean of two estimates, each of means and variances (D), weighed by the inverse of the variance.
+
+    >>> pooled((np.array([1.0]), np.array([1.0])), (np.array([4.0]), np.array([0.5])))
+    (array([3.]), array([0.33333333]))
+    """
     precision_D, other_D = (1 / np.maximum(variance_D, _LEAST) for _, variance_D in (one, other))
     total_D = precision_D + other_D
     known_D = total_D > 0
@@ -193,6 +213,11 @@ def evidence(p_D: Array, utility_D: Array, variance_D: Array) -> Array:
 
     Mean and deviation are over what is drawn, the known domains by p. Zeros where no two domains can be told apart. Cut
     off at three deviations: where one domain is nearly all that is drawn, another lies many from the mean.
+
+    >>> evidence(np.array([0.5, 0.5]), np.array([1.0, 0.0]), np.array([0.0, 0.0]))
+    array([ 1., -1.])
+    >>> evidence(np.array([0.5, 0.5]), np.array([1.0, 0.0]), np.array([1.0, 1.0]))
+    array([0., 0.])
     """
     known_D = np.isfinite(variance_D)
     shares_D = np.where(known_D, p_D, 0.0)

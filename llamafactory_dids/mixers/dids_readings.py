@@ -127,6 +127,9 @@ def dids(
     `task_samples_TD` for `init` importance.
 
     Raises ValueError, naming the YAML key, for a value that is not allowed.
+
+    >>> dids(4, 2, preset="paper").init().probabilities_D
+    array([0.25, 0.25, 0.25, 0.25])
     """
     require_tasks("dids", num_tasks)
     options = resolve(

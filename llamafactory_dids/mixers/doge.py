@@ -74,6 +74,9 @@ def doge(
     """`mix_strategy: doge`. Raises ValueError for a value that is not allowed.
 
     `eta` is 4 / T unless given, as in dga. The proxy run has `proxy_share` (all) of the main run's samples.
+
+    >>> doge(2, 1).needs.proxy_run.name
+    'proxy'
     """
     require_tasks("doge", num_tasks)
     eta = 4.0 / num_tasks if eta is None else eta

@@ -92,6 +92,9 @@ def doremi(
     """`mix_strategy: doremi`: a reference run in proportion to the sizes, a proxy run, then the main run.
 
     Both have `proxy_share` (all) of the main run's samples. Raises ValueError for a value that is not allowed.
+
+    >>> doremi(2, 1, sizes_D=[100, 300]).needs.proxy_run.name
+    'reference'
     """
     eta = 1.0 if eta is None else eta
     floor = 1e-3 if floor is None else floor

@@ -26,6 +26,9 @@ def importance(
     """`mix_strategy: importance`. A domain that few task samples are near is raised to floor / D (0 unless given).
 
     Raises ValueError for a value that is not allowed, and without a count of task samples for each domain.
+
+    >>> importance(2, 1, task_samples_TD=[[3, 1]]).init().probabilities_D
+    array([0.75, 0.25])
     """
     require_tasks("importance", num_tasks)
     floor = 0.0 if floor is None else floor

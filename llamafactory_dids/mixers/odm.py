@@ -61,5 +61,9 @@ class Odm:
 
 
 def odm(num_domains: int, num_tasks: int, *, sizes_D: ArrayLike | None = None) -> Odm:
-    """`mix_strategy: odm`."""
+    """`mix_strategy: odm`.
+
+    >>> odm(2, 0).init().probabilities_D
+    array([0.5, 0.5])
+    """
     return Odm(num_domains, num_tasks)

@@ -46,7 +46,12 @@ def schedule(
     mixtures_KD: ArrayLike | None = None,
     sizes_D: ArrayLike | None = None,
 ) -> Schedule:
-    """`mix_strategy: schedule`. Raises ValueError unless given points that ascend, and D probabilities at each."""
+    """`mix_strategy: schedule`. Raises ValueError unless given points that ascend, and D probabilities at each.
+
+    >>> annealed = schedule(2, 0, points_K=[0.0, 1.0], mixtures_KD=[[1.0, 0.0], [0.5, 0.5]])
+    >>> annealed.update(annealed.init(), Signals(progress=0.5))[0]
+    array([0.75, 0.25])
+    """
     if points_K is None or mixtures_KD is None:
         raise ValueError("dids_schedule: got none, allowed: a mixture at one point of the run or more")
     points = np.array(points_K, dtype=np.float64)

@@ -40,7 +40,11 @@ def static(
     probabilities_D: ArrayLike | None = None,
     sizes_D: ArrayLike | None = None,
 ) -> Fixed:
-    """`mix_strategy: static`. Raises ValueError unless given D probabilities that sum to 1, within 1e-3."""
+    """`mix_strategy: static`. Raises ValueError unless given D probabilities that sum to 1, within 1e-3.
+
+    >>> static(2, 0, probabilities_D=[0.25, 0.75]).init().probabilities_D
+    array([0.25, 0.75])
+    """
     if probabilities_D is None:
         raise ValueError("dids_probs: got none, allowed: one probability for each domain")
     return Fixed(num_domains, num_tasks, validate_probabilities(probabilities_D, num_domains))

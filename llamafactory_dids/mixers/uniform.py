@@ -9,5 +9,9 @@ from .static import Fixed
 
 
 def uniform(num_domains: int, num_tasks: int, *, sizes_D: ArrayLike | None = None) -> Fixed:
-    """`mix_strategy: uniform`: p = 1 / D."""
+    """`mix_strategy: uniform`: p = 1 / D.
+
+    >>> uniform(4, 0).init().probabilities_D
+    array([0.25, 0.25, 0.25, 0.25])
+    """
     return Fixed(num_domains, num_tasks, np.full(num_domains, 1.0 / num_domains))

@@ -77,6 +77,10 @@ def predicted_loss(samples_U: Array, losses_U: Array, samples: float) -> float:
 
     For a given b the rest is linear, so it is a search over one number. With fewer than three points the last loss;
     NaN without any.
+
+    >>> samples_U = np.array([0.0, 100.0, 400.0, 1600.0])
+    >>> round(predicted_loss(samples_U, np.array([9.0, 3.0, 2.0, 1.5]), 6400), 4)
+    1.25
     """
     seen_U = np.isfinite(losses_U) & (samples_U > 0)
     n_U, loss_U = samples_U[seen_U] / samples, losses_U[seen_U]
@@ -106,6 +110,9 @@ def velocitune(
     """`mix_strategy: velocitune`: a pilot run in proportion to the sizes, then the main run.
 
     `eta` scales v (1 as in the paper). Raises ValueError for a value that is not allowed.
+
+    >>> velocitune(2, 1, sizes_D=[100, 300]).needs.proxy_run.name
+    'pilot'
     """
     require_tasks("velocitune", num_tasks)
     eta = 1.0 if eta is None else eta
