@@ -1,7 +1,7 @@
-"""Every `dids_*` key, with its type, default and help: a leaf that the rest of the package reads.
+"""Every `dids_*` key, with its type, default and help.
 
-The same dataclass makes the host's argument parser (`--help` included), the checks and `config.yaml`.
-Options of a mixer that are None take the value of `dids_preset`; the mixers themselves know the presets.
+The host's argument parser (`--help` included), the checks and `config.yaml` are made from this one dataclass. An option
+of a mixer that is None takes the value of `dids_preset`; the mixers know the presets.
 """
 
 import dataclasses
@@ -12,8 +12,8 @@ from typing import Any, Literal, get_args, get_origin
 
 from .errors import DidsError, refuse
 
-FEW_UPDATES = 6  # of the mixture; with fewer, most of the gain is lost (Figure 2a)
-WINDOWS = 25  # of a run whose dids_update_samples is not set, as the paper has them
+FEW_UPDATES = 6  # a run with fewer updates of the mixture loses most of the gain (Figure 2a)
+WINDOWS = 25  # updates of a run that does not set dids_update_samples, as in the paper
 
 
 def _key(default: Any, text: str) -> Any:
@@ -22,7 +22,7 @@ def _key(default: Any, text: str) -> Any:
 
 @dataclass(frozen=True)
 class MixingConfig:
-    """What a YAML file says about data mixing. Counts are samples unless a name says otherwise."""
+    """The keys of a YAML file that are about data mixing. Counts are samples unless a name says otherwise."""
 
     dids_tasks: str | None = _key(
         None, "Downstream tasks to observe: dataset names, comma-separated. Defaults to `eval_dataset`."
@@ -118,7 +118,7 @@ class MixingConfig:
     dids_seed: int | None = _key(None, "Seed of projection, k-means and sampling. Defaults to `seed`.")
 
     def tasks(self) -> tuple[str, ...]:
-        """The observed tasks' dataset names, in the order given."""
+        """The dataset names of the observed tasks, in the order given."""
         return split_list(self.dids_tasks)
 
 
@@ -140,7 +140,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
 
 
 def split_list(value: Any) -> tuple[str, ...]:
-    """`a, b` or [a, b] as a tuple of names; None is empty."""
+    """Names from `a, b` or from [a, b], as a tuple; empty for None."""
     if value is None:
         return ()
     items = value if isinstance(value, list | tuple) else str(value).split(",")
@@ -148,9 +148,9 @@ def split_list(value: Any) -> tuple[str, ...]:
 
 
 def make_config(values: dict[str, Any]) -> MixingConfig:
-    """A checked configuration from raw values, as a YAML file gives them.
+    """A checked configuration from the raw values of a YAML file.
 
-    Raises DidsError on a wrong type, a value outside its range or one that is not among those allowed.
+    Raises DidsError on a wrong type, or a value that is not allowed.
     """
     checked = {name: _checked(name, value) for name, value in values.items() if name in FIELDS}
     return MixingConfig(**checked)
@@ -166,9 +166,9 @@ def _checked(name: str, value: Any) -> Any:
 
 
 def as_text(name: str, value: Any) -> Any:
-    """A YAML list or mapping as the text that its key is: `a,b`, `a=0.6,b=0.4`, and `0: a=1; 1: b=1` of a schedule.
+    """A YAML list or mapping as the text that the key expects.
 
-    Anything else, and what a key has no text for, as it is.
+    A list becomes `a,b`, a mixture `a=0.6,b=0.4`, a schedule `0: a=1; 1: b=1`. Any other value is returned as it is.
     """
     if isinstance(value, dict) and name in ("dids_probs", "dids_schedule"):
         if name == "dids_schedule":

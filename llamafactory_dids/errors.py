@@ -2,13 +2,13 @@
 
 
 class DidsError(ValueError):
-    """Bad input or an impossible wish, told in one line.
+    """Bad input, or a request that cannot be met, told in one line.
 
-    The message names the key or the file, the value received and what is allowed. At the top of a
-    program it is printed without a stack trace (`LLAMAFACTORY_DIDS_DEBUG=1` shows the trace).
+    The message names the key or the file, the value received and what is allowed. The command line prints it without a
+    stack trace (`LLAMAFACTORY_DIDS_DEBUG=1` shows the trace).
     """
 
 
 def refuse(name: str, received: object, allowed: str) -> DidsError:
-    """The standard sentence: `name: got received, allowed: allowed`."""
+    """A DidsError with the standard sentence: `name: got received, allowed: allowed`."""
     return DidsError(f"{name}: got {received!r}, allowed: {allowed}")

@@ -1,18 +1,18 @@
-"""Texts cut to a length: a leaf that the rest of the package reads. A `…` stands for what is left out."""
+"""Texts cut to a length. A `…` stands for the part that is left out."""
 
 from collections.abc import Callable
 
 
 def one_line(text: str) -> str:
-    """The text with one space for each run of white space."""
+    """The text with each run of white space replaced by one space."""
     return " ".join(text.split())
 
 
 def beginning(text: str, limit: int, *, size: Callable[[str], int] = len, whole_words: bool = False) -> str:
-    """The text, or as much of its beginning as takes `limit`, and " …".
+    """The text if its size is at most `limit`; else the beginning that fits, and " …".
 
-    `size` says what a letter takes: 1, unless a caller counts bytes. With `whole_words` the last word is left out too,
-    since it may be only a part.
+    `size` gives the size of a letter: 1, unless a caller counts bytes. `whole_words` also drops the last word, which
+    may be cut in two.
     """
     taken = 0
     for end, letter in enumerate(text):
@@ -24,7 +24,7 @@ def beginning(text: str, limit: int, *, size: Callable[[str], int] = len, whole_
 
 
 def without_middle(name: str, limit: int) -> str:
-    """The name in at most `limit` letters, two or more. Names of a family differ at their ends, so the middle goes."""
+    """The name in at most `limit` letters (two or more). The middle is cut: names of a family differ at their ends."""
     if len(name) <= limit:
         return name
     end = limit // 2

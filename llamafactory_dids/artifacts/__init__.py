@@ -1,5 +1,5 @@
-"""What is written to disk: gradient stores, domain maps, the mixture log, states. No pickle, no model.
+"""The files on disk: gradient stores, domain maps, the mixture log, states. No pickle, no model.
 
-Every file is written beside its place and renamed, so that a reader never meets half of one. Every
-folder carries what made it, and is refused, with both values shown, where that does not match.
+Each file is written under another name and then renamed, so a reader never meets half a file. Each folder records the
+inputs that made it. A run with other inputs refuses the folder, and shows both values.
 """

@@ -1,8 +1,9 @@
 """The domain map: which domain each training sample belongs to, and what each domain is.
 
-A folder of `domains.parquet` (`sample_key`, `source`, `domain`; one row a training sample; of a clustered map `x` and
-`y` too, where a sample is drawn) and `domains.json` (the inputs that made it; name, size, sources and typical texts of
-each domain; what share of the variance is on the axes of x and y).
+A map is a folder of two files. `domains.parquet` has a row for each training sample (`sample_key`, `source`, `domain`);
+a clustered map also has `x` and `y`, the position of a sample in the report's picture. `domains.json` holds the inputs
+that made the map, the name, size, sources and typical texts of each domain, and the share of the variance on the axes x
+and y.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,11 +22,11 @@ from .samples import UNKNOWN, Texts, codes, lines, pairs, places, texts
 
 SCHEMA = 1
 COLUMNS = ("sample_key", "source", "domain")
-BY_SOURCE = {"domains": "source"}  # the inputs of a map whose domains are the data sets
+BY_SOURCE = {"domains": "source"}  # inputs of a map with a domain for each data set
 
 
 class View(NamedTuple):
-    """Each sample on two axes (N, 2), NaN for one that is not drawn; the share of the variance that each axis has."""
+    """Position of each sample on two axes (N, 2), NaN if it is not drawn; each axis's share of the variance."""
 
     points_N2: NDArray[np.float32]
     explained_2: tuple[float, float]
@@ -33,7 +34,7 @@ class View(NamedTuple):
 
 @dataclass(frozen=True)
 class DomainMap:
-    """`names` of the D domains; for each of N samples its content key, its source and its domain's index.
+    """Names of D domains; content key, source and domain index of each of N samples.
 
     Keys and sources may be given as any sequence of strings; they are kept as arrow arrays.
     """
@@ -51,37 +52,37 @@ class DomainMap:
         object.__setattr__(self, "sources_N", texts(self.sources_N))
 
     def sizes(self) -> NDArray[np.int64]:
-        """Samples of each domain, shape D."""
+        """Number of samples in each domain, shape D."""
         return np.bincount(self.domains_N, minlength=len(self.names)).astype(np.int64)
 
     def digest(self) -> str:
-        """16 hex digits that change with any sample's place, any domain's name, or their order."""
+        """16 hex digits that change with any sample or its domain, with any domain's name, and with their order."""
         parts: list[bytes | memoryview] = ["\n".join([str(len(self.names)), *self.names]).encode()]
         for column_N in (self.sources_N, self.keys_N):
             parts += [str(len(column_N)).encode(), lines(column_N)]
         return digest([*parts, self.domains_N.astype(np.int64).tobytes()])
 
     def lookup(self) -> dict[tuple[str, str], int]:
-        """(source, content key) to the domain's index, for samples that are asked for one at a time."""
+        """The domain index for each (source, content key): for callers that look up one sample at a time."""
         tags = zip(self.sources_N.to_pylist(), self.keys_N.to_pylist(), strict=True)
         return dict(zip(tags, self.domains_N.tolist(), strict=True))
 
     def domains_of(self, sources_M: Texts, keys_M: Texts) -> NDArray[np.int64]:
-        """The domain of each of these samples, UNKNOWN for one that the map does not have."""
+        """Domain index of each given sample, UNKNOWN if the map does not have the sample; shape M."""
         places_M = places(pairs(sources_M, keys_M), pairs(self.sources_N, self.keys_N))
         return np.append(self.domains_N, UNKNOWN)[places_M]
 
     def of_sources(self, sources: Iterable[str]) -> "DomainMap":
-        """The rows of these sources, and the domains that they leave."""
+        """The map of these sources alone. Domains without a sample of them are dropped."""
         rows_M = np.flatnonzero(codes(self.sources_N, list(sources)) != UNKNOWN)
         return self._subset(rows_M, np.unique(self.domains_N[rows_M]).tolist())
 
     def of_domains(self, domains: Sequence[int]) -> "DomainMap":
-        """These domains, in this order, and their rows."""
+        """The map of these domains alone, in this order."""
         return self._subset(np.flatnonzero(np.isin(self.domains_N, domains)), domains)
 
     def _subset(self, rows_M: NDArray[np.int64], domains: Sequence[int]) -> "DomainMap":
-        """Some rows, and the domains that they may be of: these are numbered anew, in the order given."""
+        """The map of these rows and domains. The domains are numbered anew, in the order given."""
         new_D = np.full(len(self.names), UNKNOWN)
         new_D[list(domains)] = np.arange(len(domains))
         taken = pa.array(rows_M)
@@ -95,7 +96,7 @@ class DomainMap:
         )
 
     def describe(self) -> list[dict[str, Any]]:
-        """A dictionary a domain: name, size, samples of each source (the first to come first), typical texts."""
+        """A dictionary for each domain: name, size, sample count by source (first seen first), typical texts."""
         encoded = self.sources_N.dictionary_encode()
         sources, codes_N = encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
         found, first, counts = np.unique(self.domains_N * len(sources) + codes_N, return_index=True, return_counts=True)
@@ -110,12 +111,12 @@ class DomainMap:
 
 
 def texts_are_random(inputs: Mapping[str, Any]) -> bool:
-    """Whether the texts of a map with these inputs are of random samples, not of those nearest a domain's middle."""
+    """Whether the typical texts are of random samples, as in a map by source, not of those nearest a centre."""
     return BY_SOURCE.items() <= inputs.items()
 
 
 def save_map(domain_map: DomainMap, folder: Path) -> None:
-    """Write the map; `domains.json` comes last and says that it is whole."""
+    """Write the map. `domains.json` is written last, and marks the map as complete."""
     names = pa.DictionaryArray.from_arrays(
         pa.array(domain_map.domains_N.astype(np.int32)), pa.array(list(domain_map.names), pa.string())
     )
@@ -133,7 +134,7 @@ def save_map(domain_map: DomainMap, folder: Path) -> None:
 def load_map(path: Path) -> DomainMap:
     """Read a map from its folder, or from the path of its `domains.parquet` or `domains.json`.
 
-    Raises DidsError, with the file's name, where it is missing, broken or not a domain map.
+    Raises DidsError, with the file's name, if a file is missing, broken or not a domain map.
     """
     folder, content = _read_content(path)
     table = _read_table(folder / "domains.parquet")
@@ -163,12 +164,12 @@ def _view(table: pa.Table, explained: Any) -> View | None:
 
 
 def map_names(path: Path) -> tuple[str, ...]:
-    """The names of a map's domains, without reading its samples. Raises DidsError as `load_map` does."""
+    """The domain names of a map, without reading its samples. Raises DidsError as `load_map` does."""
     return tuple(domain["name"] for domain in _read_content(path)[1]["domains"])
 
 
 def _read_content(path: Path) -> tuple[Path, dict[str, Any]]:
-    """The map's folder, and what its `domains.json` holds."""
+    """The map's folder, and the content of its `domains.json`."""
     folder = path.parent if path.suffix in (".parquet", ".json") else path
     content = read_json(folder / "domains.json")
     if not isinstance(content, dict) or content.get("schema") != SCHEMA or not _names_all(content.get("domains")):

@@ -1,4 +1,4 @@
-"""Whole-file reads and writes: written beside, then renamed; read errors name the file."""
+"""Reading and writing of whole files. A file is written under another name, then renamed; read errors name the file."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from ..errors import DidsError
 
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `path` at the end: a killed writer leaves only a `.part`."""
+    """A temporary path to write to, renamed to `path` at the end. A writer that is killed leaves only a `.part`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
@@ -26,7 +26,7 @@ def beside(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Call `write` with a file beside `path`, then rename it."""
+    """Call `write` with a temporary file, then rename the file to `path`."""
     with beside(path) as part, open(part, "wb") as stream:
         write(stream)
         stream.flush()
@@ -44,17 +44,17 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON, all or nothing; NaN and infinities are not JSON and raise ValueError."""
+    """Write JSON, all or nothing. Raises ValueError on NaN and infinities, which JSON does not have."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
 
 
 def write_array(path: Path, array: np.ndarray[Any, Any]) -> None:
-    """Write one `.npy`, all or nothing, never pickled."""
+    """Write one `.npy` without pickle, all or nothing."""
     write_atomically(path, lambda stream: np.save(stream, array, allow_pickle=False))
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON; raises DidsError with the file's name where it is missing or broken."""
+    """The content of a JSON file. Raises DidsError, with the file's name, if the file is missing or broken."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -64,7 +64,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_array(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray[Any, Any]:
-    """Memory-map one `.npy` and check its shape and type; raises DidsError with the file's name."""
+    """Memory-map one `.npy`. Raises DidsError, with the file's name, on a broken file or another shape or type."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -77,9 +77,9 @@ def read_array(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray[Any
 
 
 def digest(parts: Iterable[bytes | memoryview], size: int = 8) -> str:
-    """Two hex digits for each of `size` bytes: the blake2b hash of the parts, one after the other.
+    """The blake2b hash of the concatenated parts, as two hex digits for each of `size` bytes.
 
-    It does not tell where a part ends, so a caller whose parts could be cut otherwise puts a mark or a length between.
+    The hash does not depend on where the parts are cut. A caller that needs this puts a mark or a length between them.
     """
     hashed = hashlib.blake2b(digest_size=size)
     for part in parts:
@@ -93,7 +93,7 @@ def fingerprint(inputs: dict[str, Any]) -> str:
 
 
 def check_same(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Refuse an artifact made from other inputs; the first difference is shown with both values."""
+    """Raise DidsError for an artifact made from other inputs, with the first difference and both values."""
     for key in sorted(found.keys() | expected.keys()):
         if found.get(key) != expected.get(key):
             raise DidsError(

@@ -1,10 +1,10 @@
-"""The store of features: one projected gradient, or one embedding, a training sample, on disk, resumable.
+"""The store of features on disk: one projected gradient, or one embedding, for each training sample. It is resumable.
 
-A folder of `manifest.json` (schema, the inputs that made it, shape), and for each run of `part_rows` samples
-`part-00000.npy` (float16, unit rows), `norm-00000.npy` (float32, the length before scaling) and
-`written-00000.npy` (bool; False where a sample has none). A part is computed whole and its file
-`part-*.npy` is written last, so the parts that exist are the parts that are done: any number of writers
-may share the work without a lock, and a killed run goes on with the parts that are missing.
+A store is a folder. `manifest.json` holds the schema, the inputs that made the store, and its shape. Each part of
+`part_rows` samples has three files: `part-00000.npy` (float16, unit rows), `norm-00000.npy` (float32, the length before
+scaling) and `written-00000.npy` (bool, False if a sample has no features). A writer computes a whole part and writes
+its `part-*.npy` last, so a part whose `part-*.npy` exists is complete. Any number of writers share the work without a
+lock, and a run that was killed goes on with the missing parts.
 """
 
 from collections.abc import Iterator
@@ -32,27 +32,26 @@ class GradientStore:
 
     @property
     def num_parts(self) -> int:
-        """How many part files a complete store has."""
         return -(-self.num_rows // self.part_rows)
 
     def rows(self, part: int) -> range:
-        """The samples that a part holds."""
+        """The indices of the samples in a part."""
         return range(part * self.part_rows, min((part + 1) * self.part_rows, self.num_rows))
 
     def missing_parts(self) -> list[int]:
-        """Parts that no writer has finished."""
+        """The indices of the parts that no writer has finished."""
         return [part for part in range(self.num_parts) if not self._path("part", part).exists()]
 
     def write_part(
         self, part: int, unit_RK: NDArray[np.float16], norm_R: NDArray[np.float32], written_R: NDArray[np.bool_]
     ) -> None:
-        """Write a finished part; `part-*.npy` comes last and so says that the part is whole."""
+        """Write a finished part. `part-*.npy` is written last, and marks the part as complete."""
         write_array(self._path("norm", part), norm_R.astype(np.float32))
         write_array(self._path("written", part), written_R.astype(np.bool_))
         write_array(self._path("part", part), unit_RK.astype(np.float16))
 
     def read_part(self, part: int) -> tuple[NDArray[np.float16], NDArray[np.float32], NDArray[np.bool_]]:
-        """A part's unit rows (memory-mapped), norms and mask; raises DidsError where a file is broken."""
+        """Unit rows (R, K, memory-mapped), norms (R) and mask (R) of a part. Raises DidsError if a file is broken."""
         size = len(self.rows(part))
         unit_RK = read_array(self._path("part", part), (size, self.dim), "float16")
         norm_R = read_array(self._path("norm", part), (size,), "float32")
@@ -60,7 +59,7 @@ class GradientStore:
         return unit_RK, norm_R, written_R
 
     def read_parts(self) -> Iterator[tuple[range, NDArray[np.float16], NDArray[np.float32], NDArray[np.bool_]]]:
-        """All parts in order, each with the samples it holds; raises DidsError if one is missing."""
+        """Sample indices, unit rows, norms and mask of each part, in order. Raises DidsError if a part is missing."""
         if missing := self.missing_parts():
             raise DidsError(f"{self.folder}: {len(missing)} of {self.num_parts} parts missing; run `cluster` again")
         for part in range(self.num_parts):
@@ -71,9 +70,9 @@ class GradientStore:
 
 
 def open_store(folder: Path, inputs: dict[str, Any], num_rows: int, dim: int, part_rows: int = 1024) -> GradientStore:
-    """Create the store, or go on with the one that is there if the same inputs made it.
+    """Create the store, or reopen a store that the same inputs made.
 
-    Raises DidsError, with both values, for a store made from other inputs or in another schema.
+    Raises DidsError, with both values, for a store of other inputs or another schema.
     """
     manifest = {"schema": SCHEMA, "num_rows": num_rows, "dim": dim, "part_rows": part_rows, "inputs": inputs}
     path = folder / "manifest.json"

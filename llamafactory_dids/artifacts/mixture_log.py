@@ -1,6 +1,6 @@
-"""`mixture.jsonl`: a line an update, the first one before any training.
+"""`mixture.jsonl`: one line for each update. The first line is written before any training.
 
-The last one of a run that ended has `closing`: the tasks' losses and what was drawn, and no update.
+A run that ended adds a last line with `closing`: the tasks' losses and the samples drawn, without an update.
 """
 
 import json
@@ -19,10 +19,10 @@ from .files import write_text
 
 
 class MixtureRecord(NamedTuple):
-    """A run's log as arrays, float64: a row for each of its U lines, the start first.
+    """A run's log as float64 arrays, with a row for each of U lines; the first row is the start.
 
-    `samples_U` were seen when the line was written, and `probabilities_UD` applied from then on. A loss that was
-    not finite, or not measured, is NaN.
+    `samples_U` counts the samples seen when a line was written. `probabilities_UD` applied from then on. A loss that
+    was not finite, or not measured, is NaN.
     """
 
     samples_U: NDArray[np.float64]
@@ -32,13 +32,13 @@ class MixtureRecord(NamedTuple):
     task_losses_UT: NDArray[np.float64]
 
     def mean(self) -> dict[str, float]:
-        """Each domain's mean probability over the samples of the run; the last line's counts only if it is alone."""
+        """Mean probability of each domain over the run's samples. The last line counts only if it is the only one."""
         mean_D = mean_over(self.samples_U, self.probabilities_UD)
         return dict(zip(self.domain_names, mean_D.tolist(), strict=True))
 
 
 def find_log(path: Path) -> Path:
-    """The log at `path`: itself, or in a run's output folder or its dids folder. DidsError where there is none."""
+    """The log at `path`, or in the output folder or dids folder at `path`. Raises DidsError if there is none."""
     candidates = (path, path / "mixture.jsonl", path / "dids" / "mixture.jsonl")
     for candidate in candidates:
         if candidate.is_file():
@@ -48,12 +48,12 @@ def find_log(path: Path) -> Path:
 
 @dataclass(frozen=True)
 class MixtureLog:
-    """Appends to, and reads, the log of a run."""
+    """The log of a run, to read and to append to."""
 
     path: Path
 
     def append(self, line: dict[str, Any]) -> None:
-        """Add one update; values that JSON does not have (NaN) are written as null."""
+        """Append one update. NaN and infinities are written as null."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(_plain(line), ensure_ascii=False, allow_nan=False) + "\n")
@@ -61,9 +61,9 @@ class MixtureLog:
             os.fsync(stream.fileno())
 
     def read(self) -> list[dict[str, Any]]:
-        """All updates in order. Raises DidsError where a line is broken.
+        """All lines in order, empty without a file. Raises DidsError if a line is broken.
 
-        A last line without its end is what a killed run was writing, and does not count.
+        An unfinished last line, as a run that was killed leaves it, is ignored.
         """
         if not self.path.exists():
             return []
@@ -74,7 +74,7 @@ class MixtureLog:
             raise DidsError(f"{self.path}: not a mixture log ({error})") from None
 
     def record(self) -> MixtureRecord:
-        """All updates as arrays. Raises DidsError where there is none, or a line lacks what the first one has."""
+        """All lines as arrays. Raises DidsError if there is no line, or a line does not fit the first."""
         lines = self.read()
         try:
             samples_U = np.array([line["samples_seen"] for line in lines], dtype=np.float64)
@@ -90,12 +90,12 @@ class MixtureLog:
         return MixtureRecord(samples_U, names, probabilities_UD, tasks, task_losses_UT)
 
     def replace(self, lines: list[dict[str, Any]]) -> None:
-        """Go back to these lines, as `read` gave them: a resumed run writes again what came after."""
+        """Overwrite the log with these lines of `read`. A resumed run then appends the later lines again."""
         write_text(self.path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
 def _table(lines: list[dict[str, Any]], key: str, names: tuple[str, ...]) -> NDArray[np.float64]:
-    """The values that each line has under `key` for the names, a row a line; null is NaN."""
+    """The values under `key`, shape (U, number of names); null becomes NaN. Raises KeyError if a name is missing."""
     for line in lines:
         if line[key].keys() != set(names):
             raise KeyError(f"{key} of {', '.join(sorted(line[key].keys() ^ set(names)))} in some lines")

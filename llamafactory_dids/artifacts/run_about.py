@@ -14,18 +14,18 @@ from .files import read_json, write_json
 
 FILE = "run.json"
 _SECRET = re.compile(r"token$|key$|password|secret", re.IGNORECASE)
-_PATIENCE = 5.0  # seconds for git
+_PATIENCE = 5.0  # seconds that git may take
 
 
 def save_about(folder: Path, found: dict[str, Any], resumed: bool) -> None:
-    """Write what was found. A resumed run keeps the start of the one that it goes on from."""
+    """Write `run.json`. A resumed run keeps the start time of the file that is there."""
     path = folder / FILE
     started = read_json(path).get("started") if resumed and path.exists() else None
     write_json(path, {"started": started or f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", **found})
 
 
 def command(arguments: Sequence[str]) -> str:
-    """A command line as a shell would take it, its program first; with `***` for what is secret."""
+    """The command line, quoted for a shell. The program comes without its folder, and `***` replaces secrets."""
     words, hides_next = [Path(arguments[0]).name], False
     for word in arguments[1:]:
         key, equals, _ = word.partition("=")
@@ -36,7 +36,7 @@ def command(arguments: Sequence[str]) -> str:
 
 
 def hardware(devices: list[str]) -> str:
-    """The accelerators, or, where there is none, the processors that this process may use."""
+    """The accelerators by count and name; without any, the number and name of the CPUs that this process may use."""
     if devices:
         kinds = {name: devices.count(name) for name in devices}
         return ", ".join(f"{count} × {name}" for name, count in kinds.items())
@@ -45,9 +45,9 @@ def hardware(devices: list[str]) -> str:
 
 
 def commits(package: Path) -> dict[str, str]:
-    """The commits of this package's checkout, if it is one, and of the folder that the command was given in.
+    """The commit of the package's checkout and of the working directory, each left out if it is no checkout.
 
-    `+` stands after one whose tracked files were changed since.
+    A `+` after a commit says that tracked files have changed since.
     """
     found = {"llamafactory-dids": _commit(package), "working directory": _commit(Path.cwd())}
     return {name: commit for name, commit in found.items() if commit}

@@ -1,7 +1,7 @@
-"""What a checkpoint holds of the mixture: `dids_state.json`, `dids_state.safetensors`, further ranks' shares.
+"""The mixture's part of a checkpoint: `dids_state.json`, `dids_state.safetensors`, and a share for each further rank.
 
-`dids_state.json` is written after everything else in the checkpoint, and lists it with sizes: so a checkpoint
-that was cut off while it was written is told from a whole one, whoever wrote the part that is missing.
+`dids_state.json` is written last and lists the size of every other file of the checkpoint. A checkpoint that was cut
+off is therefore recognised, no matter which program wrote the missing part.
 """
 
 from pathlib import Path
@@ -19,23 +19,23 @@ MARKER = "dids_state.json"
 
 
 def save_share(folder: Path, rank: int, tensors: Tensors) -> None:
-    """Write what a rank other than the first has of its own; the first one's stands in the state."""
+    """Write the tensors of a rank other than the first; the first rank's tensors are in the state."""
     write_tensors(_share_path(folder, rank), tensors)
 
 
 def save_state(folder: Path, values: dict[str, Any], tensors: Tensors) -> None:
-    """Write plain values and tensors, after all else that belongs to the checkpoint."""
+    """Write plain values and tensors, after all other files of the checkpoint."""
     write_tensors(folder / "dids_state.safetensors", tensors)
     write_json(folder / MARKER, {"schema": SCHEMA, **values, "files": _sizes(folder)})
 
 
 def discard_state(folder: Path) -> None:
-    """A checkpoint that is about to be written anew is whole no more."""
+    """Mark a checkpoint as incomplete, before it is written again."""
     (folder / MARKER).unlink(missing_ok=True)
 
 
 def load_values(folder: Path) -> dict[str, Any]:
-    """The plain values that `save_state` wrote. Raises DidsError, with a file's name, if the checkpoint is cut off."""
+    """The plain values of `save_state`. Raises DidsError, with a file's name, if the checkpoint is incomplete."""
     path = folder / MARKER
     content = read_json(path)
     values: dict[str, Any] = content if isinstance(content, dict) else {}
@@ -51,24 +51,24 @@ def load_values(folder: Path) -> dict[str, Any]:
 
 
 def load_tensors(folder: Path) -> Tensors:
-    """The tensors that `save_state` wrote. Raises DidsError, with the file's name, where they are missing or broken."""
+    """The tensors of `save_state`. Raises DidsError, with the file's name, if they are missing or broken."""
     return _read(folder / "dids_state.safetensors")
 
 
 def load_share(folder: Path, rank: int) -> Tensors:
-    """What `save_share` wrote. Raises DidsError, with the file's name, where it is missing or broken."""
+    """The tensors of `save_share`. Raises DidsError, with the file's name, if they are missing or broken."""
     return _read(_share_path(folder, rank))
 
 
 def whole_checkpoints(output_dir: Path) -> list[Path]:
-    """The checkpoints below a run's folder that can be resumed from, the latest first."""
+    """The complete checkpoints of a run's folder, the latest first. A run can resume from each of them."""
     steps = {path: path.name.rpartition("-")[2] for path in output_dir.glob("checkpoint-*")}
     ordered = sorted((p for p, step in steps.items() if step.isdigit()), key=lambda p: int(steps[p]), reverse=True)
     return [path for path in ordered if is_whole(path)]
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether `load_values` would not refuse the checkpoint."""
+    """Whether `load_values` accepts the checkpoint."""
     try:
         load_values(folder)
     except DidsError:
@@ -81,7 +81,7 @@ def _share_path(folder: Path, rank: int) -> Path:
 
 
 def _sizes(folder: Path) -> dict[str, int]:
-    """Bytes of each file of a checkpoint, but for the marker itself."""
+    """Size in bytes of each file of a checkpoint, without the marker."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / MARKER)
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
 

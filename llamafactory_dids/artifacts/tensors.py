@@ -1,4 +1,4 @@
-"""Tensors on disk, as safetensors. Apart from `files`, which is read where there is no torch."""
+"""Tensors on disk, as safetensors. `files` does without this module where torch is not installed."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`token_losses.safetensors`: a trained model's loss on each labelled token, for later runs to be measured against."""
+"""`token_losses.safetensors`: a trained model's loss on each labelled token, kept as a reference for later runs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +23,7 @@ def save_token_losses(folder: Path, tables: Mapping[str, tuple[Tensor, Tensor]])
 
 
 def load_token_losses(folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
-    """Read what `save_token_losses` wrote. Raises DidsError, with the file's name, where it is missing or broken."""
+    """(losses_NS, counts_N) by task or domain. Raises DidsError, with the file's name, on a missing or broken file."""
     path = folder / FILE
     try:
         tensors = load_file(path)
