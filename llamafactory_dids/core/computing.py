@@ -1,10 +1,10 @@
-"""What passes of a model cost, each in units of its forward pass: a backward pass is two forward ones."""
+"""The cost of a model's passes, in forward passes of one sample. A backward pass costs two forward passes."""
 
 BACKWARD = 2.0
 
 
 def training_passes(samples: float) -> float:
-    """Forward and backward over so many samples.
+    """Cost of a forward and a backward pass over `samples` samples.
 
     >>> training_passes(100)
     300.0
@@ -13,7 +13,7 @@ def training_passes(samples: float) -> float:
 
 
 def gradient_passes(samples: float, share: float) -> float:
-    """Forward, and backward through the last `share` of the decoder blocks.
+    """Cost of a forward pass, and a backward pass through the last `share` of the decoder blocks.
 
     >>> gradient_passes(100, share=0.1)
     120.0

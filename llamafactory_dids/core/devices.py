@@ -1,6 +1,6 @@
-"""What a device can do and has, asked of torch. No other module but those of the Triton kernels names a kind.
+"""The abilities and the memory of a device, as torch reports them. Only the Triton modules name a kind elsewhere.
 
-A kind that is not listed here is taken to lack what not all have: it computes more slowly then, not wrongly.
+A kind of device that is not listed here is assumed to lack the rarer abilities. It is then slower, not wrong.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-_FLOAT64 = ("cpu", "cuda")  # kinds that compute and send float64; MPS has none, an NPU and an XPU not everywhere
+_FLOAT64 = ("cpu", "cuda")  # kinds that compute and send float64; MPS has none, and not every NPU or XPU has it
 _WIDE_PRODUCTS = ("cuda",)  # kinds whose `torch.bmm` takes half precision and gives fp32
 
 
 def here() -> torch.device:
-    """The accelerator that this process computes on, or the CPU where torch finds none."""
+    """The accelerator of this process, or the CPU if torch finds no accelerator."""
     kind = torch.accelerator.current_accelerator(check_available=True)
     if kind is None:
         return torch.device("cpu")
@@ -24,7 +24,7 @@ def here() -> torch.device:
 
 
 def exact(device: torch.device) -> torch.device:
-    """Where float64 sums of what lies on `device` are made: there, or on the CPU.
+    """The device for float64 sums of tensors on `device`: the same device, or the CPU.
 
     >>> exact(torch.device("mps")), exact(torch.device("cuda"))
     (device(type='cpu'), device(type='cuda'))
@@ -33,23 +33,23 @@ def exact(device: torch.device) -> torch.device:
 
 
 def doubled(tensor: Tensor) -> Tensor:
-    """The tensor in float64, where that can be.
+    """The tensor in float64, on its own device if that has float64, else on the CPU.
 
     >>> doubled(torch.tensor([1.0])).dtype
     torch.float64
     """
-    return tensor.to(exact(tensor.device)).double()  # not in one step: a device without float64 would be asked for it
+    return tensor.to(exact(tensor.device)).double()  # in two steps: a device without float64 cannot convert
 
 
 def has_wide_products(device: torch.device) -> bool:
-    """Whether `torch.bmm` multiplies matrices in half precision and adds and gives fp32."""
+    """Whether `torch.bmm` multiplies half precision matrices, and both adds and returns fp32."""
     return device.type in _WIDE_PRODUCTS
 
 
 def memory(device: torch.device) -> tuple[int, int] | None:
-    """Bytes that a tensor could still have on the device, and that the device has in all; None where it does not say.
+    """Free and total bytes of the device; None if torch does not say.
 
-    What torch keeps for itself and does not use is free.
+    Memory that torch has reserved and does not use counts as free.
     """
     if device.type == "cpu":
         page = os.sysconf("SC_PAGE_SIZE")
@@ -62,30 +62,30 @@ def memory(device: torch.device) -> tuple[int, int] | None:
 
 
 def release(device: torch.device) -> None:
-    """Give back what torch keeps of a device's memory and does not use."""
+    """Return memory that torch has reserved and does not use to the device."""
     if device.type != "cpu":
         _module(device).empty_cache()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device had too little memory: only some of torch's backends have an exception of their own for it."""
+    """Whether a device ran out of memory. Only some backends of torch have an exception class for it."""
     return isinstance(error, torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and " out of memory" in str(error)
     )
 
 
 def random_states(device: torch.device) -> list[Tensor]:
-    """The states of the random generators of all devices of its kind; none of the CPU, whose generator is torch's."""
+    """The states of the random generators of all devices of this kind; empty for the CPU, which uses torch's own."""
     if device.type == "cpu":
         return []
     module = _module(device)
-    if device.type == "mps":  # it is one device, and takes no number
+    if device.type == "mps":  # a single device, whose functions take no number
         return [module.get_rng_state()]
     return [module.get_rng_state(number) for number in range(module.device_count())]
 
 
 def set_random_states(device: torch.device, states: list[Tensor]) -> None:
-    """Put back what `random_states` gave."""
+    """Restore the states of `random_states`."""
     for number, state in enumerate(states):
         if device.type == "mps":
             _module(device).set_rng_state(state)

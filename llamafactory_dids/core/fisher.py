@@ -1,8 +1,7 @@
 """Fisher information and the impact of domains on tasks (section 4.2, equations 11 and 12).
 
-Everything here rests on three inner products, <g_D, g_S>, |g_D|^2 and |g_S|^2 in a metric M that is diagonal
-and differs between tasks. They are summed chunk by chunk over P, in float64, so nothing of the size D x P is
-ever made anew.
+All functions use three inner products, <g_D, g_S>, |g_D|^2 and |g_S|^2, in a diagonal metric M of each task. The sums
+go over chunks of P, in float64, so no new array of the size D x P is made.
 
 Shapes: `N` samples, `P` tracked parameters, `D` domains, `T` tasks, `C` the entries of one chunk.
 """
@@ -25,7 +24,7 @@ Array: TypeAlias = NDArray[np.float64]
 METRICS = ("preconditioned", "fisher", "gradient")
 KINDS = (*METRICS, "kl")
 NORMALIZATIONS = ("cosine", "sum", "none", "dot", "authors")
-DAMPING = 1e-3  # of the largest root of a task's Fisher entries
+DAMPING = 1e-3  # share of the largest root of a task's Fisher entries
 _CHUNK = 1 << 16
 
 
@@ -40,10 +39,10 @@ class InnerProducts(NamedTuple):
 def metric(fisher_TP: Tensor, kind: str, largest_T: Tensor | None = None) -> Tensor:
     """The diagonal M of each task, shaped as `fisher_TP`.
 
-    `preconditioned` is F^(-1/2), `fisher` is F, `gradient` is 1. F^(-1/2) is 1 / (sqrt(F) + damping), the
-    damping being 1e-3 of the task's largest root: an AdamW step's shape. `largest_T` is each task's largest
-    Fisher entry, needed when `fisher_TP` is only a part of the columns. A task whose F is all zero has M = 0.
-    Raises ValueError for another kind.
+    `preconditioned` is F^(-1/2), `fisher` is F, `gradient` is 1. F^(-1/2) is 1 / (sqrt(F) + damping), the shape of an
+    AdamW step; the damping is 1e-3 of the task's largest root. `largest_T` is each task's largest Fisher entry, needed
+    if `fisher_TP` has only some of the columns. A task whose F is all zero has M = 0. Raises ValueError for another
+    kind.
 
     >>> metric(torch.tensor([[1.0, 4.0]]), "fisher")
     tensor([[1., 4.]])
@@ -62,10 +61,10 @@ def metric(fisher_TP: Tensor, kind: str, largest_T: Tensor | None = None) -> Ten
 def inner_products(
     domain_gradients_DP: Gradients, task_gradients_TP: Gradients, fisher_TP: Gradients | None, kind: str
 ) -> InnerProducts:
-    """The inner products in the metric `kind`, one of METRICS, summed in chunks over P.
+    """The inner products in the metric `kind`, one of METRICS, summed over chunks of P.
 
-    `fisher_TP` may be None for `gradient`, which does not use it. What is not finite stays in its own
-    domain's row or task's column. Raises ValueError for shapes that do not fit and for another kind.
+    `fisher_TP` may be None for `gradient`. A gradient that is not finite affects only its own domain's row or its own
+    task's column. Raises ValueError for shapes that do not fit, and for another kind.
 
     >>> inner_products(torch.eye(2), torch.tensor([[2.0, 1.0]]), None, "gradient").cross_DT
     array([[2.],
@@ -96,18 +95,17 @@ def impact(
     kind: str = "preconditioned",
     normalize: str = "cosine",
 ) -> Array:
-    """`impact_DT`: what a step on each domain does for each task, in the metric `kind`.
+    """`impact_DT`: the effect of a step on each domain on each task, in the metric `kind`.
 
-    - `cosine`: <g_S,g_D> / (|g_S| |g_D|), in [-1, 1], negative where the domain harms the task
-    - `sum`: the part of the task's KL that the best step on the domain removes, <g_S,g_D>^2 / (2 |g_D|^2)
-      where the inner product is positive, made to sum to one over the domains
+    - `cosine`: <g_S,g_D> / (|g_S| |g_D|), in [-1, 1], negative if the domain harms the task
+    - `sum`: the part of the task's KL that the best step on the domain removes, <g_S,g_D>^2 / (2 |g_D|^2),
+      0 if the inner product is negative, made to sum to one over the domains
     - `none`: <g_S,g_D> / |g_D|, negatives 0
-    - `dot`: <g_S,g_D> itself, as in DGA; `moments` has it with its error, of samples one by one
+    - `dot`: <g_S,g_D> itself, as in DGA; `moments` computes it from single samples, with its error
     - `authors`: (max_i x - x) / sum_i (max_i x - x) with x = <g_S,g_D> / 2, the release's rule, which is inverted
 
-    Kind `kl` is equation 12 itself, whatever `normalize` is. A domain or task whose gradient is zero or not
-    finite has a row or column of zeros; `usable_tasks` tells which tasks those are. Raises ValueError for
-    other names.
+    Kind `kl` is equation 12 itself, and ignores `normalize`. A domain or task whose gradient is zero or not finite has
+    a row or column of zeros; `usable_tasks` tells which tasks are usable. Raises ValueError for other names.
 
     >>> impact(torch.eye(2), torch.tensor([[3.0, -4.0]]), torch.ones(1, 2), "fisher")
     array([[ 0.6],
@@ -118,7 +116,7 @@ def impact(
     if normalize not in NORMALIZATIONS:
         raise ValueError(f"dids_impact_normalize: got {normalize!r}, allowed: {', '.join(NORMALIZATIONS)}")
     products = inner_products(domain_gradients_DP, task_gradients_TP, fisher_TP, "fisher" if kind == "kl" else kind)
-    with np.errstate(all="ignore"):  # of what is not valid, which goes at the end
+    with np.errstate(all="ignore"):  # invalid entries are replaced at the end
         valid_DT = np.isfinite(products.cross_DT + products.domain_DT + products.task_T)
         valid_DT &= (products.domain_DT > 0) & (products.task_T > 0)
         values_DT = _kl(products) if kind == "kl" else _normalized(products, valid_DT, normalize)
@@ -126,8 +124,8 @@ def impact(
 
 
 def directions(task_gradients_TP: Tensor, fisher_TP: Tensor, kind: str = "preconditioned") -> Tensor:
-    """`directions_TP` = M_j g_Sj in the metric `kind`, float32: the inner product with a gradient is <g_S, g>_M, what a
-    step along it gains for the task to first order. Zero for a task whose gradient is zero or not finite.
+    """`directions_TP` = M_j g_Sj in the metric `kind`, float32. The inner product with a gradient g is <g_S, g>_M, the
+    first-order gain of a step along g for the task. Zero for a task whose gradient is zero or not finite.
 
     >>> directions(torch.tensor([[3.0, -4.0]]), torch.ones(1, 2), "fisher")
     tensor([[ 3., -4.]])
@@ -161,14 +159,14 @@ def _normalized(products: InnerProducts, valid_DT: NDArray[np.bool_], normalize:
 
 
 def _shares(values_DT: Array, valid_DT: NDArray[np.bool_]) -> Array:
-    """Each column's valid entries over their sum; zeros where that is zero."""
+    """Each column's valid entries divided by their sum; zeros if the sum is zero."""
     values_DT = np.where(valid_DT, values_DT, 0.0)
     total_T = values_DT.sum(axis=0)
     return values_DT / np.where(total_T > 0, total_T, 1.0)
 
 
 def _kl(products: InnerProducts) -> Array:
-    # The square multiplied out; what float64 loses to cancellation can fall below zero, a distance cannot.
+    # The square is multiplied out. Cancellation in float64 can make it negative, and a distance cannot be.
     return np.maximum(products.task_T - 2.0 * products.cross_DT + products.domain_DT, 0.0) / 2.0
 
 
@@ -183,7 +181,7 @@ def _fisher(fisher_TP: Gradients | None, task_TP: Tensor, kind: str) -> Tensor:
 
 
 def _chunks(device: torch.device, *rows: Tensor) -> Iterator[list[Tensor]]:
-    """Copies of the same columns of each, in float64: no gradient in float32 squares beyond its range."""
+    """Float64 copies of the same columns of each tensor. In float32 the square of a gradient could overflow."""
     for start in range(0, rows[0].shape[1], _CHUNK):
         yield [x[:, start : start + _CHUNK].to(device).to(torch.float64, copy=True) for x in rows]
 

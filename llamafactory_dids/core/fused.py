@@ -1,12 +1,12 @@
-"""What the gradient stage does to whole tensors on a GPU, each in as few readings as it takes.
+"""The gradient stage's work on whole tensors on a GPU, with as few reads of the gradients as possible.
 
-`keep_largest` and `project_sparse` one after the other read a gradient some ten times and wait for the GPU five times a
-row. `project_largest` reads it twice: a sample of each row's entries gives two magnitudes that the threshold is almost
-surely between (Floyd and Rivest 1975); the first reading counts what is above both, and each magnitude between them,
-which is the exact threshold; the second adds what is above it to the projection. The entries kept are the same, to the
-last one and with ties. A row of which the sample says too little goes the long way.
+`keep_largest` followed by `project_sparse` reads a gradient some ten times, and waits for the GPU five times a row.
+`project_largest` reads it twice. A sample of each row's entries gives two magnitudes that almost surely enclose the
+threshold (Floyd and Rivest 1975). The first read counts the entries above both, and at each magnitude between them; the
+counts give the exact threshold. The second read adds the entries above it to the projection. The same entries are kept
+as by `keep_largest`, ties included. A row whose sample misses the threshold takes the slow path.
 
-Magnitudes are compared as the integers that their bits are, in whose order what is not a number is the largest.
+Magnitudes are compared by their bits as integers. In this order NaN is the largest.
 
 Shapes: `N` samples, `P` tracked parameters, `K` output entries, `S` sampled entries, `B` magnitudes between the two,
 `T` entries that tie at the threshold.
@@ -24,9 +24,9 @@ from .projection import Projection
 from .selection import keep_largest, num_kept
 
 _SAMPLED = 1 << 17
-_DEVIATIONS = 5.0  # of the sample's estimate, on either side of the threshold
-_MAGNITUDES = 1 << 20  # that are counted one by one
-_TIES = 1 << 12  # that a row has room for
+_DEVIATIONS = 5.0  # standard deviations of the estimate, on either side of the threshold
+_MAGNITUDES = 1 << 20  # magnitudes that are counted one by one
+_TIES = 1 << 12  # ties that a row has room for
 _LARGEST = 0x7FFFFFFF  # bits of a magnitude
 
 
@@ -57,7 +57,7 @@ def _project_largest(gradients_NP: Tensor, ratio: float, projection: Projection)
 
 
 def _thresholds(gradients_NP: Tensor, kept: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Bits of the last magnitude kept (N), how many entries that tie at it are (N), and where both are known (N)."""
+    """Bits of the last kept magnitude (N), number of kept ties at it (N), and whether both are known (N)."""
     low_N, high_N = _bounds(gradients_NP, kept)
     num_rows = len(gradients_NP)
     sure_N = torch.zeros_like(low_N)
@@ -66,9 +66,9 @@ def _thresholds(gradients_NP: Tensor, kept: int) -> tuple[Tensor, Tensor, Tensor
         gpu.kernels.count_magnitudes, gradients_NP, low_N, high_N, sure_N, counts_NB, MAGNITUDES=_MAGNITUDES
     )
     need_N = kept - sure_N
-    # From the smallest magnitude upwards, as many stay out as there are more than needed.
+    # Entries beyond the number needed are dropped, from the smallest magnitude upwards.
     outside_N1 = (counts_NB.sum(dim=1, dtype=torch.int32) - need_N)[:, None]
-    counts_NCF = counts_NB.reshape(num_rows, -1, 1 << 10)  # one scan along so long a row would be slow
+    counts_NCF = counts_NB.reshape(num_rows, -1, 1 << 10)  # in two levels: one scan along so long a row would be slow
     coarse_N1, below_N1, _ = _first_beyond(counts_NCF.sum(dim=2, dtype=torch.int32), outside_N1)
     counts_NF = counts_NCF.gather(1, coarse_N1[:, :, None].expand(-1, -1, counts_NCF.shape[2]))[:, 0]
     fine_N1, _, up_to_N1 = _first_beyond(counts_NF, outside_N1 - below_N1)
@@ -78,7 +78,7 @@ def _thresholds(gradients_NP: Tensor, kept: int) -> tuple[Tensor, Tensor, Tensor
 
 
 def _first_beyond(counts_NB: Tensor, rank_N1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The first place (N, 1) up to which there are more than `rank_N1`; how many there are before it, and up to it."""
+    """First place (N, 1) at which the running count exceeds `rank_N1`; the counts before it, and up to it."""
     up_to_NB = counts_NB.cumsum(dim=1, dtype=torch.int32)
     place_N1 = torch.searchsorted(up_to_NB, rank_N1.contiguous(), right=True).clamp(max=up_to_NB.shape[1] - 1)
     up_to_N1 = up_to_NB.gather(1, place_N1)
@@ -86,7 +86,7 @@ def _first_beyond(counts_NB: Tensor, rank_N1: Tensor) -> tuple[Tensor, Tensor, T
 
 
 def _bounds(gradients_NP: Tensor, kept: int) -> tuple[Tensor, Tensor]:
-    """Bits (N, int32) that an entry must not be below to be kept, and that it is kept for certain from."""
+    """Bits (N, int32) of two magnitudes: entries below the first are dropped, entries from the second on are kept."""
     num_entries = gradients_NP.shape[1]
     # An odd stride visits the rows and columns of a layer, whose sizes are even, alike.
     sampled_NS = gradients_NP[:, :: max(1, num_entries // _SAMPLED) | 1].contiguous()
@@ -96,14 +96,14 @@ def _bounds(gradients_NP: Tensor, kept: int) -> tuple[Tensor, Tensor]:
     top_NS = (sampled_NS.view(torch.int32) & _LARGEST).topk(last, dim=1, sorted=False).values
     low_N = top_NS.amin(dim=1)
     high_N = top_NS.topk(first, dim=1, sorted=False).values.amin(dim=1)
-    # Where many entries tie at the threshold they are between the two, and no more than there is room for.
+    # The range holds at least one magnitude, so that ties at the threshold are counted, and at most _MAGNITUDES.
     return low_N, torch.clamp(high_N, min=(low_N + 1), max=(low_N + _MAGNITUDES)).clamp(min=1)
 
 
 def _add_above(
     gradients_NP: Tensor, threshold_N: Tensor, ties_N: Tensor, projection: Projection
 ) -> tuple[Tensor, Tensor]:
-    """The projection (N, K, float64) of what is above the threshold and the first `ties_N` at it; and how many."""
+    """The projection (N, K, float64) of entries above the threshold and `ties_N` ties; the number of ties (N)."""
     codes_P = projection.codes_on(gradients_NP.device)
     y_NK = torch.zeros((len(gradients_NP), projection.output_dim), dtype=torch.float64, device=gradients_NP.device)
     num_ties_N = torch.zeros_like(threshold_N)

@@ -1,4 +1,4 @@
-"""Where the Triton kernels of `kernels` can run, and how they are run over the entries of gradients."""
+"""Whether the Triton kernels of `kernels` can run, and how to run them over the entries of gradients."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-if _HAS_TRITON := find_spec("triton") is not None:  # it comes with torch on Linux
+if _HAS_TRITON := find_spec("triton") is not None:  # triton comes with torch on Linux
     from . import kernels as kernels
 
-BLOCK, WARPS = 4096, 16  # entries that a program looks at, and its warps
+BLOCK, WARPS = 4096, 16  # entries and warps of a program
 
 
 def has_kernels(like: Tensor) -> bool:
-    """Whether there are kernels for a tensor's device."""
+    """Whether there are kernels for the tensor's device."""
     return _HAS_TRITON and like.device.type == "cuda"
 
 
 def run(kernel: Any, programs: tuple[int, ...], first: Tensor, *arguments: Any, **constants: int) -> None:
-    """Run a kernel on the device of its first argument; none without programs."""
+    """Run a kernel on the device of its first argument. Does nothing without programs."""
     if all(programs):
         with torch.cuda.device_of(first):  # type: ignore[no-untyped-call]
             kernel[programs](first, *arguments, BLOCK=BLOCK, **constants)

@@ -1,4 +1,4 @@
-"""Inner products among the domains' gradients (R&B's Gram matrix)."""
+"""Inner products between the domains' gradients (R&B's Gram matrix)."""
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ _CHUNK = 1 << 16  # entries at once, in float64
 
 
 def gram(gradients_DP: Tensor) -> NDArray[np.float64]:
-    """<g_i, g_j> of each two rows, shape D x D, summed in float64 over chunks of P.
+    """<g_i, g_j> of every two rows, shape D x D, summed in float64 over chunks of P.
 
     >>> gram(torch.tensor([[1.0, 2.0], [0.0, 3.0]]))
     array([[5., 6.],

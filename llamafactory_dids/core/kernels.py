@@ -1,7 +1,7 @@
-"""Triton kernels of the gradient stage on a GPU. `fused` calls them, says what they are for and checks what they get.
+"""Triton kernels of the gradient stage on a GPU. `fused` calls them, documents them and checks their inputs.
 
-The entries of gradients are read a block at a time; programs that run side by side have the same block of different
-rows, so that they share its codes and do not all add to the same place.
+Each program reads a block of a gradient's entries. Programs that run side by side read the same block of different
+rows: they share the block's codes, and do not all add to the same place.
 """
 
 import triton
@@ -10,7 +10,7 @@ import triton.language as tl
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _block(gradients, num_rows, num_entries, row_stride, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
-    """This program's row, its entries, which of them there are, their values and the bits of their magnitudes."""
+    """This program's row, entries, mask of the entries that exist, values, and bits of the magnitudes."""
     row = (tl.program_id(0) % num_rows).to(tl.int64)
     entry = (tl.program_id(0) // num_rows).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = entry < num_entries
@@ -31,7 +31,7 @@ def count_magnitudes(  # type: ignore[no-untyped-def]
     MAGNITUDES: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """How many entries of a row are not below `high`, and how many have each magnitude from `low` to it."""
+    """Count a row's entries from `high` on, and its entries at each magnitude from `low` to `high`."""
     row, _, inside, _, bits = _block(gradients, num_rows, num_entries, row_stride, BLOCK)
     from_low, from_high = tl.load(low + row), tl.load(high + row)
     tl.atomic_add(sure + row, tl.sum((inside & (bits >= from_high)).to(tl.int32)), sem="relaxed")
@@ -54,7 +54,7 @@ def add_above(  # type: ignore[no-untyped-def]
     TIES: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Add what is above a row's threshold to its projection; count those at it, and list them while there is room."""
+    """Add a row's entries above the threshold to its projection. Count the ties, and list them while there is room."""
     row, entry, inside, x, bits = _block(gradients, num_rows, num_entries, row_stride, BLOCK)
     last = tl.load(threshold + row)
     above = inside & (bits > last)

@@ -1,16 +1,16 @@
-"""Means of per-sample scores by domain, with the errors that they have as means of so few samples.
+"""Mean score of each domain's samples, with the error of this mean.
 
-A sample's scores are the inner products of its gradient with the tasks' (`fisher.directions`). They are linear in the
-gradient, so their mean is unbiased whatever the number of samples; a length of a mean gradient, as in a cosine, holds
-the noise of the mean, and makes a domain that is drawn rarely look less aligned.
+A sample's scores are the inner products of its gradient with the tasks' (`fisher.directions`). Scores are linear in the
+gradient, so their mean is unbiased for any number of samples. The length of a mean gradient, as in a cosine, also holds
+the noise of the mean, and makes a rarely drawn domain look less aligned.
 
     m_i = sum_s w_s x_s / sum_s w_s                       w: a sample's weight in training, by its terms
-    n_i = (sum_s w_s)^2 / sum_s w_s^2                     as many samples as this mean is worth
+    n_i = (sum_s w_s)^2 / sum_s w_s^2                     effective number of samples
     S_i = n_i sum_s w_s^2 (x_s - m_i)(x_s - m_i)' / sum_s w_s^2 + k S     over   n_i - 1 + k
     C_i = S_i / n_i                                       the covariance of m_i, over the T tasks
-    a_i = mean of w_s                                     what a sample weighs
+    a_i = mean of w_s                                     mean weight of a sample
 
-S is the domains' common covariance of a sample's scores: with few samples a domain's own says little about its error.
+S is the covariance of a sample's scores, pooled over the domains. It steadies S_i of a domain with few samples.
 
 Shapes: `N` samples, `D` domains, `T` tasks.
 """
@@ -28,14 +28,14 @@ from . import devices
 
 Array: TypeAlias = NDArray[np.float64]
 
-PRIOR = 4.0  # k: as many samples as the common covariance counts
+PRIOR = 4.0  # k: number of samples that the pooled covariance counts as
 _LEAST = 1e-300
 
 
 class Estimates(NamedTuple):
-    """Mean scores, the covariance over tasks that each domain's have as means, and the mean weight of a sample.
+    """Mean scores (D, T), the covariance of each domain's means over the tasks (D, T, T), mean weight of a sample (D).
 
-    The covariance is infinite, and the weight zero, of a domain without a sample.
+    A domain without a sample has an infinite covariance and a weight of zero.
     """
 
     mean_DT: Array
@@ -44,7 +44,7 @@ class Estimates(NamedTuple):
 
 
 class Moments:
-    """Sums over samples from which the means and their covariances follow, float64. What is not finite is left out.
+    """Sums over samples, float64, from which the means and covariances follow. Scores that are not finite are left out.
 
     >>> moments = Moments(num_domains=2, num_tasks=1)
     >>> moments.add(torch.tensor([0, 0]), torch.tensor([1.0, 1.0]), torch.tensor([[0.0], [1.0]]))
@@ -63,7 +63,7 @@ class Moments:
         }
 
     def add(self, domains_N: Tensor, weights_N: Tensor, scores_NT: Tensor) -> None:
-        """Samples with their weights and, times their weights, their scores."""
+        """Add samples. `scores_NT` are the scores times the weights."""
         weights_N, scores_NT = devices.doubled(weights_N), devices.doubled(scores_NT)
         kept_N = scores_NT.sum(dim=1).isfinite() & (weights_N > 0)
         domains_N = domains_N.to(weights_N.device)[kept_N]
@@ -80,7 +80,7 @@ class Moments:
             self.sums[name].index_add_(0, domains_N, part)
 
     def estimates(self) -> Estimates:
-        """The means and their covariances; see above."""
+        """The means and covariances by the formulas above."""
         number_D, weight_D, square_D, score_DT, twice_DT, product_DTT = (x.cpu().numpy() for x in self.sums.values())
         seen_D = weight_D > 0
         mean_DT = score_DT / np.maximum(weight_D, _LEAST)[:, None]

@@ -1,15 +1,14 @@
 """A seeded sparse sign projection from P to K dimensions (Appendix A; method.md, section 1).
 
-Entry p of the input is added, with a sign, to one entry of the output: y[bucket(p)] += sign(p) * x[p]. That
-is a CountSketch (Charikar et al. 2002): <Sx, Sy> is unbiased over seeds, with variance
+Each input entry p is added, with a sign, to one output entry: y[bucket(p)] += sign(p) * x[p]. This is a CountSketch
+(Charikar et al. 2002): <Sx, Sy> is unbiased over seeds, with variance
 
     (|x|^2 |y|^2 + <x, y>^2 - 2 sum_p x_p^2 y_p^2) / K
 
-It costs O(P) a row, where Appendix A's dense +-1/sqrt(K) matrix costs O(P K) for the same variance. A P x K
-matrix is never made.
+A row costs O(P). Appendix A's dense +-1/sqrt(K) matrix has the same variance and costs O(P K). No P x K matrix is made.
 
-Bucket and sign come from a stateless hash of (p, seed) rather than from a random generator: the same on every
-device and in every version of torch, for any part of the input by itself.
+Bucket and sign are a stateless hash of (p, seed), not the output of a random generator. They are the same on every
+device and in every version of torch, and can be computed for any part of the input alone.
 
 Shapes: `N` samples, `P` input entries, `M` kept entries, `K` output entries, `C` the entries of one chunk.
 """
@@ -27,8 +26,8 @@ _MASK = 0xFFFFFFFF
 def _mix(x: Tensor) -> Tensor:
     """A bijection of 32-bit integers, held in int64; each output bit depends on all input bits.
 
-    lowbias32 (C. Wellons). A factor above 2^31 is written as the negative number that equals it modulo 2^32,
-    so that no product leaves int64, where overflow would be undefined.
+    This is lowbias32 (C. Wellons). A factor above 2^31 is replaced by the negative number equal to it modulo 2^32, so
+    that no product overflows int64, which would be undefined.
     """
     x = (x ^ (x >> 16)).mul_(0x7FEB352D).bitwise_and_(_MASK)
     x = (x ^ (x >> 15)).mul_(0x846CA68B - (1 << 32)).bitwise_and_(_MASK)
@@ -39,7 +38,7 @@ def _hash(indices_C: Tensor, seed: int) -> Tensor:
     """32 random-looking bits for each (index, seed), as int64."""
     words = torch.tensor([seed & _MASK, (seed >> 32) & _MASK], dtype=torch.int64)
     first, second = _mix(_mix(words).cumsum(0).bitwise_xor(0x9E3779B9).bitwise_and(_MASK)).tolist()
-    # The second key goes in between two rounds: one key alone would only permute one fixed table.
+    # The second key enters between two rounds: one key alone would only permute one fixed table.
     return _mix(_mix((indices_C + first).bitwise_and_(_MASK)).bitwise_xor_(second))
 
 
@@ -47,15 +46,15 @@ _BLOCK = 1 << 22  # entries of sparse rows projected at a time
 
 
 def _chunk(device: torch.device) -> int:
-    """Entries at a time: temporaries that stay in a CPU's cache (several times faster), or few launches."""
+    """Entries to process at a time. On a CPU the temporaries stay in its cache; on a GPU there are few launches."""
     return 1 << 14 if device.type == "cpu" else 1 << 22
 
 
 class Projection:
-    """Projects gradients of `input_dim` (P) entries to `output_dim` (K); same seed, same projection.
+    """Projects gradients of `input_dim` (P) entries to `output_dim` (K). The same seed gives the same projection.
 
-    Holds one int32 an input entry on each device that it was used on. Not trainable, no gradient flows
-    through it. Raises ValueError for dimensions outside [1, 2^30] (output) and [1, 2^32) (input).
+    It holds one int32 for each input entry on each device in use. It is not trainable, and no gradient flows through
+    it. Raises ValueError for dimensions outside [1, 2^30] (output) and [1, 2^32) (input).
 
     >>> x_NP = torch.randn(2, 1000, generator=torch.Generator().manual_seed(0))
     >>> y_NK = Projection(1000, 256).project(x_NP)
@@ -73,10 +72,9 @@ class Projection:
 
     @torch.no_grad()
     def project(self, x_NP: Tensor) -> Tensor:
-        """`x_NP`, any float dtype -> `y_NK` float32, on the same device. Sums are made in float64,
-        on the CPU where the device has none.
+        """Project `x_NP` of any float dtype to `y_NK`, float32, on the same device.
 
-        Raises ValueError when x is not N x input_dim.
+        Sums are in float64, on the CPU if the device has no float64. Raises ValueError if x is not N x input_dim.
         """
         if x_NP.ndim != 2 or x_NP.shape[1] != self.input_dim:
             raise ValueError(f"x: got shape {tuple(x_NP.shape)}, allowed: N x {self.input_dim}")
@@ -84,7 +82,7 @@ class Projection:
         codes_P, chunk = self.codes_on(x_NP.device), _chunk(x_NP.device)
         y_NK = self._zeros(x_NP)
         if gpu.has_kernels(x_NP) and x_NP.dtype == torch.float32:
-            none_N = torch.full((len(x_NP),), -1, dtype=torch.int32, device=x_NP.device)  # all magnitudes are above
+            none_N = torch.full((len(x_NP),), -1, dtype=torch.int32, device=x_NP.device)  # below all magnitudes
             arguments = (x_NP, codes_P, none_N, y_NK, none_N, none_N, self.output_dim)
             gpu.run_on_rows(gpu.kernels.add_above, *arguments, TIES=0)
             return y_NK.float()
@@ -96,9 +94,9 @@ class Projection:
 
     @torch.no_grad()
     def project_sparse(self, indices_NM: Tensor, values_NM: Tensor) -> Tensor:
-        """The projection `y_NK` of rows given by M (index, value) pairs each; all other entries are zero.
+        """Project rows given as M (index, value) pairs each to `y_NK`; all other entries are zero.
 
-        Equals `project` of the rows written out. Raises ValueError when the two shapes differ.
+        The result equals `project` of the dense rows. Raises ValueError if the two shapes differ.
         """
         if indices_NM.ndim != 2 or indices_NM.shape != values_NM.shape:
             shapes = f"{tuple(indices_NM.shape)} and {tuple(values_NM.shape)}"
@@ -114,18 +112,18 @@ class Projection:
         return y_NK.float().to(device)
 
     def _zeros(self, like: Tensor) -> Tensor:
-        # float64, because the order of atomic additions on a GPU would show in float32.
+        # In float32 the order of a GPU's atomic additions would change the result; in float64 it hardly does.
         return torch.zeros((len(like), self.output_dim), dtype=torch.float64, device=like.device)
 
     def codes_on(self, device: torch.device) -> Tensor:
-        """2 * bucket + (1 where the sign is negative) for each input entry, int32."""
+        """2 * bucket + (1 if the sign is negative) for each input entry, int32, on `device`."""
         if device not in self._codes:
             chunk = _chunk(device)
             codes_P = torch.empty(self.input_dim, dtype=torch.int32, device=device)
             for start in range(0, self.input_dim, chunk):
                 part_C = codes_P[start : start + chunk]
                 hash_C = _hash(torch.arange(start, start + len(part_C), device=device), self.seed)
-                # The lowest bit is the sign, the others choose the bucket by multiplication: no bias, any K.
+                # The lowest bit is the sign. The others choose the bucket by multiplication: no bias, any K.
                 part_C.copy_((((hash_C >> 1) * self.output_dim) >> 31) * 2 + (hash_C & 1))
             self._codes[device] = codes_P
         return self._codes[device]

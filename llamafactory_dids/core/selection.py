@@ -1,8 +1,8 @@
 """The largest entries of each gradient by magnitude (section 5.4's "top 10%"; method.md, section 1).
 
-Exact, at about the cost of reading the gradient twice: a sample of a row's entries gives a magnitude that its
-threshold is almost surely above (Floyd and Rivest 1975), and only the few entries above that one are selected among.
-A `topk` over the whole row costs several times as much.
+The result is exact, and costs about two reads of the gradient. A sample of a row's entries gives a magnitude that is
+almost surely below the row's threshold (Floyd and Rivest 1975). Only the few entries above it are candidates. A `topk`
+over the whole row costs several times as much.
 
 Shapes: `N` samples, `P` tracked parameters, `M` kept entries, `C` candidates.
 """
@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_SAMPLED = 1 << 15  # entries that the threshold is estimated on
-_PIECE = 1 << 16  # entries of a row that a CPU looks at in one go
-_DEVIATIONS = 5.0  # of that estimate, which the candidates' bound stays below the threshold
+_SAMPLED = 1 << 15  # entries in the sample
+_PIECE = 1 << 16  # entries that a CPU processes at a time
+_DEVIATIONS = 5.0  # standard deviations of the estimate between the bound and the threshold
 
 
 def num_kept(num_entries: int, ratio: float) -> int:
-    """ceil(ratio * num_entries), exact in the decimal that `ratio` prints as: 0.07 of 100 is 7, not 8.
+    """ceil(ratio * num_entries), exact in the decimal digits of `ratio`: 0.07 of 100 is 7, not 8.
 
     >>> num_kept(100, 0.07)
     7
@@ -33,13 +33,13 @@ def num_kept(num_entries: int, ratio: float) -> int:
 
 
 def keep_largest(gradients_NP: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
-    """Returns `(indices_NM, values_NM)`: each row's M = ceil(ratio * P) entries of largest magnitude.
+    """`(indices_NM, values_NM)`: each row's M = ceil(ratio * P) entries of largest magnitude.
 
-    Indices (int64) ascend along each row; values keep the gradients' dtype and sign. Of entries that tie at
-    the threshold the first ones are kept, so a row's result depends neither on its batch nor on the device.
-    An entry that is not a number counts as the largest: it is kept, where the caller will see it.
+    Indices (int64) ascend along each row; values keep the gradients' dtype and sign. Of entries that tie at the
+    threshold the first are kept, so a row's result depends neither on its batch nor on the device. NaN counts as the
+    largest magnitude: it is kept, and the caller sees it.
 
-    Raises ValueError for a ratio outside (0, 1] and for gradients that are not N x P with P >= 1.
+    Raises ValueError for a ratio outside (0, 1], and for gradients that are not N x P with P >= 1.
 
     >>> keep_largest(torch.tensor([[0.1, -3.0, 2.0, 0.5]]), ratio=0.5)
     (tensor([[1, 2]]), tensor([[-3.,  2.]]))
@@ -54,16 +54,16 @@ def keep_largest(gradients_NP: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
 
 
 def _largest(gradient_P: Tensor, kept: int) -> Tensor:
-    """The indices (M) of the entries kept, ascending."""
+    """The indices (M) of the kept entries, ascending."""
     candidates_C = _not_below(gradient_P, _lower_bound(gradient_P, kept))
-    if len(candidates_C) < kept:  # the estimate was unlucky
+    if len(candidates_C) < kept:  # the sample's bound was too high
         candidates_C = torch.arange(len(gradient_P), device=gradient_P.device)
     magnitude_C = gradient_P.index_select(0, candidates_C).abs()
     magnitude_C.masked_fill_(magnitude_C.isnan(), math.inf)
     surplus = len(candidates_C) - kept
     if surplus == 0:
         return candidates_C
-    # topk's own choice among ties differs between devices and shapes, so only its threshold is used.
+    # topk chooses among ties by device and shape, so only its threshold is used.
     threshold = _ascending(magnitude_C, surplus)
     keep_C = magnitude_C >= threshold
     places = _places(keep_C)
@@ -74,7 +74,7 @@ def _largest(gradient_P: Tensor, kept: int) -> Tensor:
 
 
 def _lower_bound(gradient_P: Tensor, kept: int) -> Tensor:
-    """A magnitude that is almost surely not above the one of the last entry kept, from every so many-th entry."""
+    """A magnitude that is almost surely not above the last kept one, estimated from a sample of the entries."""
     # An odd stride visits the rows and columns of a layer, whose sizes are even, alike.
     sampled = gradient_P[:: max(1, len(gradient_P) // _SAMPLED) | 1].abs()
     share, count = kept / len(gradient_P), len(sampled)
@@ -83,7 +83,7 @@ def _lower_bound(gradient_P: Tensor, kept: int) -> Tensor:
 
 
 def _not_below(gradient_P: Tensor, bound: Tensor) -> Tensor:
-    """Where the magnitude is not below this one, ascending; what is not a number is not below anything."""
+    """The indices of entries whose magnitude is not below `bound`, ascending. NaN is not below any bound."""
     if gradient_P.device.type != "cpu":
         return _places(~(gradient_P.abs() < bound))
     pieces = [
@@ -94,7 +94,7 @@ def _not_below(gradient_P: Tensor, bound: Tensor) -> Tensor:
 
 
 def _ascending(values: Tensor, place: int) -> Tensor:
-    """The value that is in this place, counted from 0, when they ascend; one that is not a number comes last."""
+    """The value at `place`, counted from 0, in ascending order. NaN comes last."""
     if values.device.type == "cpu":  # numpy's selection is several times as fast as topk
         return torch.from_numpy(np.partition(values.float().numpy(), place)[place : place + 1])[0].to(values.dtype)
     return values.topk(place + 1, largest=False, sorted=False).values.amax()

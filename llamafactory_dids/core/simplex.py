@@ -1,7 +1,7 @@
 """Probability vectors over domains, in float64.
 
-Every sum is `math.fsum`'s, which is correctly rounded whatever the order: permuting the domains permutes the
-result to the last bit, even where exponentials would blow up a difference in rounding.
+Sums are by `math.fsum`, which rounds correctly in any order. A permutation of the domains therefore permutes the result
+to the last bit, even if exponentials would amplify a difference in rounding.
 
 Shapes: `D` domains.
 """
@@ -16,21 +16,21 @@ from numpy.typing import ArrayLike, NDArray
 
 Array: TypeAlias = NDArray[np.float64]
 
-_TINY = 1e-30  # below it a probability can no longer grow back by multiplication
+_TINY = 1e-30  # a probability below it can no longer grow back by multiplication
 
 
 def normalize(weights_D: Array) -> Array:
-    """`weights_D`, non-negative with a positive sum, made to sum to one.
+    """`weights_D`, non-negative with a positive sum, scaled to sum to one.
 
     >>> normalize(np.array([1.0, 3.0]))
     array([0.25, 0.75])
     """
-    scaled_D: Array = weights_D / weights_D.max()  # first, since a sum of huge weights would overflow
+    scaled_D: Array = weights_D / weights_D.max()  # a sum of huge weights would overflow
     return scaled_D / math.fsum(scaled_D)
 
 
 def softmax(scores_D: Array) -> Array:
-    """exp(scores) made to sum to one; scores of any finite size.
+    """exp(scores) scaled to sum to one, for finite scores of any size.
 
     >>> softmax(np.array([0.0, np.log(3.0)])).round(6)
     array([0.25, 0.75])
@@ -39,7 +39,7 @@ def softmax(scores_D: Array) -> Array:
 
 
 def exponentiated(probabilities_D: Array, scores_D: Array) -> Array:
-    """p * exp(scores) made to sum to one: a softmax that starts from `probabilities_D`.
+    """p * exp(scores) scaled to sum to one: a softmax that starts from `probabilities_D`.
 
     >>> exponentiated(np.array([0.25, 0.75]), np.array([0.0, 0.0]))
     array([0.25, 0.75])
@@ -50,7 +50,7 @@ def exponentiated(probabilities_D: Array, scores_D: Array) -> Array:
 
 
 def standardize(values_D: Array) -> Array:
-    """(values - mean) / standard deviation (over D, not D - 1); zeros where all are equal up to rounding.
+    """(values - mean) / standard deviation (over D, not D - 1); zeros if all values are equal up to rounding.
 
     >>> standardize(np.array([1.0, 2.0, 3.0])).round(4)
     array([-1.2247,  0.    ,  1.2247])
@@ -64,7 +64,7 @@ def standardize(values_D: Array) -> Array:
 
 
 def blend(old_D: Array, new_D: Array, beta: float) -> Array:
-    """The moving average beta * old + (1 - beta) * new (equation 16: beta is the weight of the *old*).
+    """The moving average beta * old + (1 - beta) * new. In equation 16 beta is the weight of the *old*.
 
     >>> blend(np.array([1.0, 0.0]), np.array([0.0, 1.0]), beta=0.25)
     array([0.25, 0.75])
@@ -83,9 +83,9 @@ def mix_floor(probabilities_D: Array, floor: float) -> Array:
 
 
 def raise_to_floor(probabilities_D: Array, floor: float) -> Array:
-    """The p, at least floor / D everywhere, that is nearest to `probabilities_D` in KL divergence.
+    """The p nearest to `probabilities_D` in KL divergence with every p_i at least floor / D.
 
-    What lies below is raised to floor / D, what lies above keeps its proportions; p as it is where nothing lies below.
+    Probabilities below floor / D are raised to it; the others keep their proportions. If none is below, p is unchanged.
 
     >>> raise_to_floor(np.array([0.8, 0.19, 0.01]), floor=0.3).round(4)
     array([0.7273, 0.1727, 0.1   ])
@@ -93,9 +93,9 @@ def raise_to_floor(probabilities_D: Array, floor: float) -> Array:
     least = floor / len(probabilities_D)
     low_D = np.zeros(len(probabilities_D), dtype=bool)
     raised_D = probabilities_D
-    while (below_D := raised_D < least).any():  # what lay just above may fall below, by what the others gain
+    while (below_D := raised_D < least).any():  # raising some may push others below
         low_D |= below_D
-        if low_D.all():  # by rounding, with a floor of one
+        if low_D.all():  # possible by rounding, with a floor of one
             return np.full(len(low_D), least)
         scale = (1.0 - least * low_D.sum()) / math.fsum(probabilities_D[~low_D])
         raised_D = np.where(low_D, least, scale * probabilities_D)
@@ -103,9 +103,9 @@ def raise_to_floor(probabilities_D: Array, floor: float) -> Array:
 
 
 def mean_over(samples_U: Array, probabilities_UD: Array) -> Array:
-    """The mean of mixtures, each weighted by the samples from its measurement to the next; a single one is itself.
+    """The mean of mixtures (D), each weighted by the number of samples until the next.
 
-    What the last one was used for is not known, so it counts only where there is no other.
+    The last mixture has no next one, so it counts only if it is the only one.
 
     >>> mean_over(np.array([0, 300, 400]), np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]]))
     array([0.75, 0.25])
@@ -117,10 +117,10 @@ def mean_over(samples_U: Array, probabilities_UD: Array) -> Array:
 
 
 def validate_probabilities(values_D: ArrayLike, num_domains: int, key: str = "dids_probs") -> Array:
-    """One probability a domain, as float64, made to sum to one exactly.
+    """One probability for each domain, as float64, scaled to sum to exactly one.
 
-    Raises ValueError, under the name `key`, for another count, a negative or non-finite value, or a sum that
-    is further than 1e-3 from one.
+    Raises ValueError, under the name `key`, for another count, a negative or non-finite value, or a sum that differs
+    from one by more than 1e-3.
 
     >>> validate_probabilities([0.3, 0.7], num_domains=2)
     array([0.3, 0.7])

@@ -1,8 +1,8 @@
-"""The decay of a task's loss over the updates and what is left of it (section 4.3, equation 15).
+"""The decay of a task's loss over the updates, and the fall that is left (section 4.3, equation 15).
 
-L(t) = a e^(-b t) + c with a, c >= 0. For a given b the fit is a non-negative least squares in (a, c), so the
-whole is a search over one bounded number (variable projection), which cannot diverge, as a free fit in (a, b,
-c) does on noise. Cost: about 60 tiny least squares, a few milliseconds.
+L(t) = a e^(-b t) + c with a, c >= 0. For a given b the fit is a non-negative least squares in (a, c), so the whole fit
+is a search over one bounded number (variable projection). It cannot diverge on noise, as a free fit in (a, b, c) does.
+It costs about 60 tiny least squares, a few milliseconds.
 
 Times `t` are in updates: 0 is the measurement before training. Shapes: `U` measurements so far.
 """
@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar, nnls
 
-B_RANGE = (0.02, 3.0)  # per update: slower looks like a line, faster is over after one update
-MIN_POINTS = 4  # fewer do not tell a decay's end from its slope
-NOTABLE = 0.01  # of a loss: what changes less is level
+B_RANGE = (0.02, 3.0)  # per update: a slower decay looks like a line, a faster one is over after one update
+MIN_POINTS = 4  # fewer points do not tell a decay's end from its slope
+NOTABLE = 0.01  # share of a loss; a loss that changes less is level
 Heading: TypeAlias = Literal["above its lowest", "falling", "level"]
 _GRID_SIZE = 33
 
@@ -39,8 +39,8 @@ class Decay(NamedTuple):
 def fit_decay(losses_U: Sequence[float] | NDArray[np.floating]) -> Decay:
     """The least-squares decay with a, c >= 0 and b in [0.02, 3] through `losses_U`, at t = 0 .. U-1.
 
-    Losses that are not finite are passed over. With fewer than three others any decay fits, and the flat one
-    at the last of them (0 without any, or where it is negative) is returned.
+    Losses that are not finite are skipped. Any decay fits fewer than three losses; the result is then flat, at the last
+    finite loss (0 without any, or if it is negative).
 
     >>> decay = fit_decay([3.0, 2.0, 1.5, 1.25, 1.125])
     >>> round(decay.a, 3), round(decay.b, 3), round(decay.c, 3)
@@ -55,9 +55,9 @@ def fit_decay(losses_U: Sequence[float] | NDArray[np.floating]) -> Decay:
 
 
 def potential(losses_U: Sequence[float] | NDArray[np.floating], horizon: float = 1) -> float:
-    """Equation 15's l_p: how much the fitted loss falls over the next `horizon` updates, never negative.
+    """Equation 15's l_p: the fall of the fitted loss over the next `horizon` updates, never negative.
 
-    With fewer than four finite losses, the drop between the last two of them; 0 with fewer than two.
+    With fewer than four finite losses, the drop between the last two; 0 with fewer than two.
 
     >>> round(potential([3.0, 2.0, 1.5, 1.25]), 3)
     0.125
@@ -72,9 +72,9 @@ def potential(losses_U: Sequence[float] | NDArray[np.floating], horizon: float =
 
 
 def heading(last: float, lowest: float, fall: float) -> Heading:
-    """Where a loss is going. `lowest` is of all its measurements, the `last` among them.
+    """The direction of a loss. `lowest` is the minimum of all measurements, `last` included.
 
-    `fall` is how much it fell from the measurement before, or falls by a fit over the next update.
+    `fall` is the fall since the previous measurement, or the fitted fall over the next update.
 
     >>> heading(1.0, lowest=1.0, fall=0.2)
     'falling'
@@ -85,7 +85,7 @@ def heading(last: float, lowest: float, fall: float) -> Heading:
 
 
 def _finite(losses_U: Sequence[float] | NDArray[np.floating]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """The times and values of the finite losses; those left out keep their place in time."""
+    """The times and values of the finite losses. Each keeps its own time."""
     values_U = np.asarray(losses_U, dtype=np.float64)
     t_U = np.flatnonzero(np.isfinite(values_U))
     return t_U, values_U[t_U]
@@ -97,7 +97,7 @@ def _search(t_U: NDArray[np.float64], losses_U: NDArray[np.float64]) -> Decay:
         solution_2, residual = nnls(design_U2, losses_U)
         return solution_2, float(residual)
 
-    # The residual can have several valleys in b: a grid finds the right one, the bounded search its bottom.
+    # The residual can have several valleys in b. A grid finds the right one, the bounded search its bottom.
     grid = np.linspace(math.log(B_RANGE[0]), math.log(B_RANGE[1]), _GRID_SIZE)
     residuals = [solve(log_b)[1] for log_b in grid]
     best = int(np.argmin(residuals))

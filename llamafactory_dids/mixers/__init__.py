@@ -4,10 +4,10 @@
     state = mixer.init()
     probabilities_D, state = mixer.update(state, Signals(task_losses_UT, impact_DT))
 
-numpy and scipy only. A strategy is one file that exports a factory. Only `dids` is more: `dids.py` is the method, and
-`dids_readings.py` has the factory, with the options that make another reading of the paper. `_BUILT_IN` lists the
-paper's strategies. Another package adds its own as a Python entry point of the group `llamafactory_dids.mixers`
-(examples/custom_mixer), as we do with `odm`.
+Strategies use numpy and scipy only. A strategy is one file that exports a factory. Only `dids` has more files:
+`dids.py` is the method, and `dids_readings.py` has the factory and the options for other readings of the paper.
+`_BUILT_IN` lists the paper's strategies. Another package adds its own as a Python entry point of the group
+`llamafactory_dids.mixers` (examples/custom_mixer), as we do with `odm`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _BUILT_IN: dict[str, Callable[..., Mixer]] = {
 
 
 def names() -> tuple[str, ...]:
-    """The values of `mix_strategy` that are ours, and those that other packages add.
+    """The values of `mix_strategy`: our strategies, and the strategies of other packages.
 
     >>> "dids" in names()
     True
@@ -60,9 +60,9 @@ def names() -> tuple[str, ...]:
 
 
 def options(name: str) -> tuple[str, ...]:
-    """The option names of a strategy: YAML keys without `dids_`, and `sizes_D` and the like.
+    """The option names of a strategy: YAML keys without `dids_`, and inputs such as `sizes_D`.
 
-    Raises ValueError for a name that is none of `names()`, or that two packages claim.
+    Raises ValueError for a name that is not in `names()`, or that two packages claim.
 
     >>> options("static")
     ('probabilities_D', 'sizes_D')
@@ -72,10 +72,10 @@ def options(name: str) -> tuple[str, ...]:
 
 
 def create(name: str, num_domains: int, num_tasks: int, **values: Any) -> Mixer:
-    """The mixer `name` over D domains and T tasks; options as in its factory. Ours all take `sizes_D`, the samples of
-    each domain; one that does not is not given them.
+    """The mixer `name` over D domains and T tasks, with the options of its factory.
 
-    Raises ValueError for an unknown name or option, a value that is not allowed, and D < 1 or T < 0.
+    `sizes_D`, the number of samples of each domain, is dropped if the factory does not take it. Raises ValueError for
+    an unknown name or option, a value that is not allowed, and D < 1 or T < 0.
 
     >>> create("proportional", num_domains=2, num_tasks=0, sizes_D=[100, 300]).init().probabilities_D
     array([0.25, 0.75])

@@ -1,11 +1,11 @@
-"""Balance, of R&B (Ge et al. 2025, arXiv:2505.00358): what helps all of the training data, without any task.
+"""Balance, of R&B (Ge et al. 2025, arXiv:2505.00358): favour domains that help the training data as a whole. No tasks.
 
     s_i = sum_j <g_Di, g_Dj> q_j                  p = softmax(eta s / rms(s))
 
-With q each domain's share of the data, so `s` is how a step along a domain's gradient lowers the loss of all of it.
-The next p is not multiplied with the old one. The paper divides by the length of `s` and calls the factor lambda, which
-is eta times the root of D here: so eta means the same whatever the number of domains. Starved domains would have
-gradients of few samples, so a floor keeps each drawn.
+q_j is domain j's share of the data, so s_i is the gain of a step along domain i's gradient for all of the data. The
+next p does not start from the old p. The paper divides by the length of `s` and calls the factor lambda, which is eta
+times the root of D here; our eta means the same for any number of domains. A floor keeps every domain drawn, because
+the gradient of a starved domain would come from few samples.
 
 Shapes: `D` domains.
 """
@@ -43,7 +43,7 @@ class Balance:
         return FixedState(np.full(self.num_domains, 1.0 / self.num_domains))
 
     def update(self, state: FixedState, signals: Signals) -> tuple[Array, FixedState]:
-        """The rule above; a domain without a gradient has the others' mean score. Without any, p stays as it is."""
+        """The rule above. A domain without a gradient gets the mean score; without any gradient p stays."""
         gram_DD, usable_D = read_gram(signals, self.num_domains)
         if not usable_D.any():
             return state.probabilities_D, state
@@ -64,7 +64,7 @@ def balance(
     floor: float | None = None,
     sizes_D: ArrayLike | None = None,
 ) -> Balance:
-    """`mix_strategy: balance`. `eta` is 1 and `floor` 0.05 unless given. Raises ValueError for what is not allowed.
+    """`mix_strategy: balance`. Defaults: `eta` 1, `floor` 0.05. Raises ValueError for a value that is not allowed.
 
     >>> balance(2, 0, sizes_D=[100, 300]).init().probabilities_D
     array([0.5, 0.5])

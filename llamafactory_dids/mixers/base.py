@@ -1,18 +1,19 @@
-"""The contract between the strategies and what measures for them: pure functions and a NamedTuple state.
+"""The contract between the strategies and the measuring code: pure functions and a NamedTuple state.
 
-A mixer says what it `needs`; `training/observer.py` measures exactly that and makes the `Signals`. The mixer never sees
-a model, a dataset or a name of a domain or task, does no I/O and draws no random numbers.
+A mixer says what it `needs`; `training/observer.py` measures exactly that and makes the `Signals`. A mixer never sees a
+model, a dataset or the name of a domain or task. It does no I/O and draws no random numbers.
 
-A strategy's file exports a factory, (num_domains, num_tasks, keyword options) -> Mixer. An option is named as
-its YAML key is, without `dids_`. What no YAML file can say is given to a factory that has a keyword for it:
+A strategy's file exports a factory, (num_domains, num_tasks, keyword options) -> Mixer. An option has the name of its
+YAML key, without `dids_`. A factory also gets the following, if it has a keyword for it:
 
-- `sizes_D`: the number of samples of each domain; of its tokens, where `dids_share_of` says so
-- `probabilities_D`: what `dids_probs` says
-- `points_K`, `mixtures_KD`: what `dids_schedule` says, each point a share of the run
-- `task_samples_TD`: how many of the observed samples of each task are nearest to each domain's centroid
-- `clustered`: whether the run makes its domains itself, so that features of the samples are there
-- `proxy_runs`: the RunRecord of each proxy run so far. An offline strategy's factory gives the mixer of the next
-  run: while its `needs.proxy_run` is set, that run is made and its record appended, and the factory asked again.
+- `sizes_D`: the number of samples of each domain, or of its tokens if `dids_share_of` says so
+- `probabilities_D`: the mixture of `dids_probs`
+- `points_K`, `mixtures_KD`: the points of `dids_schedule`, as shares of the run, and the mixture at each
+- `task_samples_TD`: the number of observed samples of each task that are nearest to each domain's centroid
+- `clustered`: whether the run makes its domains itself, and so has features of the samples
+- `proxy_runs`: the RunRecord of each proxy run so far. An offline strategy's factory returns the mixer of the next
+  run. While `needs.proxy_run` of this mixer is set, the run is made, its record is appended, and the factory is
+  called again.
 
 Shapes: `D` domains, `T` tasks, `U` measurements so far.
 """
@@ -31,15 +32,15 @@ from ..core.simplex import mean_over
 Array: TypeAlias = NDArray[np.float64]
 Bools: TypeAlias = NDArray[np.bool_]
 
-# What core.fisher.impact accepts; spelled out because this package does without torch (a test compares them).
+# The names that core.fisher.impact accepts. This package does without torch, so they are repeated; a test compares.
 IMPACT_KINDS = ("preconditioned", "fisher", "gradient", "kl")
 IMPACT_NORMALIZATIONS = ("cosine", "sum", "none", "dot", "authors")
 
-_LARGEST = 1e60  # signals are cut off here, so that no product of two of them overflows
+_LARGEST = 1e60  # signals are clipped here, so that no product of two overflows
 
 
 class Impact(NamedTuple):
-    """The arguments of `core.fisher.impact`. With `errors` the impacts come with their covariance, for `dot` alone."""
+    """The arguments of `core.fisher.impact`. `errors`, for `dot` alone, asks for the impacts' covariance as well."""
 
     kind: str
     normalize: str
@@ -47,10 +48,10 @@ class Impact(NamedTuple):
 
 
 class ProxyRun(NamedTuple):
-    """A run of the proxy model that an offline strategy wants before the main one.
+    """A run of the proxy model that an offline strategy wants before the main run.
 
-    `share` of the main run's training samples; `keeps_losses`, of `tasks` or of `domains`: the trained model's loss
-    on each token is kept, as what later runs' `excess_losses` are measured against.
+    `share` is the share of the main run's training samples. `keeps_losses` keeps the trained model's loss on each token
+    of the `tasks` or `domains`, as the reference for the `excess_losses` of later runs.
     """
 
     name: str
@@ -59,23 +60,25 @@ class ProxyRun(NamedTuple):
 
 
 class RunRecord(NamedTuple):
-    """What a finished run leaves: a row for each measurement, at 0 samples first, and the p drawn with from then on."""
+    """The record of a finished run: a row for each measurement, the first at 0 samples. A mixture applies from its row
+    on.
+    """
 
     samples_U: Array
     probabilities_UD: Array
     task_losses_UT: Array
 
     def mean_D(self) -> Array:
-        """The mean of p over the samples that were drawn, up to the last update."""
+        """The mean of p over the drawn samples, up to the last update."""
         return mean_over(self.samples_U, self.probabilities_UD)
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a mixer wants measured before each of its updates; with `proxy_run`, it is the mixer of that run.
+    """The measurements that a mixer wants before each update. With `proxy_run`, the mixer is for that proxy run.
 
-    `excess_losses`, of `tasks` or of `domains`: max(loss now - loss of the run that kept its losses, 0), averaged
-    over tokens. `progress`: how far the run is, for which nothing is measured. `task_samples`: the factory wants
+    `excess_losses`, of `tasks` or `domains`: max(loss now - loss of the run that kept its losses, 0), averaged over
+    tokens. `progress`: the done share of the run, which needs no measurement. `task_samples`: the factory wants
     `task_samples_TD`.
     """
 
@@ -90,38 +93,38 @@ class Needs:
 
     @property
     def measures(self) -> bool:
-        """Whether anything is to be measured at all, be it how far the run is, so that there are updates."""
+        """Whether there are updates at all: something is measured, or the mixture follows the progress."""
         return bool(self.task_losses or self.gradients or self.domain_losses or self.excess_losses or self.progress)
 
     @property
     def gradients(self) -> bool:
-        """Whether the domains' gradients are taken."""
+        """Whether the domains' gradients are needed."""
         return self.impact is not None or self.domain_gram
 
     @property
     def tasks(self) -> bool:
-        """Whether the observed tasks are looked at."""
+        """Whether the observed tasks are needed."""
         kept = self.proxy_run.keeps_losses if self.proxy_run else None
         return bool(self.task_losses or self.impact or "tasks" in (self.excess_losses, kept))
 
 
 @dataclass(frozen=True)
 class Signals:
-    """What was measured, float64. A field that the mixer does not need may be None.
+    """The measurements at an update, float64. A field that the mixer does not need may be None.
 
     - `task_losses_UT`: a row for each measurement so far: row 0 before training, the last row now (U >= 1)
     - `impact_DT`: see `core.fisher.impact`
-    - `impact_covariance_DTT`: of each domain's impacts, their covariance over tasks as estimates; infinite for a domain
-      of which no sample was seen
-    - `sample_weights_D`: what a sample of each domain weighs in the loss of a step, by its terms (labelled tokens), for
-      a unit of p; 0 for a domain of which no sample was seen; None where all weigh alike
+    - `impact_covariance_DTT`: the covariance, over tasks, of the error of each domain's impacts; infinite for a domain
+      without a sample
+    - `sample_weights_D`: weight of a domain's sample in the loss of a step, by its terms (labelled tokens), for a unit
+      of p; 0 for a domain without a sample; None if all samples weigh the same
     - `domain_gram_DD`: inner products of the domains' mean gradients, without a metric
-    - `domain_losses_D`: mean training loss of each domain's samples in the window, NaN where none was drawn
+    - `domain_losses_D`: mean training loss of each domain's samples in the window, NaN if none was drawn
     - `excess_losses_T`, `excess_losses_D`: see Needs
-    - `samples_seen`: training samples so far, which always comes along
-    - `progress`: these as a share of the run's, from 0 to 1
+    - `samples_seen`: training samples so far; always given
+    - `progress`: `samples_seen` as a share of the run's samples, from 0 to 1
 
-    Values that are not finite are allowed everywhere: such a task, or such a domain's loss, is left out.
+    Values that are not finite are allowed everywhere: the task, or the domain's loss, is then left out.
     """
 
     task_losses_UT: Array | None = None
@@ -137,17 +140,16 @@ class Signals:
 
 
 class Mixer(Protocol):
-    """A strategy. `init` gives the state before training; `update` the probabilities of the next window.
+    """A strategy. `init` returns the state before training; `update` returns the probabilities of the next window.
 
-    Both give finite probabilities that sum to one and are at least floor / D each, whatever the signals.
-    `update` is a function of its arguments alone and treats the domains alike: permuted signals give permuted
-    probabilities.
+    The probabilities of both are finite, sum to one and are at least floor / D, for any signals. `update` depends on
+    its arguments alone and treats the domains alike: permuted signals give permuted probabilities.
 
-    A state is a NamedTuple of numpy arrays and nothing else, `probabilities_D` always among them, so that a
-    checkpoint can hold it: save `state._asdict()`, restore with `mixer.init()._replace(**arrays)`.
+    A state is a NamedTuple of numpy arrays only, one of them `probabilities_D`. A checkpoint saves `state._asdict()`
+    and restores it with `mixer.init()._replace(**arrays)`.
 
-    A mixer may also have `options`, a mapping of its options' final values, which the run's config.yaml then holds,
-    and `warning`, a line that is shown before training, or None.
+    Two attributes are optional. `options` maps option names to their final values, and is written to config.yaml.
+    `warning` is a line to show before training, or None.
     """
 
     @property
@@ -161,10 +163,10 @@ class Mixer(Protocol):
 
 
 def read_impact(signals: Signals, num_domains: int, num_tasks: int) -> tuple[Array, Bools]:
-    """`(impact_DT, usable_T)`: huge values cut off, unusable tasks' columns zero.
+    """`(impact_DT, usable_T)`: huge values are clipped, the columns of unusable tasks are zero.
 
-    A task is unusable when some impact on it is not finite, or when all are zero: that is what
-    `core.fisher.impact` gives for a task whose gradient is zero or not finite.
+    A task is unusable if one of its impacts is not finite, or if all are zero. `core.fisher.impact` returns zeros for a
+    task whose gradient is zero or not finite.
     """
     impact_DT = signals.impact_DT
     assert impact_DT is not None and impact_DT.shape == (num_domains, num_tasks), "as `needs` asks"
@@ -173,7 +175,7 @@ def read_impact(signals: Signals, num_domains: int, num_tasks: int) -> tuple[Arr
 
 
 def read_covariance(signals: Signals, num_domains: int, usable_T: Bools) -> Array:
-    """`impact_covariance_DTT`: infinite for a domain of which it is not finite, or huge; zero for unusable tasks."""
+    """`impact_covariance_DTT`: infinite for a domain with a huge or non-finite entry, zero for unusable tasks."""
     covariance_DTT = signals.impact_covariance_DTT
     assert covariance_DTT is not None, "as `needs` asks"
     assert covariance_DTT.shape == (num_domains, len(usable_T), len(usable_T)), "D x T x T"
@@ -183,7 +185,7 @@ def read_covariance(signals: Signals, num_domains: int, usable_T: Bools) -> Arra
 
 
 def read_weights(signals: Signals, num_domains: int) -> Array:
-    """`sample_weights_D`: huge values cut off, zero where it is not finite or negative; ones where all are alike."""
+    """`sample_weights_D`: huge values are clipped, negative and non-finite ones are zero; ones without the signal."""
     weights_D = signals.sample_weights_D
     if weights_D is None:
         return np.ones(num_domains)
@@ -192,7 +194,7 @@ def read_weights(signals: Signals, num_domains: int) -> Array:
 
 
 def read_losses(signals: Signals, num_tasks: int) -> Array:
-    """`task_losses_UT`: huge values cut off, all that is not finite NaN."""
+    """`task_losses_UT`: huge values are clipped, non-finite ones are NaN."""
     losses_UT = signals.task_losses_UT
     assert losses_UT is not None and losses_UT.ndim == 2, "as `needs` asks"
     assert len(losses_UT) >= 1 and losses_UT.shape[1] == num_tasks, "U x T with U >= 1"
@@ -200,16 +202,14 @@ def read_losses(signals: Signals, num_tasks: int) -> Array:
 
 
 def read_excess(losses: Array | None, count: int) -> tuple[Array, Bools]:
-    """Excess losses of `count` tasks or domains, huge values cut off, zero where not finite; and which are."""
+    """`(excess, usable)` of `count` tasks or domains: huge values are clipped, non-finite ones unusable and zero."""
     assert losses is not None and losses.shape == (count,), "as `needs` asks"
     usable: Bools = np.isfinite(losses)
     return np.where(usable, np.clip(losses, 0.0, _LARGEST), 0.0), usable
 
 
 def read_gram(signals: Signals, num_domains: int) -> tuple[Array, Bools]:
-    """`(gram_DD, usable_D)`: huge values cut off, and zero for each domain without a gradient, or with one that is not
-    finite.
-    """
+    """`(gram_DD, usable_D)`: huge values are clipped. A domain whose gradient is zero or not finite has zeros."""
     gram_DD = signals.domain_gram_DD
     assert gram_DD is not None and gram_DD.shape == (num_domains, num_domains), "as `needs` asks"
     own_D = gram_DD.diagonal()
@@ -219,7 +219,7 @@ def read_gram(signals: Signals, num_domains: int) -> tuple[Array, Bools]:
 
 
 def task_shares(impact_DT: Array) -> Array:
-    """s_DT: the share that each domain has of a task's positive impact; a column of zeros where none is positive.
+    """s_DT: each domain's share of a task's positive impact; a column of zeros if no impact on the task is positive.
 
     >>> task_shares(np.array([[3.0, -1.0], [1.0, 0.0]]))
     array([[0.75, 0.  ],

@@ -1,4 +1,4 @@
-"""What a strategy's factory checks of its options, and makes of what it is given beside them.
+"""Checks of a strategy's options, and shares computed from the other inputs of its factory.
 
 A message names the YAML key, shows the value received and says what is allowed.
 
@@ -17,7 +17,7 @@ from .base import Array
 
 
 def require_tasks(name: str, num_tasks: int) -> None:
-    """Raises ValueError when a strategy that learns from tasks is given none."""
+    """Raises ValueError if a strategy that learns from tasks has none."""
     if num_tasks < 1:
         raise ValueError(
             f"dids_tasks: got none, allowed: at least one task for mix_strategy {name!r} (or an eval_dataset)"
@@ -25,7 +25,7 @@ def require_tasks(name: str, num_tasks: int) -> None:
 
 
 def require_choice(key: str, value: object, allowed: Iterable[str]) -> None:
-    """Raises ValueError, naming the YAML key, for a value that is not among the allowed."""
+    """Raises ValueError, naming the YAML key, for a value that is not in `allowed`."""
     if value not in (allowed := tuple(allowed)):
         raise ValueError(f"{key}: got {value!r}, allowed: {', '.join(allowed)}")
 
@@ -59,7 +59,7 @@ def _is_number(value: object) -> bool:
 
 
 def shares_of_sizes(sizes_D: ArrayLike | None, num_domains: int, why: str) -> Array:
-    """Each domain's share of the samples. Raises ValueError, saying `why` they are needed.
+    """Each domain's share of the samples (D). Raises ValueError, which says `why` the sizes are needed.
 
     >>> shares_of_sizes([100, 300], num_domains=2, why="an example")
     array([0.25, 0.75])
@@ -73,7 +73,7 @@ def shares_of_sizes(sizes_D: ArrayLike | None, num_domains: int, why: str) -> Ar
 
 
 def histogram(task_samples_TD: ArrayLike | None, num_tasks: int, num_domains: int, why: str) -> Array:
-    """The share of all tasks' samples that are nearest to each domain (D). Raises ValueError, saying `why` they are
+    """The share of all tasks' samples that are nearest to each domain (D). Raises ValueError, which says `why` they are
     needed.
 
     >>> histogram([[3, 1], [0, 4]], num_tasks=2, num_domains=2, why="an example")

@@ -1,10 +1,9 @@
-"""Dynamic Gradient Alignment (Fan et al. 2024a, arXiv:2410.02498): domains whose gradient points along the
-tasks' gain.
+"""Dynamic Gradient Alignment (Fan et al. 2024a, arXiv:2410.02498): favour domains whose gradient helps the tasks.
 
     a_i = sum_j <g_Sj, g_Di>        p_hat ∝ p · exp(eta a)        p ← beta p + (1 - beta) p_hat
 
-With the observed samples of all tasks as its target set. The paper's inner product makes eta depend on the
-size of the gradients; the cosine (our default) does not.
+The target set is the observed samples of all tasks. With the paper's inner product, eta depends on the size of the
+gradients; with the cosine (our default) it does not.
 
 Shapes: `D` domains, `T` tasks.
 """
@@ -50,7 +49,7 @@ class Dga:
         return DgaState(np.full(self.num_domains, 1.0 / self.num_domains), np.zeros(self.num_domains))
 
     def update(self, state: DgaState, signals: Signals) -> tuple[Array, DgaState]:
-        """One step of the rule above; without a usable task p stays as it is."""
+        """One step of the rule above. Without a usable task p stays."""
         impact_DT, usable_T = read_impact(signals, self.num_domains, self.num_tasks)
         if not usable_T.any():
             return state.probabilities_D, state._replace(alignment_D=np.zeros(self.num_domains))
@@ -71,8 +70,8 @@ def dga(
 ) -> Dga:
     """`mix_strategy: dga`. Raises ValueError for a value that is not allowed.
 
-    `eta` is 4 / T unless given, since a is a sum over the tasks where `dids` takes 4 times their mean.
-    `ema_beta`, 0.1 unless given, is the weight of the old p.
+    `eta` defaults to 4 / T: a is a sum over the tasks, where `dids` takes 4 times their mean. `ema_beta`, the weight of
+    the old p, defaults to 0.1.
 
     >>> dga(2, 1).init().probabilities_D
     array([0.5, 0.5])

@@ -1,15 +1,15 @@
 """Domain Impact-aware Data Sampling, DIDS (equations 13 and 16, Algorithm 1; method.md, sections 3 to 5).
 
-What a sample of domain i does for all tasks is added up over the tasks in nats, and the mixture moves by it as far as
-the measurement can be told from its own error:
+The utility of domain i is the effect of one of its samples on all tasks, in nats. The mixture moves towards useful
+domains, as far as the utilities can be told from their errors:
 
     start     p_i = share of the tasks' observed samples that are nearest to domain i, each task counting alike
     impact    I_ij = mean over samples of <g, g_Sj> in the metric F_j^(-1/2): what an AdamW step on i does for j
     utility   U_i = sum_j w_j I_ij,   w_j = 1 / T
     return    V_i = a_i (U_i - sum_k p_k a_k U_k)         a_i: weight of a sample of i in the loss, sum_k p_k a_k = 1
     error     s_i^2 = a_i^2 w' C_i w    C_i the covariance of domain i's impacts, from the spread of its samples
-    pooled    V_i, s_i^2 with those of the windows before, weighed by 1 / s_i^2, since p last moved
-    noise     n = mean s^2 + 3 sqrt(2 sum_i (p_i s_i^2)^2)    var V by chance alone, and three deviations of it
+    pooled    V_i, s_i^2 averaged over the windows since p last moved, weighed by 1 / s_i^2
+    noise     n = mean s^2 + 3 sqrt(2 sum_i (p_i s_i^2)^2)    var V by chance alone, plus three deviations of it
     evidence  z_i = V_i / sd V * v / (v + s_i^2),         v = max(var V - n, 0);  mean and var over p
     update    p_hat_i ∝ p_i exp(eta z_i)                exponentiated: it starts from p, so evidence adds up
     average   p ← beta p + (1 - beta) p_hat             beta weighs the old p
@@ -18,13 +18,13 @@ the measurement can be told from its own error:
 The return is the derivative of a step's gain by p_i. A step's gradient is a mean over labelled tokens, so one more
 sample with a long answer changes it more than one with a short answer, for good or bad.
 
-So one update moves p alike whatever the metric and the size of the gradients. Where the domains differ by no more than
-noise, p stays, and what the window told is kept for the next one: a small difference is found by several windows. A
-domain of which no sample was seen has no evidence. A task is usable if all its impacts are finite and one is not zero;
-others weigh nothing. Without a usable task p stays as it is.
+The evidence has no scale, so an update moves p alike for any metric and any size of the gradients. If the domains
+differ by no more than noise, p stays, and the returns are kept for the next update: several windows together find a
+small difference. A domain without a sample has no evidence. A task is usable if all its impacts are finite and not all
+are zero; other tasks have weight zero. Without a usable task p stays.
 
 This is `dids_preset: default`. It departs from the paper where the paper's formulas contradict each other or lost in
-experiments; `dids_readings.py` has the other readings of the paper, and the options that switch between them.
+experiments. `dids_readings.py` has the other readings of the paper, and the options that switch between them.
 
 Shapes: `D` domains, `T` tasks, `U` measurements so far.
 """
@@ -42,27 +42,27 @@ from ..core import simplex
 from ..core.trajectory import potential
 from .base import Array, Bools, Impact, Needs, Signals, read_covariance, read_impact, read_losses, read_weights
 
-_FURTHEST = 3.0  # deviations from the mean that count
-_CHANCE = 3.0  # deviations of the noise that a spread has to be beyond: one window in some hundred is, by chance
-_LEAST = 1e-300  # a variance of which there is an inverse
+_FURTHEST = 3.0  # evidence is clipped at so many deviations from the mean
+_CHANCE = 3.0  # deviations of the noise that count as chance; about one window in a hundred exceeds them by chance
+_LEAST = 1e-300  # least variance that can be inverted
 
 
 class DidsState(NamedTuple):
-    """The mixture, and the terms of the last update, zero where there are none."""
+    """The mixture, and the terms of the last update, zero if there were none."""
 
     probabilities_D: Array
     utility_D: Array  # U_i = sum_j I_ij w_j (equation 13)
-    task_potential_T: Array  # how much each loss may still fall (equation 15)
+    task_potential_T: Array  # fall that each loss has left (equation 15)
     task_weight_T: Array  # w_j; at the start 1 / T
-    held_return_D: Array  # V_i of the windows since p last moved, pooled
-    held_variance_D: Array  # s_i^2 of it; infinite where nothing is known
+    held_return_D: Array  # V_i, pooled over the windows since p last moved
+    held_variance_D: Array  # s_i^2 of the pooled V_i; infinite if nothing is known
 
 
 @dataclass(frozen=True, eq=False)
 class Dids:
     """The method. `start_D` is the mixture before training, without a floor.
 
-    `options` is what config.yaml holds of this mixer, and `warning` a line that is shown before training.
+    `options` goes to config.yaml, and `warning` is a line to show before training.
     """
 
     num_domains: int
@@ -80,7 +80,7 @@ class Dids:
         return DidsState(p_D, np.zeros(self.num_domains), np.zeros(self.num_tasks), self.alike(), *self.nothing())
 
     def update(self, state: DidsState, signals: Signals) -> tuple[Array, DidsState]:
-        """One update of the mixture. A usable task of weight zero is still usable."""
+        """One update of the mixture. A task of weight zero can still be usable."""
         impact_DT, usable_T = self.read(signals)
         weight_T, potential_T = self.weigh_tasks(signals, usable_T)
         utility_D, p_D, held = utilities(impact_DT, weight_T), state.probabilities_D, state[4:]
@@ -100,7 +100,7 @@ class Dids:
     def score(
         self, signals: Signals, state: DidsState, utility_D: Array, weight_T: Array, usable_T: Bools
     ) -> tuple[Array, tuple[Array, Array]]:
-        """What the update takes of the utilities (D): the evidence in them; and what is held for the next update."""
+        """The scores (D) that move p, here the evidence; and the (returns, variances) held for the next update."""
         p_D = state.probabilities_D
         variance_D = variances(read_covariance(signals, self.num_domains, usable_T), weight_T)
         weights_D = np.where(np.isfinite(variance_D), read_weights(signals, self.num_domains), 0.0)
@@ -113,19 +113,18 @@ class Dids:
         return scores_D, self.nothing() if scores_D.any() else held
 
     def step(self, p_D: Array, scores_D: Array) -> Array:
-        """The next p."""
         return self.approach(p_D, self.propose(p_D, scores_D))
 
     def alike(self) -> Array:
-        """The weights of tasks of which each counts the same."""
+        """Equal weights of the tasks (T)."""
         return np.full(self.num_tasks, 1 / self.num_tasks)
 
     def nothing(self) -> tuple[Array, Array]:
-        """The returns and variances that are held where no window was seen since p moved."""
+        """The (returns, variances) held if no window was seen since p moved."""
         return np.zeros(self.num_domains), np.full(self.num_domains, np.inf)
 
     def potentials(self, signals: Signals) -> Array:
-        """For the log (T); zero where no losses were measured."""
+        """The fall that each task's loss has left (T), for the log; zeros if no losses were measured."""
         if signals.task_losses_UT is None:
             return np.zeros(self.num_tasks)
         return np.array([potential(losses_U) for losses_U in read_losses(signals, self.num_tasks).T])
@@ -139,10 +138,10 @@ class Dids:
         return self.above_floor(simplex.blend(p_D, p_hat_D, self.ema_beta))
 
     def above_floor(self, p_D: Array) -> Array:
-        """p with at least f / D everywhere.
+        """p raised to at least f / D everywhere.
 
-        The floor is not mixed in. An update that starts from p would remember a share that was mixed in, and lose it
-        again each time: after 16 updates, 44% would be left of what a floor of 0.05 was mixed into.
+        The floor is not mixed in. An update that starts from p would keep every share that was mixed in: after 16
+        updates with a floor of 0.05, only 44% of the mixture that the updates found would be left.
         """
         return simplex.raise_to_floor(p_D, self.floor)
 
@@ -158,7 +157,7 @@ def utilities(impact_DT: Array, weight_T: Array) -> Array:
 
 
 def variances(covariance_DTT: Array, weight_T: Array) -> Array:
-    """s_i^2, the variance that a utility has as an estimate (D); infinite where the covariance is.
+    """s_i^2, the variance of each utility as an estimate (D); infinite if the covariance is.
 
     >>> variances(np.array([np.eye(2), 4 * np.eye(2)]), np.array([0.5, 0.5]))
     array([0.5, 2. ])
@@ -170,7 +169,7 @@ def variances(covariance_DTT: Array, weight_T: Array) -> Array:
 
 
 def leverages(p_D: Array, weights_D: Array) -> Array:
-    """a_i, what a sample of each domain weighs (D), with mean 1 over what is drawn; zeros where nothing weighs.
+    """a_i, weight of a sample of each domain (D), with mean 1 over the drawn samples; zeros if no sample has weight.
 
     >>> leverages(np.array([0.5, 0.5]), np.array([1.0, 3.0]))
     array([0.5, 1.5])
@@ -184,7 +183,7 @@ def leverages(p_D: Array, weights_D: Array) -> Array:
 
 
 def returns(p_D: Array, utility_D: Array, leverage_D: Array) -> Array:
-    """V_i = dU / dp_i (D), with U the utility of a step that draws by p; its mean over p is zero.
+    """V_i = dU / dp_i (D), with U the utility of a step that draws by p. The mean of V over p is zero.
 
     >>> returns(np.array([0.5, 0.5]), np.array([1.0, 0.0]), np.array([0.5, 1.5]))
     array([ 0.375, -0.375])
@@ -195,7 +194,7 @@ def returns(p_D: Array, utility_D: Array, leverage_D: Array) -> Array:
 
 
 def pooled(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array, Array]:
-    """The mean of two estimates, each of means and variances (D), weighed by the inverse of the variance.
+    """The mean of two estimates, weighted by the inverse variance. Each is (means, variances), shape D.
 
     >>> pooled((np.array([1.0]), np.array([1.0])), (np.array([4.0]), np.array([0.5])))
     (array([3.]), array([0.33333333]))
@@ -209,10 +208,10 @@ def pooled(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array,
 
 
 def evidence(p_D: Array, utility_D: Array, variance_D: Array) -> Array:
-    """z_i: a return in deviations from the mean, times what of its own deviation is not error (D).
+    """z_i: each return in deviations from the mean, times its reliability v / (v + s_i^2) (D).
 
-    Mean and deviation are over what is drawn, the known domains by p. Zeros where no two domains can be told apart. Cut
-    off at three deviations: where one domain is nearly all that is drawn, another lies many from the mean.
+    Mean and deviation weigh the known domains by p. Zeros if no two domains can be told apart. Clipped at three
+    deviations: if one domain is nearly all that is drawn, another lies many deviations from the mean.
 
     >>> evidence(np.array([0.5, 0.5]), np.array([1.0, 0.0]), np.array([0.0, 0.0]))
     array([ 1., -1.])
@@ -226,13 +225,13 @@ def evidence(p_D: Array, utility_D: Array, variance_D: Array) -> Array:
         return np.zeros_like(utility_D)
     shares_D = simplex.normalize(shares_D)
     scaled_D = np.where(known_D, utility_D / largest, 0.0)  # a square of huge utilities would overflow
-    with np.errstate(over="ignore", invalid="ignore"):  # returns that are nearly alike, with errors that are not
+    with np.errstate(over="ignore", invalid="ignore"):  # nearly equal returns can have very different errors
         error_D = np.where(known_D, np.minimum(variance_D / largest / largest, 1e300), 0.0)
     centred_D = scaled_D - math.fsum(shares_D * scaled_D)
     total = math.fsum(shares_D * centred_D**2)
     noise = math.fsum(shares_D * error_D) + _CHANCE * math.sqrt(2) * math.hypot(*(shares_D * error_D))
     signal = max(total - noise, 0.0)
-    if signal <= 1e-24:  # rounding alone
+    if signal <= 1e-24:  # no more than rounding
         return np.zeros_like(utility_D)
     reliability_D = np.where(known_D, signal / (signal + error_D), 0.0)
     return np.clip(centred_D / math.sqrt(total) * reliability_D, -_FURTHEST, _FURTHEST)

@@ -1,4 +1,4 @@
-"""The options of `dids`: the presets (method.md, section 5), and which values and combinations are allowed."""
+"""The options of `dids`: the presets (method.md, section 5), and the allowed values and combinations."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ PRESET_WARNINGS: dict[str, str] = {
 UPDATES = ("evidence", "exponentiated", "standardized", "softmax", "linear")
 TASK_WEIGHTS = ("alike", "raw", "printed", "authors")
 INITS = ("uniform", "proportional", "importance")
-_SWITCHES = ("task_weights", "update", "divide_by_p")  # the others are numbers, a start, or what is measured
+_SWITCHES = ("task_weights", "update", "divide_by_p")  # the other options are numbers, the start, or what is measured
 
 
 def resolve(preset: str = "default", *, clustered: bool = False, **overrides: Any) -> dict[str, Any]:
-    """The final value of every option: the preset's, unless an override other than None is given.
+    """The final value of every option: the override, or the preset's value if the override is None.
 
-    `clustered` says that the run makes its domains, so that the features that `init` importance compares are there.
-    With `trajectory` False the task weights are `alike`. Raises ValueError, naming the YAML key, for a name
-    or value that is not allowed.
+    `clustered` says that the run makes its domains, and so has the features that `init` importance compares.
+    `trajectory` False makes the task weights `alike`. Raises ValueError, naming the YAML key, for a name or value that
+    is not allowed.
 
     >>> resolve("paper", eta=0.2)["update"], resolve("paper", eta=0.2)["eta"]
     ('standardized', 0.2)
@@ -78,7 +78,7 @@ def resolve(preset: str = "default", *, clustered: bool = False, **overrides: An
 
 
 def is_the_method(options: Mapping[str, Any]) -> bool:
-    """Whether resolved options leave every piece of the update as `dids.py` has it.
+    """Whether resolved options leave every piece of the update as in `dids.py`.
 
     >>> is_the_method(resolve()), is_the_method(resolve("paper"))
     (True, False)
@@ -87,7 +87,7 @@ def is_the_method(options: Mapping[str, Any]) -> bool:
 
 
 def _require_errors(values: Mapping[str, Any]) -> None:
-    """An inner product has an error that can be told; a cosine or a share of the sum has none that is measured."""
+    """Raises ValueError unless the error of the impact is measured, as it is for an inner product alone."""
     if values["impact_normalize"] != "dot":
         raise ValueError(
             f"dids_impact_normalize: got {values['impact_normalize']!r}, allowed with dids_update 'evidence': dot"

@@ -1,17 +1,17 @@
 """`mix_strategy: dids` with all its options: the method of `dids.py`, or another reading of the paper.
 
-`default` is the method. `paper` keeps to the paper's formulas where they can work. `literal` and `authors` are the
-formulas as printed and as released, to be measured against. Each part can be switched by itself (method.md, sections 4
-and 5); `dids_options.py` has the presets, and which values go together.
+`default` is the method. `paper` keeps to the paper's formulas where they can work. `literal` has the formulas as
+printed and `authors` the formulas as released, both for comparison. Each part can be switched by itself (method.md,
+sections 4 and 5). `dids_options.py` has the presets, and says which values go together.
 
     task_weights   alike      1 / T
-                   raw        l_c + l_p, at least 0: what the loss fell, and what it may still fall
+                   raw        l_c + l_p, at least 0: the last fall of the loss, and the fall that is left
                    printed, authors   l_c + l_p as printed, and as released
-    update         evidence        p_hat ∝ p exp(eta z), as `dids.py` has it
+    update         evidence        p_hat ∝ p exp(eta z), as in `dids.py`
                    exponentiated   p_hat ∝ p exp(eta U)
-                   standardized    p_hat = softmax((U - mean) / deviation); p where U is zero
+                   standardized    p_hat = softmax((U - mean) / deviation); p if U is zero
                    softmax         p_hat = softmax(U)
-                   linear          p_hat = U / sum U, with 1e-7 for a negative one
+                   linear          p_hat = U / sum U, with 1e-7 for a negative U
     divide_by_p    U is divided by the old p first (equation 16)
 
 An update that forgets p has the floor mixed in: p ← (1 - f) p + f / D.
@@ -33,15 +33,15 @@ from .checks import histogram, require_tasks, shares_of_sizes
 from .dids import Dids, DidsState
 from .dids_options import PRESET_WARNINGS, is_the_method, resolve
 
-_LEAST_UTILITY = 1e-7  # what the linear update puts in place of a negative one
+_LEAST_UTILITY = 1e-7  # the linear update puts it in place of a negative utility
 _AUTHORS_MIN_POINTS = 5
 
 
 class Reading(Dids):
-    """Another reading of the method: `options` has the final value of each, and says which piece is which."""
+    """Another reading of the method. `options` has the final value of each option, and selects each piece."""
 
     def read(self, signals: Signals) -> tuple[Array, Bools]:
-        """`(impact_DT, usable_T)`; where losses count, a task without one now is not usable."""
+        """`(impact_DT, usable_T)`. If the losses weigh the tasks, a task without a loss now is not usable."""
         impact_DT, usable_T = super().read(signals)
         if self.options["task_weights"] != "alike":
             usable_T = usable_T & np.isfinite(read_losses(signals, self.num_tasks)[-1])
@@ -61,7 +61,7 @@ class Reading(Dids):
     def score(
         self, signals: Signals, state: DidsState, utility_D: Array, weight_T: Array, usable_T: Bools
     ) -> tuple[Array, tuple[Array, Array]]:
-        """What the update takes of the utilities (D); only evidence is held."""
+        """The scores (D) that move p, and the held estimates. Only the update `evidence` holds any."""
         if self.options["divide_by_p"]:
             utility_D = utility_D / np.maximum(state.probabilities_D, 1e-3 / self.num_domains)
         if self.options["update"] == "evidence":
@@ -69,7 +69,7 @@ class Reading(Dids):
         return utility_D, self.nothing()
 
     def step(self, p_D: Array, scores_D: Array) -> Array:
-        """The next p; of a standardized utility that is zero everywhere, as it is: nothing tells the domains apart."""
+        """The next p. A standardized utility that is zero everywhere leaves p as it is: the domains do not differ."""
         if self.options["update"] == "standardized" and not scores_D.any():
             return p_D
         return super().step(p_D, scores_D)
@@ -85,21 +85,21 @@ class Reading(Dids):
         return super().propose(p_D, scores_D)
 
     def above_floor(self, p_D: Array) -> Array:
-        """p with at least f / D everywhere: raised if the update starts from p, mixed in if it forgets p."""
+        """p with at least f / D everywhere: raised if the update starts from p, mixed in if the update forgets p."""
         if self.options["update"] in ("evidence", "exponentiated"):
             return super().above_floor(p_D)
         return simplex.mix_floor(p_D, self.floor)
 
 
 def _weights(kind: str, progress_T: Array, usable_T: Bools) -> Array:
-    """Task weights from l_c + l_p; zero for tasks that are left out."""
+    """Task weights from l_c + l_p; zero for unusable tasks."""
     if kind == "raw":
         progress_T = np.maximum(progress_T, 0.0)
     return np.where(usable_T, progress_T, 0.0)
 
 
 def _last_drop(losses_UT: Array) -> Array:
-    """l_c: how much the loss fell since the last finite measurement; 0 without two."""
+    """l_c: fall of each loss between its last two finite measurements; 0 without two."""
     seen = [losses_U[np.isfinite(losses_U)][-2:] for losses_U in losses_UT.T]
     return np.array([pair[0] - pair[1] if len(pair) == 2 else 0.0 for pair in seen])
 
@@ -123,10 +123,10 @@ def dids(
     task_samples_TD: ArrayLike | None = None,
     sizes_D: ArrayLike | None = None,
 ) -> Dids:
-    """`mix_strategy: dids`. None means the preset's value; `sizes_D` is needed for `init` proportional only, and
-    `task_samples_TD` for `init` importance.
+    """`mix_strategy: dids`. None means the preset's value.
 
-    Raises ValueError, naming the YAML key, for a value that is not allowed.
+    `sizes_D` is needed for `init` proportional only, `task_samples_TD` for `init` importance only. Raises ValueError,
+    naming the YAML key, for a value that is not allowed.
 
     >>> dids(4, 2, preset="paper").init().probabilities_D
     array([0.25, 0.25, 0.25, 0.25])

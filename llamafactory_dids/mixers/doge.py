@@ -1,9 +1,10 @@
-"""DoGE (Fan et al. 2024b, arXiv:2310.15393): weights that a proxy run finds, and their mean for the main run.
+"""DoGE (Fan et al. 2024b, arXiv:2310.15393): a proxy run finds weights, and the main run uses their mean.
 
     W_i = sum_j <g_Di, g_Sj>        p ∝ p · exp(eta W)        main run: the mean of p over the proxy run
 
-Equation 8 and Algorithm 1 with the observed tasks as the target (its out-of-domain form); eta stands for eta / mu.
-The paper's inner product makes eta depend on the size of the gradients; the cosine (our default, as in dga) does not.
+This is equation 8 and Algorithm 1 with the observed tasks as the target (its out-of-domain form). Our eta is its eta /
+mu. With the paper's inner product, eta depends on the size of the gradients; with the cosine (our default, as in dga)
+it does not.
 
 Shapes: `D` domains, `T` tasks.
 """
@@ -52,7 +53,7 @@ class DogeProxy:
         return DogeState(np.full(self.num_domains, 1.0 / self.num_domains), np.zeros(self.num_domains))
 
     def update(self, state: DogeState, signals: Signals) -> tuple[Array, DogeState]:
-        """One step of the rule above; without a usable task p stays as it is."""
+        """One step of the rule above. Without a usable task p stays."""
         impact_DT, usable_T = read_impact(signals, self.num_domains, self.num_tasks)
         if not usable_T.any():
             return state.probabilities_D, state._replace(alignment_D=np.zeros(self.num_domains))
@@ -73,7 +74,7 @@ def doge(
 ) -> DogeProxy | Fixed:
     """`mix_strategy: doge`. Raises ValueError for a value that is not allowed.
 
-    `eta` is 4 / T unless given, as in dga. The proxy run has `proxy_share` (all) of the main run's samples.
+    `eta` defaults to 4 / T, as in dga. `proxy_share` (1) is the proxy run's share of the main run's samples.
 
     >>> doge(2, 1).needs.proxy_run.name
     'proxy'

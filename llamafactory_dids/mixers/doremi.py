@@ -3,9 +3,10 @@
     lambda = max(loss of the proxy - loss of the reference, 0), a token         p ∝ p · exp(eta lambda)
     p ← (1 - c) p + c / D                                    main run: the mean of p over the proxy run
 
-Algorithm 1, eta 1 and c 1e-3 (`floor`). Its domains are those that are trained on (`target` domains). For observed
-tasks (`target` tasks, the adaptation of the DIDS paper's Appendix B) lambda_i = sum_j s_ij lambda_j, with lambda_j the
-excess loss on task j and s_ij the share that domain i has of the task's positive gradient similarity.
+This is Algorithm 1 with eta 1 and c 1e-3 (`floor`). It compares the two models on the training domains (`target`
+domains), or on the observed tasks (`target` tasks, the adaptation of the DIDS paper's Appendix B). For tasks, lambda_i
+= sum_j s_ij lambda_j: lambda_j is the excess loss on task j, and s_ij is domain i's share of the task's positive
+gradient similarity.
 
 Shapes: `D` domains, `T` tasks.
 """
@@ -56,7 +57,7 @@ class DoremiProxy:
         return DoremiState(np.full(self.num_domains, 1.0 / self.num_domains), np.zeros(self.num_domains))
 
     def update(self, state: DoremiState, signals: Signals) -> tuple[Array, DoremiState]:
-        """One step of the rule above; without any usable task or domain p stays as it is."""
+        """One step of the rule above. Without a usable task or domain p stays."""
         excess_D = self._excess(signals)
         if excess_D is None:
             return state.probabilities_D, state._replace(excess_D=np.zeros(self.num_domains))
@@ -64,7 +65,7 @@ class DoremiProxy:
         return p_D, DoremiState(p_D, excess_D)
 
     def _excess(self, signals: Signals) -> Array | None:
-        """lambda of each domain; None where nothing could be measured."""
+        """lambda of each domain (D); None if nothing could be measured."""
         if self.target == "domains":
             excess_D, usable_D = read_excess(signals.excess_losses_D, self.num_domains)
             return excess_D if usable_D.any() else None
@@ -91,7 +92,8 @@ def doremi(
 ) -> DoremiProxy | Fixed:
     """`mix_strategy: doremi`: a reference run in proportion to the sizes, a proxy run, then the main run.
 
-    Both have `proxy_share` (all) of the main run's samples. Raises ValueError for a value that is not allowed.
+    `proxy_share` (1) is the share of the main run's samples for each of the first two. Raises ValueError for a value
+    that is not allowed.
 
     >>> doremi(2, 1, sizes_D=[100, 300]).needs.proxy_run.name
     'reference'

@@ -1,4 +1,4 @@
-"""Importance sampling (the baseline of Fan et al. 2024a, arXiv:2410.02498): the tasks' own histogram over the domains.
+"""Importance sampling (the baseline of Fan et al. 2024a, arXiv:2410.02498): p is the tasks' histogram over the domains.
 
     p_i = share of the observed task samples whose nearest centroid is domain i's, fixed
 
@@ -23,7 +23,7 @@ def importance(
     floor: float | None = None,
     sizes_D: ArrayLike | None = None,
 ) -> Fixed:
-    """`mix_strategy: importance`. A domain that few task samples are near is raised to floor / D (0 unless given).
+    """`mix_strategy: importance`. Domains near few task samples are raised to floor / D; `floor` defaults to 0.
 
     Raises ValueError for a value that is not allowed, and without a count of task samples for each domain.
 

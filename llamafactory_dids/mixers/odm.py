@@ -1,10 +1,10 @@
-"""Online Data Mixing (Albalak et al. 2023, arXiv:2312.02406): a bandit that draws where the training loss is high.
+"""Online Data Mixing (Albalak et al. 2023, arXiv:2312.02406): a bandit that draws domains with a high training loss.
 
-    R_i ← alpha R_i + (1 - alpha) loss_i / p_i                         of the domains drawn since the last update
+    R_i ← alpha R_i + (1 - alpha) loss_i / p_i                         for domains drawn since the last update
     eps_t = min(1 / D, sqrt(ln D / (D t)))           p_i = (1 - D eps_t) softmax(eps_(t-1) R)_i + eps_t
 
-Algorithm 1, with t the samples drawn so far: a window is as many turns of the bandit, observed together. It looks at
-no task. Not in the package's own list: it is registered by an entry point, as a strategy of another package is.
+This is Algorithm 1 with t the samples drawn so far: a window is many turns of the bandit, observed together. It uses no
+tasks. It is not in the package's own list: an entry point registers it, like a strategy of another package.
 
 Shapes: `D` domains.
 """
@@ -42,7 +42,7 @@ class Odm:
         return OdmState(np.full(self.num_domains, even), np.zeros(self.num_domains), np.array([even]))
 
     def update(self, state: OdmState, signals: Signals) -> tuple[Array, OdmState]:
-        """One step of the rule above; where no domain has a loss p stays as it is."""
+        """One step of the rule above. If no domain has a loss, p stays."""
         losses_D = signals.domain_losses_D
         assert losses_D is not None and losses_D.shape == (self.num_domains,), "as `needs` asks"
         drawn_D = np.isfinite(losses_D)

@@ -1,4 +1,4 @@
-"""The proportional mixture: every sample alike (the paper's "Random" baseline)."""
+"""The proportional mixture: every sample is equally likely (the paper's "Random" baseline)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A mixture that follows a plan: `dids_schedule`, piecewise linear over the run (a curriculum, annealing).
 
-Between two of its points the mixture is on the straight line between theirs; before the first and after the last it is
-theirs. It is set anew at each update, and nothing is measured for it.
+Between two points the mixture is interpolated linearly. Before the first point and after the last it is constant. It is
+set anew at each update, and needs no measurement.
 
 Shapes: `D` domains, `K` points.
 """
@@ -30,7 +30,7 @@ class Schedule:
         return FixedState(self._mixture(0.0))
 
     def update(self, state: FixedState, signals: Signals) -> tuple[Array, FixedState]:
-        """The mixture of now, whatever the state."""
+        """The mixture at the present progress, whatever the state."""
         p_D = self._mixture(signals.progress)
         return p_D, FixedState(p_D)
 
@@ -46,7 +46,7 @@ def schedule(
     mixtures_KD: ArrayLike | None = None,
     sizes_D: ArrayLike | None = None,
 ) -> Schedule:
-    """`mix_strategy: schedule`. Raises ValueError unless given points that ascend, and D probabilities at each.
+    """`mix_strategy: schedule`. Raises ValueError unless the points ascend and each has D probabilities.
 
     >>> annealed = schedule(2, 0, points_K=[0.0, 1.0], mixtures_KD=[[1.0, 0.0], [0.5, 0.5]])
     >>> annealed.update(annealed.init(), Signals(progress=0.5))[0]

@@ -1,4 +1,4 @@
-"""A fixed mixture: `dids_probs`, one probability a domain."""
+"""A fixed mixture: `dids_probs`, one probability for each domain."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class FixedState(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Fixed:
-    """The mixer that answers `probabilities_D` whatever it is told."""
+    """The mixer that always returns `probabilities_D`."""
 
     num_domains: int
     num_tasks: int

@@ -1,4 +1,4 @@
-"""The uniform mixture: every domain alike."""
+"""The uniform mixture: every domain is equally likely."""
 
 from __future__ import annotations
 

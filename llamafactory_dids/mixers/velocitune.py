@@ -1,11 +1,10 @@
-"""Velocitune (Luo et al. 2024, arXiv:2411.14318): more for what learns slowly, measured against where it should end.
+"""Velocitune (Luo et al. 2024, arXiv:2411.14318): favour domains whose loss is still far from its target.
 
     v_j = (loss_now - loss_target) / (loss_start - loss_target)          p ∝ p · exp(v)
 
-The targets come from a run on a part of the data (`proxy_share`, half; the paper took 51%): a scaling curve
-a n^-b + c through its losses, read off at the samples of the whole run. For observed tasks (the adaptation of the DIDS
-paper's Appendix B) v_i = sum_j s_ij v_j, with s_ij the share that domain i has of the task's positive gradient
-similarity.
+The targets come from a run on part of the data (`proxy_share`, half; the paper took 51%). A scaling curve a n^-b + c is
+fitted to its losses and read off at the samples of the whole run. For observed tasks (the adaptation of the DIDS
+paper's Appendix B) v_i = sum_j s_ij v_j, with s_ij domain i's share of the task's positive gradient similarity.
 
 Shapes: `D` domains, `T` tasks, `U` measurements.
 """
@@ -25,13 +24,13 @@ from .base import Array, Impact, Needs, ProxyRun, RunRecord, Signals, read_impac
 from .checks import require_part, require_positive, require_tasks, shares_of_sizes
 from .static import Fixed
 
-_LARGEST_VELOCITY = 2.0  # a loss that explodes must not end on one domain
-_LEAST_WAY = 1e-6  # of the starting loss: below it a task has nowhere to go
+_LARGEST_VELOCITY = 2.0  # an exploding loss must not put all weight on one domain
+_LEAST_WAY = 1e-6  # share of the starting loss; a task nearer to its target is left out
 
 
 class VelocituneState(NamedTuple):
     probabilities_D: Array
-    velocity_T: Array  # of the last update, for the log; zero for tasks left out
+    velocity_T: Array  # v of the last update, for the log; zero for tasks left out
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +52,7 @@ class Velocitune:
         return VelocituneState(np.full(self.num_domains, 1.0 / self.num_domains), np.zeros(self.num_tasks))
 
     def update(self, state: VelocituneState, signals: Signals) -> tuple[Array, VelocituneState]:
-        """One step of the rule above; without a usable task p stays as it is."""
+        """One step of the rule above. Without a usable task p stays."""
         impact_DT, usable_T = read_impact(signals, self.num_domains, self.num_tasks)
         velocity_T = np.where(usable_T, self._velocity(read_losses(signals, self.num_tasks)), np.nan)
         usable_T = np.isfinite(velocity_T)
@@ -65,7 +64,7 @@ class Velocitune:
         return p_D, VelocituneState(p_D, velocity_T)
 
     def _velocity(self, losses_UT: Array) -> Array:
-        """v_T; NaN for a task without a loss, or that had no way to go."""
+        """v_T; NaN for a task without a loss, or that starts at its target."""
         way_T = losses_UT[0] - self.targets_T
         far_T = way_T > _LEAST_WAY * np.abs(losses_UT[0])
         velocity_T = (losses_UT[-1] - self.targets_T) / np.where(far_T, way_T, 1.0)
@@ -73,10 +72,10 @@ class Velocitune:
 
 
 def predicted_loss(samples_U: Array, losses_U: Array, samples: float) -> float:
-    """L(samples) of the curve a n^-b + c (a, c >= 0, b in [0.01, 3]) through a run's finite losses after its start.
+    """L(samples) of the curve a n^-b + c (a, c >= 0, b in [0.01, 3]) fitted to a run's finite losses after its start.
 
-    For a given b the rest is linear, so it is a search over one number. With fewer than three points the last loss;
-    NaN without any.
+    For a given b the fit is linear, so it is a search over one number. With fewer than three points the last loss is
+    returned, and NaN without any.
 
     >>> samples_U = np.array([0.0, 100.0, 400.0, 1600.0])
     >>> round(predicted_loss(samples_U, np.array([9.0, 3.0, 2.0, 1.5]), 6400), 4)
