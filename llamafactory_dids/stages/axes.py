@@ -1,4 +1,4 @@
-"""Where samples lie among each other: a few of them on the two principal axes of the features that are clustered.
+"""The positions of some samples on the two principal axes of the clustered features.
 
 Shapes: `N` samples, `M` of them, `K` dims.
 """
@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from ..artifacts.domain_map import View
 from .kmeans import Read
 
-MAX_POINTS = 4000  # drawn; more would only cover each other
-LEAST = 3  # that make two axes
+MAX_POINTS = 4000  # points drawn; more would only cover each other
+LEAST = 3  # points that make two axes
 SEED = 0
 
 
 def view_of(read: Read, written_N: NDArray[np.bool_]) -> View | None:
-    """The samples that have features, at most 4,000 by a seeded choice; None where these are fewer than three."""
+    """A View of the samples that have features, at most 4,000 by a seeded choice; None if fewer than three have any."""
     rows_M = np.flatnonzero(written_N)
     if len(rows_M) < LEAST:
         return None
@@ -27,9 +27,9 @@ def view_of(read: Read, written_N: NDArray[np.bool_]) -> View | None:
 
 
 def principal_axes(rows_MK: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[float, float]]:
-    """The rows on the two directions of their largest variance, and the share of it that each has."""
+    """The rows on the two directions of largest variance, shape (M, 2), and each direction's share of the variance."""
     centred_MK = rows_MK - rows_MK.mean(axis=0)
-    variances_K, axes_KK = np.linalg.eigh(centred_MK.T @ centred_MK)  # from the smallest
+    variances_K, axes_KK = np.linalg.eigh(centred_MK.T @ centred_MK)  # ascending
     total = float(variances_K.sum()) or 1.0
     first, second = (max(0.0, float(variance)) / total for variance in variances_K[:-3:-1])
     return centred_MK @ axes_KK[:, :-3:-1], (first, second)

@@ -1,4 +1,4 @@
-"""How far a long stage is: a bar on a terminal; elsewhere lines of the log, which the web page reads back.
+"""The progress of a long stage: a bar on a terminal, else lines of the log, which the web page reads back.
 
 with progress("gradients", total=270, unit="tokens") as advance:
     advance(8, tokens)
@@ -23,13 +23,13 @@ _LINE = re.compile(r">> ([^\n:>]+?): (\d+) of (\d+) (?:sample|dataset|task)s, (\
 
 
 class Advance(Protocol):
-    """Says that `count` more are done, and how much of the unit they were."""
+    """Adds `count` items, and `more` of the unit, to the progress."""
 
     def __call__(self, count: int, more: int = 0) -> None: ...
 
 
 class BarLine(NamedTuple):
-    """What a line says: how many are done and in all, time spent and left as h:mm:ss."""
+    """A line of progress: the number done, the total, and the time spent and left as h:mm:ss."""
 
     name: str
     done: int
@@ -43,7 +43,7 @@ class BarLine(NamedTuple):
 
 
 def last_progress(log: str) -> BarLine | None:
-    """The newest line of progress in a log whose lines end in `>> message`; None where there is none."""
+    """The newest line of progress in a log whose lines end in `>> message`; None if there is none."""
     found = _LINE.findall(log)
     if not found:
         return None
@@ -53,8 +53,8 @@ def last_progress(log: str) -> BarLine | None:
 
 @contextmanager
 def progress(name: str, total: int, unit: str = "", of: str = "sample") -> Iterator[Advance]:
-    """A function to call with what was just done: so many of `of` (sample, dataset or task), and of `unit`."""
-    on_terminal = sys.stderr.isatty() and os.environ.get("RANK", "0") == "0"  # one bar, and not one a rank
+    """A function to call with each advance: the number of `of` (sample, dataset or task) done, and of `unit`."""
+    on_terminal = sys.stderr.isatty() and os.environ.get("RANK", "0") == "0"  # one bar, not one for each rank
     started, said = time.monotonic(), -SECONDS_BETWEEN_LINES
     done = amount = 0
     with tqdm(total=total, desc=name.capitalize(), unit=of, disable=not on_terminal) as bar:
@@ -76,7 +76,7 @@ def progress(name: str, total: int, unit: str = "", of: str = "sample") -> Itera
 
 @contextmanager
 def beside_bars() -> Iterator[None]:
-    """What is printed within does not run into a bar that stands on the terminal, whosever it is."""
+    """Inside this context, printed text does not run into a bar on the terminal, no matter who drew the bar."""
     with tqdm.external_write_mode(file=sys.stdout):
         yield
 

@@ -1,4 +1,4 @@
-"""Batches of samples of like length, the same whatever the number of workers."""
+"""Batches of samples of similar length, the same for any number of workers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,10 +10,10 @@ Collate = Callable[[list[dict[str, Any]]], Mapping[str, Any]]
 
 
 def length_batches(lengths: Sequence[int], max_samples: int, max_tokens: int) -> list[list[int]]:
-    """Indices in batches of at most `max_samples` and, padding counted, `max_tokens` (a longer sample goes alone)."""
+    """Indices in batches of at most `max_samples` and `max_tokens` with padding. A longer sample is a batch alone."""
     batches: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        # sorted from long to short, so the first of a batch says how wide it is
+        # sorted from long to short, so the first sample of a batch has its width
         current = batches[-1] if batches else None
         if current and len(current) < max_samples and (len(current) + 1) * lengths[current[0]] <= max_tokens:
             current.append(index)
@@ -23,18 +23,18 @@ def length_batches(lengths: Sequence[int], max_samples: int, max_tokens: int) ->
 
 
 def num_tokens(row: Mapping[str, Any]) -> int:
-    """Tokens that a sample takes in a batch: of its longest view, once for each view that it has (a pair has two)."""
+    """The tokens that a sample takes in a batch: its longest view times its number of views (a pair has two)."""
     views = [len(value) for key, value in row.items() if is_tokens(key)]
     return max(views) * len(views)
 
 
 def is_tokens(column: str) -> bool:
-    """Whether a column holds the tokens of a view of the sample: `input_ids`, `chosen_input_ids`, `kl_input_ids`."""
+    """Whether a column holds the tokens of a view: `input_ids`, `chosen_input_ids`, `kl_input_ids`."""
     return column.endswith("input_ids")
 
 
 def pad_collate(pad_id: int) -> Collate:
-    """A collator for `input_ids` and `labels` (all tokens are labelled where there are none)."""
+    """A collator for `input_ids` and `labels`. Without labels, all tokens are labelled."""
 
     def collate(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
         width = max(len(sample["input_ids"]) for sample in samples)
@@ -52,7 +52,7 @@ def pad_collate(pad_id: int) -> Collate:
 
 
 def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    """The batch with its tensors on `device`, those of a batch within it too."""
+    """The batch with its tensors on `device`, nested batches included."""
 
     def moved(value: Any) -> Any:
         if isinstance(value, Mapping):

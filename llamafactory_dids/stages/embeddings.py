@@ -13,10 +13,10 @@ MAX_BATCH_TOKENS = 16_384
 
 
 class EmbeddingFeatures:
-    """An embedding of each text, by `encode`: N texts in, (N, K) out, each as if it were alone.
+    """An embedding of each text. `encode` maps N texts to (N, K), each independent of the others.
 
-    The encoder reads `max_tokens` of a text (None: all); a text has at most about as many tokens as characters,
-    so that bounds a batch without tokenising the texts twice.
+    The encoder reads `max_tokens` of a text (None: all). A text has at most about as many tokens as characters, so
+    characters bound a batch without tokenising the texts twice.
     """
 
     name = "embeddings"
@@ -30,7 +30,7 @@ class EmbeddingFeatures:
         self.max_tokens = max_tokens
 
     def blocks(self, rows: range) -> Iterator[Block]:
-        """The embeddings of these texts, in batches of like length."""
+        """The embeddings of these texts, in batches of similar length."""
         texts = [self.texts[i] for i in rows]
         lengths = [min(len(text), self.max_tokens or len(text)) for text in texts]
         for places in length_batches(lengths, MAX_BATCH, MAX_BATCH_TOKENS):

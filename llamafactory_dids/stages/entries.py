@@ -1,7 +1,7 @@
-"""Which entries of the tracked gradients are compared at an update: a fixed random block of each matrix.
+"""The gradient entries that are compared at an update: a fixed random block of each tracked matrix.
 
-Rows and columns are drawn once, so that sums over coordinates stay unbiased up to scale while memory is
-domains x entries: neither the model's size nor the sharding of its parameters matters (method section 2).
+Rows and columns are drawn once, so sums over the entries are unbiased up to scale. Memory is domains x entries,
+whatever the model's size or the sharding of its parameters (method section 2).
 """
 
 import math
@@ -14,7 +14,7 @@ from .per_sample import sample_gradients
 
 
 class TrackedEntries:
-    """At most `budget` entries over all tracked layers, chosen by `seed`; `size` of them in all (P)."""
+    """At most about `budget` entries over all tracked layers, chosen by `seed`; `size` is their number (P)."""
 
     def __init__(self, tracked: TrackedLayers, budget: int, seed: int) -> None:
         share = min(1.0, math.sqrt(budget / tracked.num_entries()))
@@ -32,11 +32,11 @@ class TrackedEntries:
         self.size = start
 
     def inputs(self, layer: int, x_NSI: Tensor) -> Tensor:
-        """The chosen columns of a layer's input, shape (N, S, C): all that the gradient needs of it."""
+        """The chosen columns of a layer's input, shape (N, S, C). The gradient needs no others."""
         return self._take(self.columns, layer, x_NSI)
 
     def gradients(self, layer: int, x_NSC: Tensor, y_gradient_NSO: Tensor) -> Tensor:
-        """Each sample's gradient on this layer's block, flat, fp32, shape (N, R * C)."""
+        """Each sample's gradient on this layer's block, flattened, fp32, shape (N, R * C)."""
         return sample_gradients(x_NSC, self._take(self.rows, layer, y_gradient_NSO)).flatten(1)
 
     def _take(self, chosen: list[Tensor], layer: int, values: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ class TrackedEntries:
             return values
         if chosen[layer].device != values.device:
             chosen[layer] = chosen[layer].to(values.device)
-        # of a matrix: on a CPU torch takes columns of three dimensions one by one, ten times slower
+        # as a matrix: on a CPU torch takes columns of a 3-D tensor one by one, ten times slower
         taken = values.reshape(values.shape[:-1].numel(), values.shape[-1]).index_select(1, chosen[layer])
         return taken.reshape(*values.shape[:-1], len(chosen[layer]))
 

@@ -1,7 +1,7 @@
-"""Fills a store of features, whatever makes them: the parts that are missing, shared out over the ranks.
+"""Fills a store of features: the ranks share the missing parts.
 
-A part is made whole before it is written, so a killed run goes on with the parts that are missing, and the files
-do not depend on how many ranks there are.
+A part is computed whole before it is written, so a run that was killed goes on with the missing parts. The files do not
+depend on the number of ranks.
 """
 
 import logging
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class Block(NamedTuple):
-    """Features (N, K) in fp32 of the samples at `places` of a part, which of them have any, and how much was read."""
+    """Features (N, K, fp32) of the samples at `places` of a part, whether each has any (N), and the amount read."""
 
     places: list[int]
     values_NK: Tensor
@@ -31,9 +31,9 @@ class Block(NamedTuple):
 
 
 class Features(Protocol):
-    """What makes the rows of a store: `name` is said in the log and the progress bar, `unit` is what `amount` counts.
+    """A maker of a store's rows. `name` appears in the log and the progress bar; `unit` is the unit of `amount`.
 
-    The blocks of a part depend on its samples alone, not on the parts that were made before.
+    The blocks of a part depend on its samples alone, not on earlier parts.
     """
 
     name: str
@@ -45,13 +45,12 @@ class Features(Protocol):
 
 
 def fill_store(store: GradientStore, features: Features, title: str | None = None) -> None:
-    """Compute the parts of the store that are missing, shared out over the ranks; returns when all are there.
+    """Compute the missing parts of the store, shared by the ranks. Returns when all parts are there.
 
-    `title` is said of the progress, where the name of the features would not tell it from another.
-
-    Raises DidsError on every rank if one of them failed; finished parts stay.
+    `title` replaces the features' name in the progress. Raises DidsError on every rank if one rank failed; finished
+    parts stay.
     """
-    missing = ranks.decided_by_first(store.missing_parts)  # parts may be written meanwhile, by other runs too
+    missing = ranks.decided_by_first(store.missing_parts)  # other runs may write parts meanwhile
     rank, num_ranks = ranks.world()
     if missing:
         done = store.num_parts - len(missing)
@@ -82,7 +81,7 @@ def _fill_parts(store: GradientStore, features: Features, parts: list[int], titl
 
 
 def _say_nothing(count: int, more: int = 0) -> None:
-    """The first rank speaks for all."""
+    """Only the first rank shows progress."""
 
 
 def _unit_rows(

@@ -1,10 +1,9 @@
 """The gradient stage: each training sample's gradient, its largest entries, projected, to disk (section 4.1).
 
-For each part of the store: batches of like length go through the gradient engine; of each sample the top
-share by magnitude is kept and projected to K dims. Cost: a forward pass plus the backward pass of the tracked
-blocks. Memory: the activations of a batch of at most `MAX_BATCH` tokens, and whole gradients of the few samples that
-fit into `MEMORY_SHARE` of what is free, whatever the size of the batch and of the data set. A batch for which memory
-runs out is halved, and so are those after it (`passes`).
+Batches of similar length go through the gradient engine. The largest entries of each sample's gradient are kept and
+projected to K dims. Cost: a forward pass, and a backward pass through the tracked blocks. Memory: the activations of a
+batch of at most `MAX_BATCH` tokens, and the whole gradients of as many samples as fit into `MEMORY_SHARE` of the free
+memory. A batch that does not fit into memory is halved, and so are later batches (`passes`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,15 +22,15 @@ from .losses import Objective
 from .passes import Passes
 from .per_sample import GradientEngine, sample_gradients
 
-MAX_BATCH_OF_CPU = (64, 16_384)  # samples, tokens: enough to keep it busy
-MAX_BATCH = (256, 32_768)  # of an accelerator
+MAX_BATCH_OF_CPU = (64, 16_384)  # samples, tokens: enough to keep a CPU busy
+MAX_BATCH = (256, 32_768)  # samples, tokens of an accelerator's batch
 MEMORY_SHARE = 0.25  # of the free memory of an accelerator, for whole gradients
-_COPIES = 2  # of a gradient at the peak: its row, and its magnitudes
+_COPIES = 2  # copies of a gradient at the peak: the row and its magnitudes
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Tokenised samples: `collate` makes a batch of `rows`, `lengths[i]` are the tokens that row i takes in it."""
+    """Tokenised samples. `collate` makes a batch of `rows`, in which row i takes `lengths[i]` tokens."""
 
     rows: Sequence[Mapping[str, Any]]
     lengths: Sequence[int]
@@ -39,7 +38,7 @@ class Samples:
 
 
 class SampleProjector:
-    """Batch in, one projected gradient a sample out."""
+    """Projects the gradient of each sample of a batch."""
 
     def __init__(
         self,
@@ -56,10 +55,10 @@ class SampleProjector:
         self.projection = Projection(tracked.num_entries(), dim, seed)
 
     def project(self, batch: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Projected gradients (N, K) in fp32, and which samples have one (N, bool)."""
+        """Projected gradients (N, K, fp32), and whether each sample has one (N, bool)."""
         _, counts_N, pairs, scale_N = self.engine.run(batch)
         at_once = min(self._samples_at_once(), len(counts_N))
-        gradients_NP = torch.empty((at_once, self.projection.input_dim), device=self.device)  # of one group at a time
+        gradients_NP = torch.empty((at_once, self.projection.input_dim), device=self.device)  # for one group at a time
         groups = [slice(start, start + at_once) for start in range(0, len(counts_N), at_once)]
         scaled_NK = torch.cat([self._project([(x[g], y[g]) for x, y in pairs], gradients_NP) for g in groups])
         projected_NK = scaled_NK / scale_N.to(scaled_NK)[:, None]
@@ -69,14 +68,14 @@ class SampleProjector:
     def _project(self, pairs: list[tuple[torch.Tensor, torch.Tensor]], gradients_NP: torch.Tensor) -> torch.Tensor:
         gradients_NP = gradients_NP[: len(pairs[0][0])]
         start = 0
-        for x, y in pairs:  # each layer's at its place in the row: joined afterwards, all would be written twice
+        for x, y in pairs:  # each layer writes into its part of the row: joining afterwards would write all twice
             stop = start + x.shape[-1] * y.shape[-1]
             sample_gradients(x, y, gradients_NP[:, start:stop].unflatten(1, (y.shape[-1], x.shape[-1])))
             start = stop
         return project_largest(gradients_NP, self.topk_ratio, self.projection)
 
     def _samples_at_once(self) -> int:
-        """Whose gradients are whole at the same time: on a CPU one, which stays in its cache."""
+        """Number of samples whose whole gradients are in memory at once: one on a CPU, which stays in its cache."""
         memory = None if self.device.type == "cpu" else devices.memory(self.device)
         if memory is None:
             return 1
@@ -84,7 +83,7 @@ class SampleProjector:
 
 
 class GradientFeatures:
-    """The projected gradients of the samples, in batches of like length of at most `passes.max_samples`."""
+    """The projected gradients of the samples, in batches of similar length of at most `passes.max_samples`."""
 
     name = "gradients"
     unit = "tokens"
@@ -97,7 +96,7 @@ class GradientFeatures:
         self.passes = Passes("dids_proxy_model", advice, *limits, projector.device, together=False)
 
     def blocks(self, rows: range) -> Iterator[Block]:
-        """The gradients of these samples. Raises DidsError where memory does not even do for one."""
+        """The gradients of these samples. Raises DidsError if memory is too small for a single sample."""
         lengths = self._lengths(rows)
 
         def collate(places: list[int]) -> Mapping[str, Any]:
@@ -107,7 +106,7 @@ class GradientFeatures:
             yield Block(places, values_NK, ok_N, sum(lengths[i] for i in places))
 
     def batches(self, rows: range) -> list[list[int]]:
-        """The places of the samples of each batch."""
+        """The samples of each batch, as indices into `rows`."""
         return self.passes.batches(self._lengths(rows))
 
     def _lengths(self, rows: range) -> list[int]:

@@ -1,10 +1,10 @@
-"""k-means over features that stay where they are and are read a block at a time.
+"""k-means over features that are read from their store a block at a time.
 
-It is trained on a bounded sample of them, and the others are assigned in passing. So memory depends on the number of
-clusters and not on that of the samples: at most `MAX_POINTS` rows a cluster in fp32, or `MIN_SAMPLE` in all: 1.2 GB for
-1,152 clusters of 1,024 dims.
+It is trained on a bounded sample of the rows; all rows are then assigned block by block. Memory therefore depends on
+the number of clusters, not of samples: at most `MAX_POINTS` rows a cluster in fp32, or `MIN_SAMPLE` in all. That is 1.2
+GB for 1,152 clusters of 1,024 dims.
 
-Shapes: `N` samples, `M` of them, `B` of a block, `K` dims, `C` clusters.
+Shapes: `N` samples, `M` of them, `B` samples of a block, `K` dims, `C` clusters.
 """
 
 import math
@@ -20,22 +20,22 @@ from ..errors import DidsError
 
 Features: TypeAlias = NDArray[np.float32]
 Indices: TypeAlias = NDArray[np.int64]
-Read: TypeAlias = Callable[[Indices], Features]  # rows by ascending index; an array's `__getitem__` is one
+Read: TypeAlias = Callable[[Indices], Features]  # rows at ascending indices, as an array's `__getitem__` returns them
 
-MAX_POINTS = 256  # rows a cluster that k-means is trained on; more change the centroids little
-MIN_SAMPLE = 1 << 13  # rows that it is trained on, if there are so many, however few clusters they make
+MAX_POINTS = 256  # training rows for each cluster; more change the centroids little
+MIN_SAMPLE = 1 << 13  # least number of training rows, if there are so many
 _ROUNDS = 25
-_ROUNDS_OF_SAMPLE = 5  # what more rounds would mend is less than what a sample leaves open
-_STARTS = 40  # for a single cluster, and so ten for four: among few clusters one bad start tells most
-_START_POINTS, _MAX_START = 32, 1 << 14  # rows a cluster that a start is chosen from, and rows in all
-_CANDIDATES = 40  # rows that are tried for each centroid
-_BLOCK = 1 << 12  # rows read at a time: 16 MiB at 1,024 dims, which glibc takes from memory that it has already
+_ROUNDS_OF_SAMPLE = 5  # more rounds would gain less than the sampling loses
+_STARTS = 40  # restarts times clusters: ten restarts for four clusters, where one bad start hurts most
+_START_POINTS, _MAX_START = 32, 1 << 14  # rows for each cluster to choose a start from, and rows in all
+_CANDIDATES = 40  # rows tried for each centroid
+_BLOCK = 1 << 12  # rows read at a time: 16 MiB at 1,024 dims, for which glibc reuses memory
 
 
 def kmeans_labels(read: Read, rows_M: Indices, num_clusters: int, *, min_size: int, seed: int) -> Indices:
-    """k-means labels of these rows, shape M, numbered from the largest cluster to the smallest, none below `min_size`.
+    """k-means labels of these rows, shape M, numbered from the largest cluster to the smallest.
 
-    An empty cluster is dropped; one that is too small joins the nearest, the smallest first.
+    An empty cluster is dropped. A cluster below `min_size` joins its nearest, the smallest cluster first.
     """
     if num_clusters == 1 or len(rows_M) <= min_size:
         return np.zeros(len(rows_M), dtype=np.int64)
@@ -44,7 +44,7 @@ def kmeans_labels(read: Read, rows_M: Indices, num_clusters: int, *, min_size: i
     for block, features_BK in read_blocks(read, rows_M):
         labels_M[block] = nearest_centroids(centroids_CK, features_BK)
     sizes = np.bincount(labels_M)
-    if sizes[sizes > 0].min() < min_size:  # seldom, so that the sums are worth a pass of their own
+    if sizes[sizes > 0].min() < min_size:  # rare, so the sums get a pass of their own
         blocks = read_blocks(read, rows_M)
         sums_CK = sum(label_sums(features_BK, labels_M[block], len(centroids_CK)) for block, features_BK in blocks)
         labels_M = _merge_small(labels_M, sums_CK, min_size)
@@ -56,7 +56,7 @@ def kmeans_labels(read: Read, rows_M: Indices, num_clusters: int, *, min_size: i
 
 
 def _train(read: Read, rows_M: Indices, num_clusters: int, seed: int) -> Features:
-    """The centroids (C, K) of the best k-means of several starts."""
+    """The centroids (C, K) of the best of several k-means runs."""
     rounds, points = _ROUNDS, max(MAX_POINTS * num_clusters, MIN_SAMPLE)
     rng = np.random.default_rng(seed)
     if len(rows_M) > points:
@@ -84,15 +84,15 @@ def _train(read: Read, rows_M: Indices, num_clusters: int, seed: int) -> Feature
 def _start(features_MK: Features, num_clusters: int, rng: np.random.Generator) -> Features:
     """First centroids (C, K), by greedy k-means++ (Arthur & Vassilvitskii 2007, section 5).
 
-    Each is the best of several rows that were drawn by their squared distance from those before. FAISS tries one, and
-    from there k-means ends at a higher inertia.
+    Each is the best of several rows, drawn by their squared distance from the earlier centroids. FAISS tries one row,
+    and its k-means then ends at a higher inertia.
     """
     count = min(len(features_MK), _START_POINTS * num_clusters, max(_MAX_START, num_clusters))
     rows_RK = features_MK[rng.choice(len(features_MK), count, replace=False)]
     squares_R = np.einsum("rk,rk->r", rows_RK, rows_RK)
 
     def distances(some: Indices) -> Features:
-        """Squared, of all rows from some of them, shape (some, R)."""
+        """Squared distances between `some` rows and all rows, shape (some, R)."""
         squares = squares_R[some, None] + squares_R - 2 * (rows_RK[some] @ rows_RK.T)
         return np.maximum(squares, 0, dtype=np.float32)
 
@@ -101,7 +101,7 @@ def _start(features_MK: Features, num_clusters: int, rng: np.random.Generator) -
     for _ in range(num_clusters - 1):
         below_R = np.cumsum(nearest_R, dtype=np.float64)
         drawn_T = np.searchsorted(below_R, rng.random(_CANDIDATES) * below_R[-1], side="right")
-        drawn_T = np.minimum(drawn_T, count - 1)  # all rows are alike: none is far from those before
+        drawn_T = np.minimum(drawn_T, count - 1)  # if all rows are equal, no distance is above zero
         left_TR = np.minimum(nearest_R, distances(drawn_T))
         best = int(left_TR.sum(axis=1).argmin())
         chosen.append(int(drawn_T[best]))
@@ -110,16 +110,16 @@ def _start(features_MK: Features, num_clusters: int, rng: np.random.Generator) -
 
 
 def nearest_centroids(centroids_CK: Features, features_BK: Features) -> Indices:
-    """Of each row the nearest centroid, shape B: by torch, up to four times as fast as FAISS here."""
+    """The nearest centroid of each row, shape B. torch is up to four times as fast as FAISS here."""
     centroids, features = torch.from_numpy(centroids_CK), torch.from_numpy(features_BK)
-    # a row's own length is the same to all of them
+    # a row's own length does not change which centroid is nearest
     scores_BC = torch.addmm(centroids.square().sum(dim=1), features, centroids.T, alpha=-2)
     labels_B: Indices = scores_BC.argmin(dim=1).numpy()
     return labels_B
 
 
 def read_blocks(read: Read, rows_M: Indices) -> Iterator[tuple[slice, Features]]:
-    """The features of the rows, a bounded number of them at a time, and their places among `rows_M`."""
+    """(slice of `rows_M`, features) of a bounded number of rows at a time."""
     for start in range(0, len(rows_M), _BLOCK):
         block = slice(start, min(start + _BLOCK, len(rows_M)))
         yield block, read(rows_M[block])
@@ -135,7 +135,7 @@ def label_sums(features_BK: Features, labels_B: Indices, num_clusters: int) -> N
 
 
 def _merge_small(labels_M: Indices, sums_CK: NDArray[np.float64], min_size: int) -> Indices:
-    """The labels after each cluster that is too small has joined the one whose mean is nearest."""
+    """The labels after each cluster below `min_size` has joined the cluster with the nearest mean."""
     sizes = np.bincount(labels_M, minlength=len(sums_CK))
     joined = np.arange(len(sums_CK))
     while np.count_nonzero(sizes) > 1:

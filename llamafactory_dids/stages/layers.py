@@ -1,9 +1,9 @@
-"""Which layers are tracked: the linear layers of the last decoder blocks (method section 1.1, paper section 5.4).
+"""The tracked layers: the linear layers of the last decoder blocks (method section 1.1, paper section 5.4).
 
-Blocks are found by structure, not by name: the longest list of modules that hold linear layers, in the part of the
-model that reads tokens. Embeddings, norms, the head and towers for pictures or sounds are out; with short answers the
-head would cluster samples by answer token. So are experts, lists of layers inside a block or weights of three
-dimensions: they get tokens without a word of whose they are.
+Blocks are found by structure, not by name: the longest list of modules with linear layers, in the part of the model
+that reads tokens. Embeddings, norms, the head, and towers for pictures or sounds are excluded. With short answers the
+head would cluster samples by answer token. Experts (layer lists inside a block, or 3-D weights) are excluded too: a
+router sends them tokens, and nothing says which sample a token came from.
 """
 
 import logging
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrackedLayers:
-    """The tracked linear layers in execution order, and the first block that holds one of them."""
+    """The tracked linear layers in execution order, and the first block that has one."""
 
     first_block: nn.Module
     names: tuple[str, ...]
@@ -35,12 +35,12 @@ class TrackedLayers:
 
 
 def is_linear(module: nn.Module) -> bool:
-    """A layer that multiplies by one matrix: torch's Linear and its quantised kin, or GPT-2's Conv1D."""
+    """Whether a layer multiplies by one matrix: torch's Linear, its quantised variants, or GPT-2's Conv1D."""
     return isinstance(module, nn.Linear) or (type(module).__name__ == "Conv1D" and hasattr(module, "nf"))
 
 
 def linear_shape(layer: nn.Module) -> tuple[int, int]:
-    """(outputs, inputs) of a linear layer, without looking at its weight, which may be packed or sharded."""
+    """(outputs, inputs) of a linear layer. Its weight is not read, since it may be packed or sharded."""
     if isinstance(layer, nn.Linear):
         return layer.out_features, layer.in_features
     return int(layer.nf), int(layer.nx)  # type: ignore[arg-type]
@@ -49,7 +49,7 @@ def linear_shape(layer: nn.Module) -> tuple[int, int]:
 def decoder_blocks(model: nn.Module) -> list[nn.Module]:
     """The model's decoder blocks, first to last.
 
-    Raises DidsError if the model has none, or several lists that may be them.
+    Raises DidsError if the model has none, or several lists that may be the decoder blocks.
     """
     named = _in_language_model(model)
     lists = named or _block_lists(model)
@@ -71,9 +71,9 @@ def decoder_blocks(model: nn.Module) -> list[nn.Module]:
 
 
 def _in_language_model(model: nn.Module) -> list[nn.ModuleList]:
-    """The lists of blocks of what the model, or the first part of it that can be asked, calls its decoder.
+    """The lists of blocks inside the first decoder that the model or one of its parts names.
 
-    Without one, of the smallest part that holds blocks and the embeddings of tokens.
+    Without a named decoder: the lists inside the smallest part with blocks and the token embeddings.
     """
     for module in model.modules():
         decoder = _asked(module, "get_decoder")
@@ -87,14 +87,14 @@ def _in_language_model(model: nn.Module) -> list[nn.ModuleList]:
 
 
 def _beside(model: nn.Module, embeddings: nn.Module | None) -> list[nn.ModuleList]:
-    if not isinstance(embeddings, nn.Embedding):  # a tower calls what embeds its patches so
+    if not isinstance(embeddings, nn.Embedding):  # a tower uses this name for its patch embedding
         return []
     holders = [part for part in model.modules() if embeddings in set(part.modules())]
-    return next(filter(None, map(_block_lists, reversed(holders))), [])  # the outermost is the first
+    return next(filter(None, map(_block_lists, reversed(holders))), [])  # reversed: the smallest part
 
 
 def _asked(module: nn.Module, method: str) -> nn.Module | None:
-    """What a module answers; that of transformers, for a model without an answer, is an error."""
+    """The method's answer, or None. A transformers model without an answer raises."""
     try:
         return getattr(module, method, lambda: None)()  # type: ignore[no-any-return]
     except (NotImplementedError, AttributeError):
@@ -105,7 +105,7 @@ def _block_lists(model: nn.Module) -> list[nn.ModuleList]:
     found: list[nn.ModuleList] = []
     for child in model.children():
         if isinstance(child, nn.ModuleList) and len(child) and all(_linears(block) for block in child):
-            found.append(child)  # what is nested inside, such as experts, is part of a block
+            found.append(child)  # lists nested inside, such as experts, are part of a block
         else:
             found.extend(_block_lists(child))
     return found
@@ -116,20 +116,20 @@ def _linears(block: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def _routed(block: nn.Module) -> set[nn.Module]:
-    """What is inside the lists that a block has: a token goes through one or a few of a list of experts."""
+    """The modules inside a block's own lists. A list of experts gets a token through one or a few of them."""
     lists = [module for module in block.modules() if isinstance(module, nn.ModuleList)]
     return {module for found in lists for module in found.modules()}
 
 
 def track_layers(model: nn.Module, share: float, *, trainable_only: bool = False) -> TrackedLayers:
-    """`find_layers`, told in the log."""
+    """`find_layers`, with a report in the log."""
     tracked = find_layers(model, share, trainable_only=trainable_only)
     _report(tracked, _last_blocks(model, share)[1], trainable_only)
     return tracked
 
 
 def _last_blocks(model: nn.Module, share: float) -> tuple[int, list[nn.Module]]:
-    """The number of the first of the last `share` of the decoder blocks, and those blocks."""
+    """The last `share` of the decoder blocks, after the index of the first."""
     blocks = decoder_blocks(model)
     first = len(blocks) - max(1, math.ceil(share * len(blocks) - 1e-9))
     return first, blocks[first:]
@@ -138,8 +138,8 @@ def _last_blocks(model: nn.Module, share: float) -> tuple[int, list[nn.Module]]:
 def find_layers(model: nn.Module, share: float, *, trainable_only: bool = False) -> TrackedLayers:
     """The linear layers of the last `share` of the decoder blocks, rounded up, at least one block.
 
-    With `trainable_only`, those whose weight is trained: LoRA's A and B, or the layers left unfrozen.
-    Raises DidsError where no such layer is left.
+    `trainable_only` keeps the layers whose weight is trained: LoRA's A and B, or unfrozen layers. Raises DidsError if
+    no layer is left.
     """
     first, blocks = _last_blocks(model, share)
     routed = set().union(*map(_routed, blocks))

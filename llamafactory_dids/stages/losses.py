@@ -1,10 +1,9 @@
-"""What a training minimises, sample by sample: the stage's own loss, as a mean over terms.
+"""The loss that a training minimises, sample by sample: the stage's own loss, as a mean over terms.
 
-A term is what the stage's training loss weighs the same: a labelled token of a language model, a pair of answers
-(preference, reward model), an answer with its label. All that follows (gradients, Fisher, task and domain losses)
-asks an `Objective` and knows no stage. A sample may be several rows of the model's batch, stacked view by view: with
-N samples, row r is of sample r mod N. Language modelling is here; `integration/host/objectives.py` has the stages whose
-losses are the host's.
+A term is the unit that the training loss averages over: a labelled token (pt, sft), a pair of answers (dpo, rm), or one
+labelled answer (kto). Gradients, Fisher matrices, task and domain losses all use an `Objective`, and know no stage. A
+sample may be several rows of the model's batch, stacked view by view: with N samples, row r belongs to sample r mod N.
+Language modelling is here; `integration/host/objectives.py` has the stages with a loss of the host's.
 """
 
 import functools
@@ -22,30 +21,30 @@ IGNORE_INDEX = -100
 
 
 class Objective(Protocol):
-    """The loss of each of N samples of a batch; what a batch holds is between the stage's collator and this."""
+    """The loss of each of N samples of a batch. The stage's collator defines the batch's content."""
 
     def counts(self, batch: Mapping[str, Any]) -> Tensor:
-        """The terms of each sample (N, int64), told by the batch alone."""
+        """The number of terms of each sample (N, int64), from the batch alone."""
         ...
 
     def terms(self, model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """The loss of each of J terms (fp32), and the sample that each is of (J).
+        """The loss of each of J terms (fp32), and the index of each term's sample (J).
 
-        The gradient, if any is wanted, is that of one forward pass of `model`; what else the loss needs (a reference
-        model) runs without one.
+        One forward pass of `model` gives the gradient. Other models that the loss needs (a reference) run without
+        gradient.
         """
         ...
 
     def training_losses(self, outputs: Any, batch: Mapping[str, Any]) -> Tensor | None:
-        """Loss of each sample (N, fp32) of the training batch that just went forward, without another pass.
+        """Loss of each sample (N, fp32) of the training batch that was just computed, without another pass.
 
-        `outputs` are those of the host's `compute_loss`; None where they do not tell.
+        `outputs` comes from the host's `compute_loss`. None if it does not hold the losses.
         """
         ...
 
 
 def sample_losses(objective: Objective, model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    """Mean loss of each sample over its terms (N, fp32), 0 where it has none, and how many it has (N)."""
+    """Mean loss of each sample over its terms (N, fp32), 0 without terms; and its number of terms (N)."""
     counts_N = objective.counts(batch)
     losses_J, samples_J = objective.terms(model, batch)
     sums_N = torch.zeros(len(counts_N), device=losses_J.device).index_add(0, samples_J, losses_J)
@@ -53,21 +52,21 @@ def sample_losses(objective: Objective, model: nn.Module, batch: Mapping[str, An
 
 
 class LanguageModelling:
-    """Next-token loss over the labelled tokens, the prompt masked as the stage masks it.
+    """Next-token loss over the labelled tokens, with the prompt masked as in the stage.
 
-    A batch has `labels` (N, S) with -100 where nothing is learned, and the model's inputs.
+    A batch has `labels` (N, S), -100 for tokens without a loss, and the model's inputs.
     """
 
     def counts(self, batch: Mapping[str, Any]) -> Tensor:
-        """Labelled tokens of each sample."""
+        """Number of labelled tokens of each sample."""
         return (batch["labels"][:, 1:] != IGNORE_INDEX).sum(dim=1)
 
     def terms(self, model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """The loss of each labelled token, sample by sample; logits are computed only where there is a label."""
+        """The loss of each labelled token, sample by sample. Logits are computed only at labels."""
         targets_NS = _targets(batch)
         labelled_NS = targets_NS != IGNORE_INDEX
         samples_J, positions_J = labelled_NS.nonzero(as_tuple=True)
-        if empty := len(samples_J) == 0:  # the model runs all the same: others may wait for its collectives
+        if empty := len(samples_J) == 0:  # the model runs all the same: other ranks may wait for its collectives
             samples_J = positions_J = samples_J.new_zeros(1)
         inputs = {key: value for key, value in batch.items() if key != "labels"}
         with _before_head(model, lambda hidden_NSH: hidden_NSH[samples_J, positions_J][None], labelled_NS.shape) as cut:
@@ -81,9 +80,9 @@ class LanguageModelling:
 
     @torch.no_grad()
     def training_losses(self, outputs: Any, batch: Mapping[str, Any]) -> Tensor | None:
-        """From what the host's own loss left in its graph, for nothing, or else from the logits.
+        """The losses, read for free from the graph of the host's loss, or else computed from the logits.
 
-        None where there is neither (enable_liger_kernel).
+        None without either (enable_liger_kernel).
         """
         targets_NS = _targets(batch)
         labelled_NS = targets_NS != IGNORE_INDEX
@@ -101,11 +100,11 @@ def _part(outputs: Any, name: str) -> Any:
     return outputs.get(name) if isinstance(outputs, dict) else getattr(outputs, name, None)
 
 
-_FURTHEST = 8  # nodes between a loss and its cross-entropy: a division, a sum with a router's loss, a change of type
+_FURTHEST = 8  # graph nodes between a loss and its cross-entropy: a division, a router's loss added, a change of type
 
 
 def _left_in_graph(loss: Any, targets_NS: Tensor) -> Tensor | None:
-    """Losses (N, S) by the log-probabilities that a cross-entropy keeps for its backward pass; None without such."""
+    """Losses (N, S) from the log-probabilities that a cross-entropy keeps for its backward pass; None without them."""
     nodes = [getattr(loss, "grad_fn", None)]
     for _ in range(_FURTHEST):
         for node in nodes:
@@ -117,7 +116,7 @@ def _left_in_graph(loss: Any, targets_NS: Tensor) -> Tensor | None:
 
 
 def _labelled_losses(logits_NSV: Tensor, targets_NS: Tensor, samples_J: Tensor, positions_J: Tensor) -> Tensor:
-    """Losses (J, fp32) of the labelled positions, with no second copy of a batch's logits, which may be many."""
+    """Losses (J, fp32) at the labelled positions, a part at a time: a second copy of the logits may not fit."""
     numbers = _WITHOUT_GRADIENT if logits_NSV.device.type == "cpu" else _AT_ONCE_ELSEWHERE
     at_once = max(1, numbers // logits_NSV.shape[2])
     parts = zip(samples_J.split(at_once), positions_J.split(at_once), strict=True)
@@ -127,9 +126,9 @@ def _labelled_losses(logits_NSV: Tensor, targets_NS: Tensor, samples_J: Tensor, 
 
 @contextmanager
 def _before_head(model: nn.Module, change: Callable[[Tensor], Tensor], shape: torch.Size) -> Iterator[list[bool]]:
-    """Change the hidden states (N, S, H) that the language model's head takes; says whether it took any.
+    """Change the hidden states (N, S, H) before the language model's head. The yielded list is empty if that failed.
 
-    It takes none where a model multiplies by the weight of its embeddings itself, or hides its head.
+    It fails if a model multiplies by its embedding weights itself, or hides its head.
     """
     head = getattr(model, "get_output_embeddings", lambda: None)()
     taken: list[bool] = []
@@ -148,21 +147,21 @@ def _before_head(model: nn.Module, change: Callable[[Tensor], Tensor], shape: to
             handle.remove()
 
 
-# What makes logits without needing them for its own gradient, so that theirs may take their place.
+# Operations that do not need their output, the logits, for their own gradient. It may be overwritten.
 _MAKERS = ("UnsafeViewBackward0", "MmBackward0", "AddmmBackward0", "IndexBackward0", "UnsqueezeBackward0")
-_AT_ONCE = {"cpu": 1 << 21}  # logits in fp32: those that stay in a cache
+_AT_ONCE = {"cpu": 1 << 21}  # fp32 logits that stay in a cache
 _AT_ONCE_ELSEWHERE = 1 << 28  # a GB
-_WITHOUT_GRADIENT = 1 << 18  # on a CPU: twice as fast as with eight times as many
+_WITHOUT_GRADIENT = 1 << 18  # on a CPU, twice as fast as with eight times as many
 
 
 def _cross_entropy(logits_JV: Tensor, targets_J: Tensor, spent: bool) -> Tensor:
-    """Next-token losses (J, fp32) of logits (J, V) and targets (J); on a GPU by liger-kernel where that is installed.
+    """Next-token losses (J, fp32) of logits (J, V) and targets (J); on a GPU by liger-kernel, if installed.
 
-    If `spent`, the logits' gradient takes the place of the logits, which are not read again. Autograd's own way keeps
-    several tensors of their size.
+    `spent` says that the logits are not read again: their gradient overwrites them. Autograd's own way keeps several
+    tensors of this size.
     """
     ligers = _ligers() if gpu.has_kernels(logits_JV) and logits_JV.requires_grad else None
-    if ligers is not None:  # which overwrites what it is given, and returns losses of its type
+    if ligers is not None:  # liger overwrites its input, and returns losses in the input's type
         found: Tensor = ligers(logits_JV if spent else logits_JV.clone(), targets_J, reduction="none").float()
         return found
     losses_J: Tensor = _CrossEntropy.apply(logits_JV, targets_J, spent)
@@ -171,7 +170,7 @@ def _cross_entropy(logits_JV: Tensor, targets_J: Tensor, spent: bool) -> Tensor:
 
 @functools.cache
 def _ligers() -> Callable[..., Tensor] | None:
-    """The cross-entropy of liger-kernel; None where that is not installed, or wants another transformers."""
+    """liger-kernel's cross-entropy; None if it is not installed, or needs another transformers."""
     try:
         from liger_kernel.transformers.functional import liger_cross_entropy
     except ImportError:
@@ -180,7 +179,7 @@ def _ligers() -> Callable[..., Tensor] | None:
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """Some rows at a time, and with one softmax for both the loss and the gradient, made in the forward pass."""
+    """Cross-entropy over some rows at a time. One softmax in the forward pass gives both the loss and the gradient."""
 
     @staticmethod
     def forward(ctx: Any, logits_JV: Tensor, targets_J: Tensor, spent: bool) -> Tensor:
@@ -202,7 +201,7 @@ class _CrossEntropy(torch.autograd.Function):
 
 
 def _losses_and_gradient(logits_RV: Tensor, targets_R: Tensor, into_RV: Tensor | None) -> Tensor:
-    """The losses of R rows in fp32; `into_RV`, where there is one, gets their sum's gradient: softmax minus target."""
+    """The losses of R rows, fp32. `into_RV`, if given, receives the gradient of their sum: softmax minus target."""
     in_place = into_RV is not None and into_RV.dtype == torch.float32
     logits_RV, targets_R1 = logits_RV.float(), targets_R[:, None]
     target_R, largest_R = logits_RV.gather(1, targets_R1).squeeze(1), logits_RV.amax(dim=1)

@@ -1,6 +1,6 @@
-"""What is asked of domains that are there: their means, the samples nearest to them, the domain nearest to a sample.
+"""Questions about finished domains: their means, the samples nearest a mean, the domain nearest a sample.
 
-Shapes: `N` samples, `M` of them or others, `B` of a block, `K` dims, `D` domains.
+Shapes: `N` samples, `M` of them or others, `B` samples of a block, `K` dims, `D` domains.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from .kmeans import Features, Indices, Read, label_sums, nearest_centroids, read
 def domain_means(
     read: Read, written_N: NDArray[np.bool_], domains_N: Indices, num_domains: int
 ) -> tuple[Features, NDArray[np.int64]]:
-    """The mean (D, K) of each domain's samples that have features, and how many those are (D)."""
+    """The mean (D, K) of each domain's samples that have features, and their number (D)."""
     rows_M = np.flatnonzero(written_N)
     counts_D = np.bincount(domains_N[rows_M], minlength=num_domains)
     sums_DK: Any = 0.0
@@ -26,7 +26,7 @@ def domain_means(
 
 
 def central_samples(read: Read, written_N: NDArray[np.bool_], domains_N: Indices, count: int) -> list[list[int]]:
-    """For each domain the samples nearest its mean, nearest first; one without any features has its first ones."""
+    """At most `count` samples of each domain, nearest to its mean first. Without features: its first samples."""
     num_domains = int(domains_N.max()) + 1
     means_DK, counts_D = domain_means(read, written_N, domains_N, num_domains)
     distance_N = np.where(written_N, 0.0, np.inf)
@@ -51,7 +51,7 @@ def nearest_domains(
 ) -> NDArray[np.int64]:
     """The domain whose mean is nearest to each of M other samples, shape M.
 
-    A domain without any sample that has features is nearest to none.
+    A domain without features is never the nearest.
     """
     means_DK, counts_D = domain_means(read, written_N, domains_N, num_domains)
     present = np.flatnonzero(counts_D)

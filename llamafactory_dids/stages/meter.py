@@ -1,8 +1,8 @@
-"""What a mixer asked for, measured: losses, gradients, and the impact of each domain on each task (sections 2 and 3).
+"""The measurements that a mixer asks for: losses, gradients, the impact of domains on tasks (sections 2 and 3).
 
-`Meter` takes forward passes alone: each term's loss. `GradientMeter` also takes backward passes: one pass over a task's
-observed samples gives its loss, mean gradient and diagonal Fisher matrix. Ranks share the batches and add up, so that
-all of them hold the same numbers.
+`Meter` uses forward passes alone, and gives the loss of each term. `GradientMeter` also uses backward passes: one pass
+over a task's observed samples gives its loss, mean gradient and diagonal Fisher matrix. The ranks share the batches and
+add up their results, so all ranks hold the same numbers.
 
 Shapes: `N` samples, `S` terms of a sample, `J` terms of a batch, `P` entries, `D` domains, `T` tasks.
 """
@@ -29,24 +29,24 @@ from .per_sample import GradientEngine, evaluating
 
 logger = logging.getLogger(__name__)
 
-MAX_TOKENS = 16_384  # of a batch: more would not be faster
-ENTRIES_AT_ONCE = 1 << 25  # of gradients that are whole, 128 MiB
+MAX_TOKENS = 16_384  # tokens of a batch; more would not be faster
+ENTRIES_AT_ONCE = 1 << 25  # entries of whole gradients in memory, 128 MiB
 Rows = Sequence[Mapping[str, Any]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class TokenLosses(NamedTuple):
-    """Losses of the terms (labelled tokens) of N samples, a sample's in its row's first `counts_N` places, then 0."""
+    """Losses of the terms (labelled tokens) of N samples: row n has `counts_N[n]` losses, then zeros."""
 
     losses_NS: Tensor
     counts_N: Tensor
 
     def finite_N(self) -> Tensor:
-        """Which samples have losses that are all finite; of others nothing counts."""
+        """Whether all losses of a sample are finite (N, bool). Other samples are left out."""
         return self.losses_NS.sum(dim=1).isfinite()
 
     def mean(self) -> float:
-        """Mean over the samples that have terms of their mean loss; NaN without any."""
+        """Mean over samples of each sample's mean loss; NaN without any."""
         counts_N = self.counts_N * self.finite_N()
         return float((self.losses_NS[counts_N > 0].sum(dim=1) / counts_N[counts_N > 0]).mean())
 
@@ -58,11 +58,11 @@ class TokenLosses(NamedTuple):
 
 
 class Meter:
-    """Runs samples through a model in eval mode, in batches of like length of at most `max_samples` and `max_tokens`.
+    """Runs samples through a model in eval mode, in batches of similar length.
 
-    `collate` makes a batch of samples; `precision` is the context (autocast) that the training runs in, `device` where
-    it computes (the model's parameters may wait elsewhere). A sample whose loss or gradient is not finite, as fp16
-    overflows, is left out of what is measured and counted in `left_out`.
+    `collate` makes a batch of samples, of at most `max_samples` and `max_tokens`. `precision` is the autocast context
+    of the training, `device` the device to compute on (the parameters may wait elsewhere). A sample whose loss or
+    gradient is not finite, as when fp16 overflows, is left out and counted in `left_out`.
     """
 
     def __init__(
@@ -105,16 +105,16 @@ class Meter:
         return found
 
     def try_longest(self, rows: Rows) -> None:
-        """Measure the longest of the samples for nothing, so that memory that does not do is noticed now.
+        """Measure the longest samples once and drop the result, so that too little memory shows now.
 
-        Batches are halved until one fits. Raises DidsError where not even one sample does.
+        Batches are halved until one fits. Raises DidsError if a single sample does not fit.
         """
         if rows:
             with torch.no_grad(), evaluating(self.model):
                 self.passes.try_longest([num_tokens(row) for row in rows], self._batch_of(rows), self._trial)
 
     def report(self) -> None:
-        """Say how many samples were left out since this was last asked."""
+        """Log the number of samples left out since the last report."""
         if self.left_out:
             logger.warning(
                 "%d samples are left out of this measurement: their loss or gradient is not finite", self.left_out
@@ -142,8 +142,9 @@ class TaskMeasurement:
 
 
 class _Sums(NamedTuple):
-    """Over the samples of a batch: weighted sums of losses, gradients (P) and their squares (P), of the weights
-    themselves, and how many samples were left out. The three numbers are in one tensor, float64."""
+    """Weighted sums over the samples of a batch: gradients (P), their squares (P), and three numbers, float64: the
+    weighted sum of losses, the sum of weights, and the count of samples left out.
+    """
 
     numbers_3: Tensor
     gradients_P: Tensor
@@ -159,7 +160,7 @@ class GradientMeter(Meter):
         self.entries = entries
 
     def tasks(self, tasks: Sequence[Rows]) -> TaskMeasurement:
-        """Measure every task; each of its samples that has terms counts the same. NaN where none is left of them."""
+        """Measure every task. Each sample that has terms counts the same. NaN for a task without such samples."""
         sums_TP = torch.zeros(len(tasks), self.entries.size, device=self.device)
         squares_TP = torch.zeros_like(sums_TP)
         numbers_T3 = torch.zeros(len(tasks), 3, dtype=torch.float64, device=devices.exact(self.device))
@@ -172,7 +173,7 @@ class GradientMeter(Meter):
         return TaskMeasurement((losses_T / counts_T).numpy(), sums_TP / scale_T1, squares_TP / scale_T1)
 
     def domain(self, rows: Rows) -> Tensor:
-        """The mean gradient of samples of a domain, weighted by terms as the training loss is (P); 0 without any."""
+        """The mean gradient (P) of a domain's samples, weighted by terms as in the training loss; 0 without any."""
         sum_P = torch.zeros(self.entries.size, device=self.device)
         numbers_3 = torch.zeros(3, dtype=torch.float64, device=devices.exact(self.device))
         self._add(rows, lambda counts_N: counts_N, numbers_3, sum_P)
@@ -182,9 +183,9 @@ class GradientMeter(Meter):
         return sum_P / max(count, 1.0)
 
     def scores(self, rows: Rows, directions_TP: Tensor) -> tuple[Tensor, Tensor]:
-        """Of each sample its terms (N) and, times these, the products of its gradient with T directions (N, T).
+        """The terms of each sample (N), and the products of its gradient with T directions, times the terms (N, T).
 
-        All ranks have them. A sample whose gradient is not finite has none that are.
+        All ranks get the same result. A sample whose gradient is not finite has scores that are not finite.
         """
         counts_N = torch.zeros(len(rows), dtype=torch.float32, device=self.device)
         scores_NT = torch.zeros(len(rows), len(directions_TP), device=self.device)
@@ -206,14 +207,14 @@ class GradientMeter(Meter):
         return counts_N, scores_NT * (counts_N / scale_N)[:, None]
 
     def _add(self, rows: Rows, weigh: Callable[[Tensor], Tensor], numbers_3: Tensor, *sums_P: Tensor) -> None:
-        """Add what this rank measures to the numbers, to the gradients' sum and, if wanted, the squares'."""
+        """Add this rank's measurements to the numbers, to the sum of gradients and, if given, to the sum of squares."""
         lengths_N = [num_tokens(row) for row in rows]
         for _, found in self.passes.over(lengths_N, self._batch_of(rows), lambda batch: self._sums(batch, weigh)):
             for total, part in zip((numbers_3, *sums_P), found, strict=False):
                 total += part
 
     def _sums(self, inputs: Mapping[str, Any], weigh: Callable[[Tensor], Tensor]) -> _Sums:
-        """Whole gradients are there of a few samples at a time, whatever the size of the batch."""
+        """The sums of a batch. Only a few samples' whole gradients are in memory at a time."""
         with self.precision():
             losses_N, counts_N, pairs, scale_N = self.engine.run(inputs)
         numbers_3 = torch.zeros(3, dtype=torch.float64, device=devices.exact(self.device))
@@ -239,6 +240,6 @@ class GradientMeter(Meter):
 
 
 def impact_matrix(asked: Impact, domain_gradients_DP: Tensor, tasks: TaskMeasurement) -> Floats:
-    """The (D, T) impact in the metric and normalisation that the mixer asked for."""
+    """The (D, T) impact in the metric and normalisation of `asked`."""
     gradients = domain_gradients_DP, tasks.gradients_TP, tasks.fisher_TP
     return impact(*gradients, kind=asked.kind, normalize=asked.normalize)

@@ -1,6 +1,6 @@
-"""Samples through a model in batches that fit: bounded by tokens, and halved from then on where memory runs out.
+"""Samples through a model in batches that fit into memory. Tokens bound a batch; a batch that does not fit is halved.
 
-The gradient stage and the measurements share it. `P` entries nowhere here: a batch is what goes through the model.
+Later batches are then halved too. The gradient stage and the measurements share this module.
 """
 
 import logging
@@ -22,10 +22,10 @@ Batch = Mapping[str, Any]
 
 
 class Passes:
-    """Batches of at most `max_samples` and `max_tokens`, padding counted (a longer sample goes alone), on `device`.
+    """Batches of at most `max_samples` and `max_tokens` with padding, on `device`. A longer sample is a batch alone.
 
-    `together`: whether the ranks take turns with the batches of the same samples, each as many passes as the others;
-    else each rank has samples of its own. `name` is said in the log, `advice` when not even one sample fits.
+    With `together` the ranks share the batches of the same samples, and all make the same number of passes; else each
+    rank has its own samples. `name` appears in the log, `advice` in the error if not even one sample fits.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Passes:
         self.together = together
 
     def batches(self, lengths_N: Sequence[int], places: Sequence[int] | None = None) -> list[list[int]]:
-        """The samples, or those at some places, in batches of like length."""
+        """The samples, or the samples at `places`, in batches of similar length."""
         places = range(len(lengths_N)) if places is None else sorted(places)
         cut = length_batches([lengths_N[i] for i in places], self.max_samples, self.max_tokens)
         return [[places[i] for i in batch] for batch in cut]
@@ -47,10 +47,10 @@ class Passes:
     def over(
         self, lengths_N: Sequence[int], collate: Callable[[list[int]], Batch], compute: Callable[[Batch], Result]
     ) -> Iterator[tuple[list[int], Result]]:
-        """(places of its samples, what `compute` gives) of each batch that counts on this rank.
+        """(indices of its samples, result of `compute`) of each batch of this rank.
 
-        Where memory runs out, on any of the ranks that take turns, the batches of that turn and those after it are cut
-        anew, so that all ranks go on with the same ones. Raises DidsError where one sample is too many.
+        If memory runs out on any rank that shares the batches, this turn and all later batches are cut anew, so that
+        all ranks have the same batches. Raises DidsError if a single sample does not fit.
         """
         batches = self.batches(lengths_N)
         with ThreadPoolExecutor(1) as pool:
@@ -59,7 +59,7 @@ class Passes:
                 turn, later = self._turn(batches)
                 (mine, counts), (following, _) = self._mine(turn), self._mine(self._turn(later)[0])
                 batch = ahead[1].result() if ahead is not None and ahead[0] == mine else collate(mine)
-                # while an accelerator computes, the next batch is made
+                # the next batch is made while an accelerator computes
                 makes_ahead = bool(following) and self.device.type != "cpu"
                 ahead = (following, pool.submit(collate, following)) if makes_ahead else None
                 found, fits = self._try(compute, batch)
@@ -75,7 +75,7 @@ class Passes:
     def try_longest(
         self, lengths_N: Sequence[int], collate: Callable[[list[int]], Batch], compute: Callable[[Batch], Any]
     ) -> None:
-        """The first batch alone, of the longest samples, on every rank: what fits now is not too large later."""
+        """Run the first batch alone, of the longest samples, on every rank. If it fits, later batches fit."""
         longest = self.batches(lengths_N)[:1]
         places = [place for batch in longest for place in batch]
         for _ in self.over([lengths_N[i] for i in places], lambda some: collate([places[i] for i in some]), compute):
@@ -94,7 +94,7 @@ class Passes:
         return not ranks.any_rank(not fits) if self.together else fits
 
     def _try(self, compute: Callable[[Batch], Result], batch: Batch) -> tuple[tuple[Result] | None, bool]:
-        """What was computed, and whether there was memory for it; only outside of `except` is it free again."""
+        """The result, and whether it fitted into memory. The memory is free again only after the `except` block."""
         try:
             return (compute(to_device(batch, self.device)),), True
         except RuntimeError as error:

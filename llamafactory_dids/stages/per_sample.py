@@ -1,13 +1,13 @@
 """The one gradient engine: per-sample gradients of linear layers from activations and output gradients.
 
-For a linear layer with input x and output y, a sample's weight gradient is the sum over its tokens of
-dL/dy outer x. So one forward and one backward pass over a padded batch gives the gradient of every sample,
-with no second look at the weights: quantised, sharded and LoRA layers work alike. The alternative, a loop or
-`vmap` over samples, costs a pass a sample or needs the whole parameter.
+For a linear layer with input x and output y, a sample's weight gradient is the sum over its tokens of dL/dy outer x.
+One forward and one backward pass over a padded batch therefore give the gradient of every sample. The weights are not
+read, so quantised, sharded and LoRA layers work alike. The alternative, a loop or `vmap` over samples, costs a pass for
+each sample or needs the whole parameter.
 
-Three readers: the gradient stage (whole gradients), the measurement of tasks and domains, and the running
-gradients of training (both on a fixed block of entries). Shapes: N samples, R rows of the model's batch (a pair of
-answers is two rows, see `losses`), S positions, I inputs, O outputs.
+Three readers: the gradient stage (whole gradients), the measurement of tasks and domains, and the running gradients of
+training (both on a fixed block of entries). Shapes: N samples, R rows of the model's batch (a pair of answers is two
+rows, see `losses`), S positions, I inputs, O outputs.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,16 +28,16 @@ def sample_gradients(inputs_NSI: Tensor, output_gradients_NSO: Tensor, out_NOI: 
     y_NOS, dtype = output_gradients_NSO.transpose(1, 2), inputs_NSI.dtype
     half = dtype == y_NOS.dtype and dtype in (torch.bfloat16, torch.float16)
     if half and devices.has_wide_products(inputs_NSI.device):
-        # What the matrix units multiply is exact in fp32, and they add in fp32: widening it first gains nothing.
+        # The matrix units' products are exact in fp32, and they add in fp32. Widening the inputs first gains nothing.
         return torch.bmm(y_NOS, inputs_NSI, torch.float32, out=out_NOI)
     return torch.bmm(y_NOS.float(), inputs_NSI.float(), out=out_NOI)
 
 
 def by_sample(values: Tensor, num_rows: int, num_samples: int) -> Tensor:
-    """What a layer takes or gives, shape (N, tokens, features): the rows of a sample side by side.
+    """A layer's inputs or outputs, shape (N, tokens, features), with the rows of a sample side by side.
 
-    `values` is (R, S, features), or (R * S, features) where a block flattens its tokens, as those of experts do.
-    Raises ValueError for any other shape.
+    `values` is (R, S, features), or (R * S, features) if a block flattens its tokens, as blocks with experts do. Raises
+    ValueError for any other shape.
     """
     if values.dim() == 2 and len(values) % num_rows == 0:
         values = values.reshape(num_rows, -1, values.shape[-1])
@@ -52,10 +52,10 @@ def by_sample(values: Tensor, num_rows: int, num_samples: int) -> Tensor:
 
 
 class SampleGradients(NamedTuple):
-    """Of N samples: losses (N), terms (N), and for each tracked layer (x_NSI, dL_n/dy_NSO), the latter times `scale_N`.
+    """Losses (N), terms (N), and (x_NSI, dL_n/dy_NSO * scale_N) of each tracked layer, for N samples.
 
-    The scale is a power of two. It keeps gradients of long samples, which are small, within the range of fp16, and is
-    divided out of what they add up to in fp32. Elsewhere it changes no digit.
+    The scale is a power of two. It keeps the small gradients of long samples within the range of fp16. A reader divides
+    the fp32 sums by it. In other precisions it changes no digit.
     """
 
     losses_N: Tensor
@@ -65,10 +65,10 @@ class SampleGradients(NamedTuple):
 
 
 class GradientEngine:
-    """Runs batches through a model and yields what per-sample gradients are made of.
+    """Runs batches through a model and returns the factors of the per-sample gradients.
 
-    No graph is built below the first tracked block, and no parameter's `.grad` is touched, so it can run
-    in the middle of a training. The model runs in eval mode: a measurement does not depend on dropout.
+    No graph is built below the first tracked block, and no parameter's `.grad` changes, so the engine can run in the
+    middle of a training. The model runs in eval mode: a measurement does not depend on dropout.
     """
 
     def __init__(self, model: nn.Module, tracked: TrackedLayers, objective: Objective) -> None:
@@ -77,9 +77,10 @@ class GradientEngine:
         self.objective = objective
 
     def run(self, batch: Mapping[str, Any]) -> SampleGradients:
-        """What the gradients of the batch's samples are made of.
+        """The factors of the gradients of the batch's samples.
 
-        A sample without any terms has loss 0 and gradient 0, and so has, for all samples, a layer that did not run.
+        A sample without terms has loss 0 and gradient 0. A layer that did not run has gradient 0 for all samples.
+        Raises DidsError if a layer did not get every token.
         """
         recording = _Recording(self.tracked)
         with evaluating(self.model), recording.of(self.model), torch.enable_grad():
@@ -89,7 +90,7 @@ class GradientEngine:
             gradients = torch.autograd.grad((losses_N * scale_N).sum(), outputs, allow_unused=True) if outputs else ()
         found: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self.tracked.layers]
         for call, gradient in zip(recording.calls, gradients, strict=True):
-            if gradient is not None:  # the loss depends on it
+            if gradient is not None:  # the loss depends on this call
                 self._check_tokens(call, recording.num_tokens)
                 x_NSI = by_sample(call.inputs, recording.num_rows, len(losses_N))
                 found[call.layer].append((x_NSI, by_sample(gradient, recording.num_rows, len(losses_N))))
@@ -111,21 +112,21 @@ class GradientEngine:
             )
 
 
-_TERM_SCALE = 5  # the power of two that a term's loss is multiplied by, about: far from both ends of fp16's range
+_TERM_SCALE = 5  # about the power of two that scales a term's loss: far from both ends of fp16's range
 
 
 def _scale(counts_N: Tensor) -> Tensor:
-    """The factor of each sample's mean loss: it makes up for dividing by the terms, and lifts what is left."""
+    """The factor of each sample's mean loss: it undoes the division by the number of terms, and adds _TERM_SCALE."""
     return torch.exp2(counts_N.clamp(min=1).float().log2().round() + _TERM_SCALE)
 
 
 def _side_by_side(calls: list[Tensor]) -> Tensor:
-    """The calls of a layer, whose gradients add up as those of tokens do; the one call as it is, without a copy."""
+    """The calls of a layer joined along the tokens, since their gradients add up. A single call is not copied."""
     return calls[0] if len(calls) == 1 else torch.cat(calls, dim=1)
 
 
 class _Call(NamedTuple):
-    """What a tracked layer took and gave."""
+    """The input and output of one call of a tracked layer."""
 
     layer: int
     inputs: Tensor
@@ -133,7 +134,7 @@ class _Call(NamedTuple):
 
 
 class _Recording:
-    """The calls of the tracked layers in the one forward pass of a model that wants a gradient."""
+    """The calls of the tracked layers in the one forward pass with a gradient."""
 
     def __init__(self, tracked: TrackedLayers) -> None:
         self.tracked = tracked
@@ -154,11 +155,11 @@ class _Recording:
                 handle.remove()
 
     def _begin(self, *_: Any) -> None:
-        self._wanted = torch.is_grad_enabled()  # not that of a reference, which runs without
+        self._wanted = torch.is_grad_enabled()  # False for a reference model, which runs without gradient
         torch.set_grad_enabled(False)
 
     def _start_graph(self, _block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-        """Turn gradients on at the first tracked block, whose input becomes the leaf of the graph."""
+        """Turn gradients on at the first tracked block. Its input becomes the leaf of the graph."""
         if not self._wanted:
             return args, kwargs
         torch.set_grad_enabled(True)
@@ -180,10 +181,10 @@ class _Recording:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode for the time of a measurement, then each module as it was.
+    """Put the model into eval mode for a measurement, then each module back into its mode.
 
-    Linear layers stay as they are: they compute the same in either mode, but when one of 4 bits runs in eval mode on a
-    CPU, bitsandbytes packs its weight anew, and gives no gradient through it from then on.
+    Linear layers keep their mode: they compute the same in either. When a 4-bit layer runs in eval mode on a CPU,
+    bitsandbytes packs its weight anew, and the layer gives no gradient from then on.
     """
     training = [module for module in model.modules() if module.training and not is_linear(module)]
     for module in training:

@@ -1,8 +1,8 @@
-"""The few things that processes of one run tell each other; all are no-ops in a single process.
+"""The few messages between the processes of a run. All are no-ops in a single process.
 
-Sums go through the process group, on a device that its backend takes. Words, and waiting, go through the store that the
-group was made by: they need no device, and wait as long as it takes, where a collective gives up after the group's
-timeout. A process that dies does not leave the others waiting: torchrun ends them, or the store's connection breaks.
+Sums go through the process group, on a device that its backend takes. Words, and waiting, go through the group's store:
+they need no device, and wait as long as it takes, while a collective gives up after the group's timeout. If a process
+dies, the others do not wait: torchrun ends them, or the store's connection breaks.
 """
 
 import itertools
@@ -22,8 +22,8 @@ from ..errors import DidsError
 T = TypeVar("T")
 
 _LONGEST_PAUSE = 0.5  # seconds between two looks into the store
-_LATE = 120.0  # seconds after which a file that another machine wrote is there, or will not be
-_turns = itertools.count()  # all ranks take the same turns
+_LATE = 120.0  # seconds to wait for a file that another machine wrote
+_turns = itertools.count()  # the same on all ranks
 
 
 def world() -> tuple[int, int]:
@@ -34,10 +34,10 @@ def world() -> tuple[int, int]:
 
 
 def share_of(items: Sequence[T]) -> tuple[T, bool]:
-    """This rank's of at most as many items as there are ranks, and whether it counts.
+    """This rank's item of at most as many items as ranks, and whether it counts.
 
-    A rank that there is none for does the last one again, for nothing. So all ranks take as many passes through a model
-    whose parameters they gather together (ZeRO-3, FSDP).
+    A rank without an item repeats the last one, and its result does not count. All ranks thus make the same number of
+    passes through a model whose parameters they gather together (ZeRO-3, FSDP).
     """
     rank = world()[0]
     return items[min(rank, len(items) - 1)], rank < len(items)
@@ -47,14 +47,14 @@ def share_of(items: Sequence[T]) -> tuple[T, bool]:
 
 
 def sum_over_ranks(*tensors: Tensor) -> None:
-    """Add up each tensor over the ranks, in place, wherever it lies."""
+    """Add up each tensor over the ranks, in place, on any device."""
     if world()[1] > 1:
         for tensor in tensors:
             _sum(tensor)
 
 
 def any_rank(flag: bool) -> bool:
-    """Whether it is so on any rank."""
+    """Whether the flag is set on any rank."""
     if world()[1] == 1:
         return flag
     count = torch.tensor([float(flag)])
@@ -67,7 +67,7 @@ def _sum(tensor: Tensor) -> None:
     if device == tensor.device:
         dist.all_reduce(tensor)
     elif tensor.dtype == torch.float64 and devices.exact(device) != device:
-        # Two numbers of half the digits each, since the device has none with all of them.
+        # The device has no float64, so two numbers hold half the digits each.
         large = tensor.float()
         small = (tensor - large).float()
         tensor.copy_(_summed(large, device).to(tensor) + _summed(small, device).to(tensor))
@@ -82,7 +82,7 @@ def _summed(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def _taken_by_group(device: torch.device) -> torch.device:
-    """The device itself if the group has a backend for its kind, else the accelerator, which it has one for then."""
+    """The device itself if the group has a backend for its kind; else the accelerator, which then has a backend."""
     kinds = {part.partition(":")[0] for part in dist.get_backend_config().split(",")}
     return device if device.type in kinds else devices.here()
 
@@ -91,20 +91,20 @@ def _taken_by_group(device: torch.device) -> torch.device:
 
 
 def wait_for_all() -> None:
-    """Return when every rank has come here, however long it takes."""
+    """Return when every rank has called this, however long it takes."""
     _words("")
 
 
 def all_failures(error: BaseException | None) -> list[str]:
-    """The error messages of all ranks, so that none waits for one that has failed."""
+    """The error messages of all ranks, so that no rank waits for one that has failed."""
     message = "" if error is None else str(error) or type(error).__name__
     return [text for text in _words(message) if text]
 
 
 def decided_by_first(decide: Callable[[], T]) -> T:
-    """What `decide` gives on the first rank, for all: a value of JSON's types.
+    """The result of `decide` on the first rank, given to all ranks. It must be of JSON's types.
 
-    What it looks at may change while the others come, as a cache that several runs share does.
+    The ranks must not decide by themselves: the state may change meanwhile, as in a cache that several runs share.
     """
     if world()[1] == 1:
         return decide()
@@ -114,7 +114,7 @@ def decided_by_first(decide: Callable[[], T]) -> T:
 
 
 def done_by_first(work: Callable[[], Any]) -> None:
-    """Do it on the first rank; the others wait, however long it takes. Raises DidsError on every rank if it fails."""
+    """Do the work on the first rank while the others wait. Raises DidsError on every rank if it fails."""
     failure: BaseException | None = None
     if world()[0] == 0:
         try:
@@ -126,7 +126,7 @@ def done_by_first(work: Callable[[], Any]) -> None:
 
 
 def wait_to_see(path: Path) -> Path:
-    """A file that the first rank saw: on a folder that machines share, another one may see it a little later."""
+    """Wait for a file that the first rank saw. On a folder shared by machines, another machine may see it later."""
     until = time.monotonic() + _LATE
     while world()[0] > 0 and not path.exists() and time.monotonic() < until:
         time.sleep(_LONGEST_PAUSE)
@@ -134,7 +134,7 @@ def wait_to_see(path: Path) -> Path:
 
 
 def _words(mine: str) -> list[str]:
-    """What each rank says, in their order, when all have."""
+    """The word of each rank, in order, after all ranks have given theirs."""
     rank, num_ranks = world()
     if num_ranks == 1:
         return [mine]
@@ -148,6 +148,6 @@ def _words(mine: str) -> list[str]:
 
 
 def end_process_group() -> None:
-    """End the process group, as the host does after a training; gloo's threads may abort a Python that shuts down."""
+    """End the process group, as the host does after a training. gloo's threads may abort a Python that shuts down."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
