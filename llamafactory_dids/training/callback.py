@@ -1,4 +1,4 @@
-"""Tells the controller where the training is, and the trackers what it did."""
+"""Connects the trainer's steps to the controller, and the controller's series to the trackers."""
 
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,9 @@ from .controller import MixtureController
 
 
 class MixingCallback(TrainerCallback):  # type: ignore[misc]
-    """Starts the mixture, updates it after the step that completes a window, saves it with each checkpoint.
+    """Starts the mixture, updates it after the step that completes a window, and saves it with each checkpoint.
 
-    `trainer` is a `MixingTrainerMixin`, or a weak reference to the one that has this callback.
+    `trainer` is a `MixingTrainerMixin`, or a weak reference to one.
     """
 
     def __init__(self, controller: MixtureController, trainer: Any) -> None:

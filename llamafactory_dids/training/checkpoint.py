@@ -1,4 +1,4 @@
-"""What a checkpoint of the mixture is: what it belongs to, what each rank puts into it and takes out of it."""
+"""A checkpoint of the mixture: the set-up that it belongs to, and what each rank writes and reads."""
 
 import json
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from ..errors import DidsError
 from ..stages import ranks
 from .plan import MixingPlan
 
-# Keys that are no mixer's option, and decide what a mixer is told or when. What only makes domains shows in the map.
+# Keys that are no mixer's option, and change a mixer's signals or their times. The map shows how domains were made.
 WHILE_TRAINING = (
     *("update_samples", "max_repeats", "task_samples", "probs", "schedule"),
     *("domain_gradients", "fresh_samples", "gradient_layers", "tracked_entries"),
@@ -25,7 +25,7 @@ Tensors = dict[str, Tensor]
 
 
 def identity(plan: MixingPlan, samples_per_step: int) -> dict[str, Any]:
-    """All that has to be the same for a run to go on as another one would have; plain values, to be shown."""
+    """The settings that must be equal for a run to resume exactly, as plain values for messages."""
     found = {
         "strategy": plan.strategy,
         "tasks": list(plan.tasks),
@@ -46,7 +46,7 @@ def identity(plan: MixingPlan, samples_per_step: int) -> dict[str, Any]:
 
 
 def check_identity(folder: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Raise DidsError, with both values of the first difference, for a checkpoint of another set-up."""
+    """Raise DidsError for a checkpoint of another set-up, with both values of the first difference."""
     for key in {**expected, **found.get("identity", {})}:
         before, now = found.get("identity", {}).get(key), expected.get(key)
         if before != now:
@@ -62,7 +62,7 @@ def _digest(*parts: bytes) -> str:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checkpoint's values, the tensors that all ranks have, and the shares that this rank takes over."""
+    """A checkpoint's values, the tensors that are the same on all ranks, and the shares that this rank takes over."""
 
     values: dict[str, Any]
     common: Tensors
@@ -70,9 +70,9 @@ class Loaded:
 
 
 def save(folder: Path, values: dict[str, Any], common: Tensors, share: Tensors) -> None:
-    """Write a checkpoint's mixture; every rank has to call it, with the same `values` and `common`.
+    """Write the mixture of a checkpoint. Every rank must call it, with the same `values` and `common`.
 
-    A rank's share stays apart: a sum over the ranks would be rounded in another order than at the update.
+    Each rank's share is stored apart: a sum over the ranks would round differently from the sum at the update.
     """
     rank, num_ranks = ranks.world()
     if rank > 0:
@@ -84,9 +84,9 @@ def save(folder: Path, values: dict[str, Any], common: Tensors, share: Tensors) 
 
 
 def load(folder: Path, expected: dict[str, Any]) -> Loaded:
-    """Read a checkpoint for this rank: on as many ranks as before its own share, on more or fewer they are dealt out.
+    """Read a checkpoint for this rank. A rank gets its own share; for another number of ranks, shares are dealt out.
 
-    Raises DidsError where it is not whole, or not of the identity that is `expected`.
+    Raises DidsError if the checkpoint is incomplete, or its identity is not `expected`.
     """
     values = load_values(folder)
     check_identity(folder, values, expected)

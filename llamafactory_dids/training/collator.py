@@ -12,12 +12,12 @@ Collate = Callable[[list[dict[str, Any]]], Any]
 
 
 def untagged(collate: Collate) -> Collate:
-    """The collator, given samples without the columns that are ours."""
+    """The collator, called on samples without this package's columns."""
     return lambda samples: collate([{k: v for k, v in sample.items() if k not in COLUMNS} for sample in samples])
 
 
 class DomainCollator:
-    """Collates by `inner`; the domains of the samples, where they have one, travel along as a list of ints."""
+    """Collates by `inner`, and adds the samples' domains to the batch as a list of ints, if they have any."""
 
     def __init__(self, inner: Callable[[list[dict[str, Any]]], dict[str, Any]]) -> None:
         self.inner = inner

@@ -1,8 +1,8 @@
-"""When the mixture is updated, and from what: the loop around a mixer (Algorithm 1).
+"""The loop around a mixer (Algorithm 1): when the mixture is updated, and from what.
 
-Before training the tasks are measured once. After each window of `dids_update_samples` samples: have the observer
-measure what the mixer needs, let it decide, hand the sampler the new probabilities, and log a line. All ranks compute
-the same; the first one writes.
+The tasks are measured once before training. After each window of `dids_update_samples` samples, the observer measures
+what the mixer needs, the mixer decides, the sampler gets the new probabilities, and a line is logged. All ranks compute
+the same; the first rank writes.
 """
 
 import logging
@@ -44,7 +44,7 @@ class MixtureController:
         self.state: Any = plan.mixer.init()
         self.num_updates = 0
         self.max_updates = self.max_steps = 0
-        self.is_closed = False  # whether the last line of the log is the closing one
+        self.is_closed = False  # whether the last line of the log is the closing line
         self.sampler = sampler_of(plan, self.state.probabilities_D, samples_per_step, max_steps)
         if self.measures:
             check_window(self.config, samples_per_step)
@@ -57,10 +57,11 @@ class MixtureController:
     # --- the run -----------------------------------------------------------------------------------------
 
     def start(self, step: int, max_steps: int, model: nn.Module) -> dict[str, float]:
-        """Before the first step of `model`, as the trainer runs it: say what is planned, measure the tasks, write line
-        one. A resumed run just says, but where it goes on from what was the last step: there an update is due.
+        """Before the first step of `model`, as the trainer wrapped it: announce the plan, measure the tasks, write line
+        one.
 
-        Returns series for the trackers; none where there is nothing new.
+        A resumed run only announces, and makes the update that is due if it resumes from the last step of a finished
+        run. Returns series for the trackers, empty if there is nothing new.
         """
         self.clock.start()
         self.model, self.max_steps = model, max_steps
@@ -81,7 +82,7 @@ class MixtureController:
         return tracker_series(progress)
 
     def after_step(self, step: int) -> dict[str, float]:
-        """Update the mixture if this step completed a window; series for the trackers, none where it did not."""
+        """Update the mixture if this step completed a window. Returns series for the trackers, else nothing."""
         self.observer.check(self.model)
         if step == self.max_steps:
             return self._close(step)
@@ -89,7 +90,7 @@ class MixtureController:
         return self._window(step, due) if due > self.num_updates else {}
 
     def _look(self, step: int) -> dict[str, float]:
-        """At the end of a window of a mixture that is never updated: the losses, as after an update."""
+        """At the end of a window, for a mixture that is never updated: measure and log the losses."""
         with self.clock.on("update_seconds"):
             seen = self.observer.domain_losses.close_window()
             self.observer.look()
@@ -99,7 +100,7 @@ class MixtureController:
         return tracker_series(progress)
 
     def _close(self, step: int) -> dict[str, float]:
-        """After the last step: the losses of the tasks, and no update, since nothing would be drawn by it."""
+        """After the last step: measure and log the losses. There is no update, since no sample would be drawn by it."""
         with self.clock.on("update_seconds"):
             looked = self.observer.look()
             progress = self._progress(self.state.probabilities_D, self.observer.domain_losses.look(), None)
@@ -112,7 +113,7 @@ class MixtureController:
         return tracker_series(progress)
 
     def _reopen(self, step: int) -> dict[str, float]:
-        """A run that ended here goes on: take the closing line back, and make the update that is due, if one is."""
+        """Resume a run that ended here: remove the closing line, and make the update if one is due."""
         self.is_closed = False
         if self.plan.mixer.needs.tasks and self.plan.tasks:
             self.observer.losses.pop()
@@ -123,7 +124,6 @@ class MixtureController:
         return self._window(step, due) if due > self.num_updates else {}
 
     def _window(self, step: int, due: int) -> dict[str, float]:
-        """At the end of a window."""
         self.num_updates = due
         return self._update(step) if self.measures else self._look(step)
 
@@ -135,7 +135,7 @@ class MixtureController:
             signals = self.observer.measure(self.num_updates, step * self.samples_per_step, seen.losses_D)
             signals = replace(signals, progress=step / self.max_steps)
             probabilities_D, self.state = _of_first_rank(*self.plan.mixer.update(self.state, signals))
-            # from a whole step on, so that it does not depend on how ranks and accumulation share out a step
+            # from a whole step on, whatever the ranks and the accumulation within a step
             applies_from = self.sampler.set_probabilities(self.plan.draws(probabilities_D), self.samples_per_step)
             progress = self._progress(before_D, seen, signals.impact_DT)
             self._write_line(progress, step, applies_from)
@@ -165,14 +165,13 @@ class MixtureController:
         )
 
     def finish(self) -> None:
-        """After the last step."""
         self.observer.finish()
         self.clock.write(self.plan.folder)
 
     # --- log and checkpoints ------------------------------------------------------------------------------
 
     def _write_line(self, progress: Progress, step: int, applies_from: int, **marks: bool) -> None:
-        """`marks` say what a line is that no update comes with, but for the first one."""
+        """Log a line. `marks` name a line without an update, other than the first."""
         if ranks.world()[0] != 0:
             return
         of_update = {} if progress.impact_DT is None else self.state._asdict()
@@ -192,7 +191,7 @@ class MixtureController:
         )
 
     def save(self, folder: Path, step: int) -> None:
-        """Write all that resuming exactly needs into a checkpoint, after the host. Every rank has to call it."""
+        """Write into a checkpoint what an exact resumption needs, after the host's files. Every rank must call it."""
         tensors = {f"mixer_{name}": torch.tensor(value) for name, value in self.state._asdict().items()}
         tensors["history"] = torch.tensor(np.stack([p for _, p in self.sampler.history]))
         values = {
@@ -207,7 +206,7 @@ class MixtureController:
         checkpoint.save(folder, values, tensors | self.observer.common(), self.observer.share())
 
     def load(self, folder: Path) -> None:
-        """Take up the mixture of a checkpoint. Raises DidsError if it is not whole, or belongs to another set-up."""
+        """Restore the mixture of a checkpoint. Raises DidsError if it is incomplete, or belongs to another set-up."""
         loaded = checkpoint.load(folder, self.identity)
         values, tensors = loaded.values, loaded.common
         self.state = type(self.state)(**{name: tensors[f"mixer_{name}"].numpy() for name in self.state._fields})
@@ -217,16 +216,16 @@ class MixtureController:
         self.sampler.resume_in(int(values["step"]) * self.samples_per_step // self.sampler.epoch_size)
         self.observer.restore(tensors, loaded.shares)
         if ranks.world()[0] == 0:
-            self.log.replace(values["log"])  # as it was, wherever the run goes on, and whatever was logged since
+            self.log.replace(values["log"])  # the log of the checkpoint, without lines written after it
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a checkpoint must have been saved with."""
+        """The identity that a checkpoint must have."""
         return checkpoint.identity(self.plan, self.samples_per_step)
 
 
 def _of_first_rank(probabilities_D: NDArray[np.float64], state: Any) -> tuple[NDArray[np.float64], Any]:
-    """What the first rank decided: unlike machines may round a last bit otherwise, and samplers must not differ."""
+    """The first rank's decision. Unlike machines may round a last bit differently, and all samplers must agree."""
     arrays = {"": probabilities_D, **state._asdict()}
     found = ranks.decided_by_first(lambda: {name: array.tolist() for name, array in arrays.items()})
     arrays = {name: np.array(found[name], dtype=array.dtype).reshape(array.shape) for name, array in arrays.items()}

@@ -1,6 +1,6 @@
-"""What the training batches tell of each domain, at no extra pass: its mean loss in a window, and its terms so far.
+"""Statistics of each domain from the training batches, without a pass: mean loss in a window, and terms so far.
 
-A batch's numbers wait where they were computed, and are fetched many batches at once: each fetch waits for the device.
+A batch's numbers wait on the device and are fetched for many batches at once, because each fetch waits for the device.
 """
 
 from typing import NamedTuple
@@ -12,13 +12,13 @@ from torch import Tensor
 
 from ..stages import ranks
 
-MOST_WAITING = 64  # batches
+MOST_WAITING = 64  # batches that wait
 
 
 class Seen(NamedTuple):
-    """Of each domain, over all ranks: the mean loss of its samples in the window, and its terms so far (D).
+    """The mean loss of each domain's samples in the window, and its terms so far (D), over all ranks.
 
-    A domain of which none was drawn has NaN.
+    The loss is NaN if no sample of the domain was drawn.
     """
 
     losses_D: NDArray[np.float64]
@@ -26,10 +26,10 @@ class Seen(NamedTuple):
 
 
 class DomainLosses:
-    """Sums over the samples of D domains that have terms; float64 on the CPU.
+    """Sums over the samples of D domains, float64 on the CPU.
 
-    `sums_D` and `counts_D` are of this rank's window. `terms_D` is of all ranks and all windows that were closed, in
-    terms of the stage's loss: labelled tokens, or pairs or answers. `tells` turns false where a batch gives no losses.
+    `sums_D` and `counts_D` cover this rank's window. `terms_D` covers all ranks and all closed windows, in terms of the
+    stage's loss: labelled tokens, pairs or answers. `tells` becomes false if a batch gives no losses.
     """
 
     def __init__(self, num_domains: int) -> None:
@@ -38,7 +38,7 @@ class DomainLosses:
         self._waiting: list[tuple[list[int], Tensor, Tensor]] = []
 
     def add(self, domains: list[int], losses_N: Tensor | None, counts_N: Tensor) -> None:
-        """A training batch; a loss that is not finite, and a sample without terms, do not count as a loss."""
+        """Add a training batch. A loss counts if it is finite and its sample has terms."""
         if losses_N is None:
             self.tells, losses_N = False, torch.full(counts_N.shape, torch.nan, device=counts_N.device)
         self._waiting.append((domains, losses_N.detach().float(), counts_N.detach()))
@@ -58,14 +58,14 @@ class DomainLosses:
         self.window_terms_D.index_add_(0, domains_N, counts_N)
 
     def look(self) -> Seen:
-        """What was seen until now; every rank has to call it. The window stays open."""
+        """The statistics so far. Every rank must call it. The window stays open."""
         self._fetch()
         sums_D, counts_D, terms_D = self.sums_D.clone(), self.counts_D.clone(), self.window_terms_D.clone()
         ranks.sum_over_ranks(sums_D, counts_D, terms_D)
         return Seen((sums_D / counts_D).numpy(), (self.terms_D + terms_D).long().numpy())
 
     def close_window(self) -> Seen:
-        """What was seen until now; every rank has to call it. A new window begins."""
+        """The statistics so far. Every rank must call it. A new window begins."""
         seen = self.look()
         self.terms_D = torch.tensor(seen.terms_D, dtype=torch.float64)
         for tensor in (self.sums_D, self.counts_D, self.window_terms_D):
@@ -73,19 +73,19 @@ class DomainLosses:
         return seen
 
     def common(self) -> dict[str, Tensor]:
-        """What resuming needs and all ranks have."""
+        """The tensors to save that are the same on all ranks."""
         return {"domain_terms": self.terms_D}
 
     def share(self) -> dict[str, Tensor]:
-        """What this rank has added up in the window so far."""
+        """This rank's sums of the window so far."""
         self._fetch()
         window = (self.sums_D, self.counts_D, self.window_terms_D)
         return {f"domain_loss_{name}": tensor for name, tensor in zip(_NAMES, window, strict=True)}
 
     def restore(self, common: dict[str, Tensor], shares: list[dict[str, Tensor]]) -> None:
-        """Go on from what all ranks have, and from the shares that this rank takes over.
+        """Go on from the tensors common to all ranks, and the shares that this rank takes over.
 
-        A checkpoint of an earlier version may have neither: then what was trained before it is not counted.
+        A checkpoint of an earlier version may lack both. The training before it is then not counted.
         """
         self._waiting.clear()
         self.terms_D = common.get("domain_terms", torch.zeros_like(self.terms_D)).clone()

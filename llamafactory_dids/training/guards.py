@@ -1,7 +1,6 @@
-"""What would make a mixture wrong without a word: found while it trains, and told in one line with its cause.
+"""Checks while training for faults that would silently spoil the mixture. Each ends the run with its cause in one line.
 
-Gradients are taken by hooks on the layers of the model. A library that compiles the model, or puts other modules in the
-place of its layers, takes the hooks out of the path of the batches.
+Hooks on the layers take the gradients. A library that compiles the model, or replaces its layers, can bypass them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from ..stages.losses import IGNORE_INDEX
 
 
 def check_modules(model: nn.Module, tracked: TrackedLayers) -> None:
-    """Raise DidsError if a tracked layer is not, or no more, a part of the model that trains."""
+    """Raise DidsError if a tracked layer is not, or no longer, part of the model that trains."""
     present = set(map(id, model.modules()))
     gone = [name for name, layer in zip(tracked.names, tracked.layers, strict=True) if id(layer) not in present]
     if gone:
@@ -30,7 +29,7 @@ def check_modules(model: nn.Module, tracked: TrackedLayers) -> None:
 
 
 def no_gradient_came(strategy: str, model: nn.Module) -> DidsError:
-    """The error of a step whose backward pass came by none of the hooks, with the cause that the model shows."""
+    """The error for a step whose backward pass reached no hook, with the cause as the model shows it."""
     compiled = [m for m in model.modules() if getattr(m, "_compiled_call_impl", None) or hasattr(m, "_orig_mod")]
     cause = "the model is compiled (torch_compile)" if compiled else "something took the hooks on its layers out of use"
     return DidsError(
@@ -40,9 +39,9 @@ def no_gradient_came(strategy: str, model: nn.Module) -> DidsError:
 
 
 def check_aligned(tasks: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Raise DidsError unless each labelled token of each task's rows is the input token at its place.
+    """Raise DidsError unless each labelled token of each task's rows equals the input token at its position.
 
-    A language model's loss compares place by place: rows made for generation (a prompt, and apart from it an answer)
+    A language model's loss compares position by position. Rows made for generation (a prompt and a separate answer)
     would be measured on the wrong tokens.
     """
     for name, rows in tasks.items():
@@ -63,9 +62,9 @@ def _aligned(tokens: Sequence[int], labels: Sequence[int]) -> bool:
 
 
 def check_impact(impact_DT: NDArray[np.float64], usable_T: NDArray[np.bool_], tasks: Sequence[str]) -> None:
-    """Raise DidsError where a task has a gradient and yet no domain has an impact on it.
+    """Raise DidsError if a task has a gradient and no domain has an impact on it.
 
-    A mixture that went by it would stay even, and nobody would know why.
+    The mixture would stay even, and nobody would know why.
     """
     silent_T = usable_T & (impact_DT == 0).all(axis=0)
     if silent_T.any():
@@ -77,7 +76,7 @@ def check_impact(impact_DT: NDArray[np.float64], usable_T: NDArray[np.bool_], ta
 
 
 def check_gradients(gradients_DP: Tensor) -> None:
-    """Raise DidsError where no domain has a gradient: a mixture that goes by them would stay even without a word."""
+    """Raise DidsError if no domain has a gradient. The mixture would silently stay even."""
     if not bool(gradients_DP.any()):
         raise DidsError(
             f"the gradients of all {len(gradients_DP)} domains are zero; allowed: samples with labels, in a precision "

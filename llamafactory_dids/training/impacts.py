@@ -1,7 +1,7 @@
-"""The impact of each domain on each task, in the way that the mixer asks for and the run's keys say.
+"""The impact of each domain on each task, as the mixer and the run's keys ask for it.
 
-In-run impact comes with its errors, from the products of training samples with the tasks' directions; other
-normalisations need the domains' mean gradients, of the window or measured freshly.
+In-run impact comes with its errors, from the products of training samples with the tasks' directions. The other
+normalisations need the domains' mean gradients, of the window or of fresh samples.
 """
 
 import logging
@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 
 
 class Measured(NamedTuple):
-    """What an update goes by, of which the mixer needs some: see `mixers.base.Signals`."""
+    """The measurements at an update. A mixer needs some of them: see `mixers.base.Signals`."""
 
     losses_T: Floats | None = None
     impact_DT: Floats | None = None
@@ -42,7 +42,7 @@ class Measured(NamedTuple):
 def watched(
     plan: MixingPlan, tracked: TrackedLayers, entries: TrackedEntries, device: torch.device
 ) -> RunningGradients | InRunImpact:
-    """What takes the gradients of a run from its training batches."""
+    """The object that takes the gradients of a run from its training batches."""
     asked = plan.mixer.needs.impact
     if asked is not None and asked.errors:
         return InRunImpact(len(plan.domain_names), len(plan.tasks), tracked, entries, device)
@@ -50,7 +50,7 @@ def watched(
 
 
 class Impacts:
-    """Measures for one run; `running` is None where domains are measured by fresh samples."""
+    """Measures the impacts of one run. `running` is None if fresh samples measure the domains."""
 
     def __init__(
         self,
@@ -63,7 +63,9 @@ class Impacts:
         self._rows = rows
 
     def aim(self) -> Floats | None:
-        """Before training, where the first window needs the tasks' directions: their losses (T)."""
+        """Before training, measure the tasks if the first window needs their directions. Returns the losses (T) or
+        None.
+        """
         if not isinstance(self.running, InRunImpact):
             return None
         tasks = self._measure_tasks()
@@ -71,7 +73,7 @@ class Impacts:
         return tasks.losses_T
 
     def measure(self, num_updates: int) -> Measured:
-        """At an update, `num_updates` from 1: of the window that ends here, or of samples drawn for it."""
+        """The measurements at update `num_updates` (from 1): of the window that ends, or of samples drawn for it."""
         if self.needs.impact is None or not self.needs.impact.errors:
             return self._by_mean_gradients(num_updates)
         if isinstance(self.running, InRunImpact):
@@ -79,12 +81,12 @@ class Impacts:
         return self._by_samples(num_updates)
 
     def _in_run(self, running: InRunImpact) -> Measured:
-        """Along where the window began."""
+        """The impact along the directions of the window's start. New directions are set for the next window."""
         aimed_T = running.directions_TP.any(dim=1).cpu().numpy()
         found = running.close_window()
         check_impact(found.mean_DT, aimed_T, list(self.plan.tasks))
         tasks = self._measure_tasks()
-        self._usable(tasks)  # which says those that are not
+        self._usable(tasks)  # logs the unusable tasks
         running.aim(self._directions(tasks))
         return Measured(tasks.losses_T, *found)
 
@@ -110,7 +112,7 @@ class Impacts:
         if asked is None or tasks is None:
             return Measured(gram_DD=gram_DD)
         impact_DT, usable_T = impact_matrix(asked, domains_DP, tasks), self._usable(tasks)
-        # what `sum` leaves of impacts is their positive part, so it may be zero for a task that all domains harm
+        # `sum` keeps only positive impacts, so a task that all domains harm has none
         if asked.normalize != "sum" or not bool(domains_DP.any()):
             check_impact(impact_DT, usable_T, list(self.plan.tasks))
         return Measured(tasks.losses_T, impact_DT, gram_DD=gram_DD)
@@ -123,10 +125,10 @@ class Impacts:
         return directions(tasks.gradients_TP, tasks.fisher_TP, self.needs.impact.kind)
 
     def _domain_gradients(self, num_updates: int) -> Tensor:
-        """Mean gradient of each domain, shape (D, P): of the window, of an earlier one, or measured now."""
+        """Mean gradient of each domain (D, P): of the window, else of an earlier window, else of fresh samples."""
         if self.running is None:
             size = len(self.plan.domain_names), self.meter.entries.size
-            fresh_DP = torch.empty(size, device=self.meter.device)  # not a stack, which is there twice
+            fresh_DP = torch.empty(size, device=self.meter.device)  # a stack would need the memory twice
             for domain in range(len(fresh_DP)):
                 fresh_DP[domain] = self._fresh_gradient(domain, num_updates)
             return fresh_DP
@@ -140,7 +142,7 @@ class Impacts:
         return self.meter.domain(self._rows.of_domain(domain, draw=num_updates))
 
     def _usable(self, tasks: TaskMeasurement) -> NDArray[np.bool_]:
-        """Which tasks could be measured (T); a line in the log for each that could not."""
+        """Whether each task could be measured (T). Each other task gets a warning in the log."""
         norms_T = tasks.gradients_TP.norm(dim=1).cpu().numpy()
         usable_T: NDArray[np.bool_] = np.isfinite(tasks.losses_T) & np.isfinite(norms_T) & (norms_T > 0)
         for name, loss, norm, usable in zip(self.plan.tasks, tasks.losses_T, norms_T, usable_T, strict=True):

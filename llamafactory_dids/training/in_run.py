@@ -1,9 +1,9 @@
-"""The impact of each domain on each task, from the training batches as they come: in-run impact.
+"""In-run impact: the impact of each domain on each task, taken from the training batches as they come.
 
-At the start of a window each task has a direction (`core.fisher.directions`): what is gained, to first order, along a
-gradient. Each training sample's gradient is multiplied with the T directions at its own step, and only the products are
-kept. So memory is T x P whatever the number of domains, a domain's impact does not depend on how often it was drawn,
-and the spread of its samples tells the error (`core.moments`).
+At the start of a window each task gets a direction (`core.fisher.directions`): its product with a gradient is the
+first-order gain of the task. Each training sample's gradient is multiplied with the T directions at its own step, and
+only the products are kept. Memory is T x P for any number of domains. A domain's impact does not depend on how often it
+was drawn, and the spread of its samples gives the error (`core.moments`).
 """
 
 import torch
@@ -35,7 +35,7 @@ class InRunImpact(WatchedGradients):
         self._moments = Moments(*self._shape, device)
 
     def aim(self, directions_TP: Tensor) -> None:
-        """A new window begins, along these directions."""
+        """Begin a new window, along these directions."""
         self.rest()
         self.directions_TP = directions_TP.to(self.device)
         self._moments = Moments(*self._shape, self.device)
@@ -46,7 +46,7 @@ class InRunImpact(WatchedGradients):
         micro_batch.kept = products_NT if micro_batch.kept is None else micro_batch.kept + products_NT
 
     def settle(self) -> None:
-        """The products of a batch are whole: add them to the moments."""
+        """Add the products of the last batch to the moments, now that they are complete."""
         batch = self._micro_batch
         if batch is not None and batch.kept is not None:
             self._moments.add(batch.domains_N, batch.weights_N, batch.kept)
@@ -54,13 +54,13 @@ class InRunImpact(WatchedGradients):
             self._micro_batch = None
 
     def close_window(self) -> Estimates:
-        """Of all ranks' samples in the window so far. `aim` begins the next one."""
+        """The estimates from all ranks' samples in the window so far. `aim` begins the next window."""
         self.rest()
         ranks.sum_over_ranks(*self._moments.sums.values())
         return self._moments.estimates()
 
     def share(self) -> dict[str, Tensor]:
-        """What this rank has added up in the window so far."""
+        """This rank's sums of the window so far."""
         self.settle()
         return {f"{SUMS}{name}": total for name, total in self._moments.sums.items()}
 

@@ -1,4 +1,4 @@
-"""Which rows a measurement looks at: the observed ones of each task, and a few of each domain."""
+"""The rows of a measurement: the observed rows of each task, and a few rows of each domain."""
 
 from typing import Any
 
@@ -7,18 +7,18 @@ import numpy as np
 from ..stages.batching import num_tokens
 from .plan import MixingPlan
 
-LOOKED_AT = 256  # training rows, for how long they are
+LOOKED_AT = 256  # training rows whose length is looked at
 
 
 class MeasuredRows:
-    """Chooses among the training rows of a plan, by a seed. `train_rows` is the data set that is trained on."""
+    """Chooses among the training rows of a plan, by a seed."""
 
     def __init__(self, plan: MixingPlan, train_rows: Any) -> None:
         self.plan = plan
         self.train_rows = train_rows
 
     def of_domain(self, domain: int, draw: int) -> list[Any]:
-        """`dids_fresh_samples` of a domain's rows; draw 0 is the same at every update."""
+        """`dids_fresh_samples` rows of a domain. The same `draw` gives the same rows."""
         if self.plan.streamed:
             return list(self.train_rows.some(domain, self.plan.config.dids_fresh_samples, draw))
         members = np.flatnonzero(self.plan.domains_N == domain)
@@ -27,12 +27,12 @@ class MeasuredRows:
         return [self.train_rows[int(i)] for i in np.sort(chosen)]
 
     def examples(self) -> list[Any]:
-        """The rows of all tasks and some of the training, each time the same; none of streams, which open slowly."""
+        """The rows of all tasks and some training rows, always the same. Streams open slowly, so they add none."""
         rows = [row for rows in self.plan.tasks.values() for row in rows]
         return rows if self.plan.streamed else [*rows, *self._some()]
 
     def longest(self) -> int:
-        """Tokens of the longest of some training rows, or of the tasks' where the training rows are streamed."""
+        """Number of tokens of the longest of some training rows; with streams, of the longest task row."""
         rows = self.examples() if self.plan.streamed else self._some()
         return max(map(num_tokens, rows), default=0)
 
@@ -42,7 +42,7 @@ class MeasuredRows:
         return [self.train_rows[int(i)] for i in np.sort(chosen)]
 
     def compared(self, kind: str) -> dict[str, Any]:
-        """The rows on which two models are compared, by the names of the `tasks` or of the `domains`."""
+        """The rows for comparing two models, by the names of the `tasks` or of the `domains`."""
         if kind == "tasks":
             return dict(self.plan.tasks)
         return {name: self.of_domain(domain, draw=0) for domain, name in enumerate(self.plan.domain_names)}

@@ -1,7 +1,7 @@
-"""Looks on while the model trains, and measures at an update what the mixer needs, and nothing more.
+"""Watches the training, and measures at an update exactly what the mixer needs.
 
-A training batch lends its gradients (`RunningGradients`) and its losses (`DomainLosses`); the tasks, and what no
-batch has shown, are measured by passes of their own. All ranks hold the same measurements.
+Training batches provide gradients (`RunningGradients`, `InRunImpact`) and losses (`DomainLosses`). The tasks, and
+domains that no batch has shown, are measured by separate passes. All ranks hold the same measurements.
 """
 
 import logging
@@ -37,7 +37,7 @@ Floats = NDArray[np.float64]
 
 
 class Observer:
-    """Measures for one training run. `losses` holds the tasks' losses at each measurement so far (T each)."""
+    """Measures for one training run. `losses` has the tasks' losses (T) of each measurement so far."""
 
     def __init__(
         self,
@@ -49,9 +49,9 @@ class Observer:
         batch_size: int,
         **how: Any,
     ) -> None:
-        """`how` a measurement computes: `precision` and `device`, as for `stages.meter.Meter`, and `batch_size`.
+        """`how` has `precision` and `device`, as for `stages.meter.Meter`.
 
-        A batch of a measurement has no more tokens than a training batch of `batch_size` samples.
+        A measurement's batch has at most as many tokens as a training batch of `batch_size` samples.
         """
         self.plan = plan
         self.needs = plan.mixer.needs
@@ -79,19 +79,19 @@ class Observer:
     def watch(
         self, domains: list[int], counts_N: Tensor, term_weight: Any, num_rows: int, step_weight: int = 1
     ) -> None:
-        """A training batch is about to be computed."""
+        """Announce a training batch that is about to be computed."""
         if self.running is not None:
             self.running.watch(domains, counts_N, term_weight, num_rows, step_weight)
 
     def watch_loss(self, loss: Tensor) -> None:
-        """The loss of that batch, before the backward pass."""
+        """Take the loss of this batch, before the backward pass."""
         if self.running is not None:
             self.running.watch_loss(loss)
 
     def watch_outputs(self, domains: list[int], counts_N: Tensor, outputs: Any, batch: Mapping[str, Any]) -> None:
-        """What the host's loss gave for a training batch, None where it gave nothing but the loss.
+        """Take the outputs of the host's loss for a training batch; None if the host returned the loss alone.
 
-        Raises DidsError where it does not tell the losses of the samples, if the mixer needs them.
+        Raises DidsError if the mixer needs the samples' losses and the outputs do not hold them.
         """
         losses_N = None if outputs is None else self.objective.training_losses(outputs, batch)
         if losses_N is None and self.needs.domain_losses:
@@ -102,7 +102,7 @@ class Observer:
         self.domain_losses.add(domains, losses_N, counts_N)
 
     def check(self, model: nn.Module) -> None:
-        """After a step of `model`, as the trainer runs it: raise DidsError if the hooks see nothing of it."""
+        """After a step of `model`, as the trainer wrapped it: raise DidsError if no hook saw the step."""
         if self.running is not None and self.running.none_reached():
             check_modules(model, self._tracked)
             raise no_gradient_came(self.plan.strategy, model)
@@ -110,10 +110,10 @@ class Observer:
     # --- at an update --------------------------------------------------------------------------------------
 
     def begin(self, model: nn.Module) -> None:
-        """Before `model` trains, as the trainer runs it: pass a batch of the longest samples through it as a
-        measurement does, so that memory that does not do is noticed now.
+        """Before `model` trains, as the trainer wrapped it: measure the longest samples, so that too little memory
+        shows now.
 
-        Raises DidsError where not even one sample fits, or other layers than the tracked ones are trained.
+        Raises DidsError if a single sample does not fit, or if the model trains other layers than the tracked ones.
         """
         if self.meter is not None:
             check_modules(model, self._tracked)
@@ -123,7 +123,7 @@ class Observer:
             (self.meter or self._loss_meter).try_longest(self._rows.examples())
 
     def aim(self) -> None:
-        """Before training: measure the losses of the tasks, where they count, and what their first window goes by."""
+        """Before training: measure the tasks' losses, if they count, and the directions for the first window."""
         losses_T = self._impacts.aim() if self._impacts is not None else None
         if losses_T is None:
             self.look()
@@ -131,18 +131,18 @@ class Observer:
             self.losses.append(losses_T)
 
     def look(self) -> bool:
-        """Measure the losses of the tasks, where they count, and nothing else; whether that was so."""
+        """Measure the tasks' losses and nothing else, if they count. Returns whether they do."""
         if looks := bool(self.needs.tasks and self.plan.tasks):
             self.losses.append(self._task_losses())
             self._loss_meter.report()
         return looks
 
     def measure(self, num_updates: int, samples_seen: int, domain_losses_D: Floats) -> Signals:
-        """What the mixer needs, now, as signals; `num_updates` counts from 1, and `domain_losses_D` are of the window
-        that ends here.
+        """The signals that the mixer needs, measured now. `num_updates` counts from 1; `domain_losses_D` are of the
+        window that ends here.
         """
         if self.running is not None:
-            self.running.rest()  # a measurement is no training batch
+            self.running.rest()  # the hooks must not take a measurement for a training batch
         found = self._impacts.measure(num_updates) if self._impacts is not None else Measured()
         if found.losses_T is None:
             self.look()
@@ -165,7 +165,7 @@ class Observer:
         return signals
 
     def _weights(self, found: Measured) -> Floats | None:
-        """What a unit of p puts into the loss: where p are shares of tokens, a sample is as many units as tokens."""
+        """Weight of a unit of p in the loss. If p are shares of tokens, a sample is as many units as it has tokens."""
         if found.weight_D is None or self.plan.tokens_D is None:
             return found.weight_D
         return found.weight_D / self.plan.tokens_D
@@ -179,7 +179,7 @@ class Observer:
         return self._reference.excess(self._loss_meter, self._rows.compared(kind))
 
     def finish(self) -> None:
-        """After the last step: what the plan's proxy run is to leave; the model is given back without hooks."""
+        """After the last step: keep the losses that a proxy run has to leave, and remove the hooks from the model."""
         if self.running is not None:
             self.running.close()
         if self.needs.proxy_run is not None and (kept := self.needs.proxy_run.keeps_losses) is not None:
@@ -188,12 +188,12 @@ class Observer:
     # --- checkpoints ---------------------------------------------------------------------------------------
 
     def common(self) -> dict[str, Tensor]:
-        """What resuming needs and all ranks have."""
+        """The tensors to save that are the same on all ranks."""
         aimed = {"directions": self.running.directions_TP} if isinstance(self.running, InRunImpact) else {}
         return {"losses": torch.tensor(np.array(self.losses)), **aimed, **self.domain_losses.common()}
 
     def share(self) -> dict[str, Tensor]:
-        """What resuming needs of this rank's window."""
+        """The tensors to save of this rank's window."""
         running = self.running.share() if self.running is not None else {}
         return running | self.domain_losses.share()
 
@@ -208,9 +208,9 @@ class Observer:
 
 
 def _max_tokens(model: nn.Module, of_training: int) -> int:
-    """Tokens of a batch of a measurement, for which memory does where it does for so many of the training.
+    """Tokens of a measurement's batch that fits into memory if a training batch of `of_training` tokens does.
 
-    A measurement keeps what the tracked blocks compute; a training with checkpointing keeps less of each token.
+    A measurement keeps what the tracked blocks compute. A training with checkpointing keeps less for each token.
     """
     checkpointed = getattr(model, "is_gradient_checkpointing", False)
     return min(MAX_TOKENS, of_training // 2 if checkpointed else of_training)

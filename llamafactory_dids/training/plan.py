@@ -1,4 +1,4 @@
-"""What the trainer is given: everything about the mixture that was settled before the model was loaded."""
+"""The trainer's input: everything about the mixture that is decided before the model is loaded."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,18 +29,18 @@ class MixingPlan:
     folder: Path
     seed: int
     streamed: bool = False  # whether the training samples come from streams; `domains_N` is empty then
-    shuffled: bool = True  # whether a domain's samples come in a random order, or in that of the data
-    make_objective: Callable[[Any], Objective] = lambda _trainer: LanguageModelling()  # what a trainer minimises
+    shuffled: bool = True  # whether a domain's samples come in random order, else in the order of the data
+    make_objective: Callable[[Any], Objective] = lambda _trainer: LanguageModelling()  # the loss of a trainer
     clock: Clock = field(default_factory=Clock)
-    tokens_D: NDArray[np.float64] | None = None  # mean tokens of a sample, where probabilities are shares of tokens
-    reference: Path | None = None  # the folder of the run whose kept losses the mixer's excess losses are against
+    tokens_D: NDArray[np.float64] | None = None  # mean tokens of a sample, if probabilities are shares of tokens
+    reference: Path | None = None  # folder of the run whose losses are the reference of excess losses
 
     def draws(self, shares_D: NDArray[np.float64]) -> NDArray[np.float64]:
-        """How often a sample of each domain is drawn, so that these are the shares of what they are shares of."""
+        """The probability of drawing a sample of each domain (D), from the shares of samples or tokens."""
         return shares_D if self.tokens_D is None else normalize(shares_D / self.tokens_D)
 
     def units(self) -> dict[str, Any]:
-        """What a line of `mixture.jsonl` has beside, where the probabilities are not shares of samples."""
+        """Additional entries of a line of `mixture.jsonl`, if the probabilities are shares of tokens; else empty."""
         if self.tokens_D is None:
             return {}
         tokens = dict(zip(self.domain_names, np.round(self.tokens_D, 2).tolist(), strict=True))
@@ -48,5 +48,4 @@ class MixingPlan:
 
     @property
     def domain_names(self) -> tuple[str, ...]:
-        """Names of the D domains."""
         return self.domain_map.names

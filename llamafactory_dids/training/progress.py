@@ -1,4 +1,4 @@
-"""An update as people see it while the model trains: series for the trackers, and a short table for the terminal.
+"""An update shown while the model trains: series for the trackers, and a short table for the terminal.
 
 Shapes: `U` measurements so far, `D` domains, `T` tasks.
 """
@@ -14,21 +14,21 @@ from numpy.typing import NDArray
 from ..core.trajectory import NOTABLE, heading, potential
 from ..text import without_middle
 
-MAX_SERIES = 50  # domains that have a series each; a dashboard with more of them is of no use
+MAX_SERIES = 50  # most domains with a series each; a dashboard with more is of no use
 NUM_MOVERS = 10
-NUM_MOVES = 3  # up, and down, in the table
-NAME_WIDTH, NARROW_WIDTH = 28, 40  # letters of a name in the table, side by side and one below the other
-WIDE = 112  # columns of a terminal from which on the two parts stand side by side
+NUM_MOVES = 3  # moves up, and moves down, in the table
+NAME_WIDTH, NARROW_WIDTH = 28, 40  # letters of a name, if the table's parts are side by side, or stacked
+WIDE = 112  # columns of a terminal that has room for both parts side by side
 
 Floats = NDArray[np.float64]
 
 
 class Progress(NamedTuple):
-    """What is known after an update: the probabilities at the start, before it and now; all losses so far.
+    """The state after an update: the probabilities at the start, before the update and now; all losses so far.
 
-    `impact_DT` is None where none was measured, and `losses_UT` where no task is observed. `domain_losses_D` are
-    those of the training samples since the last line, NaN where none was drawn; None where the model does not tell.
-    `domain_tokens_D` are all that were trained on: labelled ones, or pairs or answers where the loss is of these.
+    `impact_DT` is None if no impact was measured, `losses_UT` if no task is observed. `domain_losses_D` covers the
+    training samples since the last line: NaN if none was drawn, None if the model does not give losses.
+    `domain_tokens_D` counts all trained tokens (labelled tokens, or pairs or answers if the loss is over these).
     """
 
     domains: Sequence[str]
@@ -43,9 +43,9 @@ class Progress(NamedTuple):
 
 
 def measured(progress: Progress, terms: Mapping[str, Floats | None]) -> dict[str, dict[str, Any]]:
-    """What a line of `mixture.jsonl` has by the names of domains and tasks; nothing under what was not measured.
+    """The entries of a `mixture.jsonl` line by domain and task names. Empty for what was not measured.
 
-    `terms` are a mixer's own, of each task.
+    `terms` are a mixer's own values of each task.
     """
     losses_T = [] if progress.losses_UT is None else progress.losses_UT[-1].tolist()
     impact_DT = () if progress.impact_DT is None else progress.impact_DT.tolist()
@@ -65,11 +65,11 @@ def _by(names: Sequence[str], values: NDArray[Any] | None) -> dict[str, Any]:
 
 
 def tracker_series(progress: Progress) -> dict[str, float]:
-    """`dids/p/DOMAIN`, `dids/train_loss/DOMAIN`, `dids/loss/TASK`, `dids/impact/TASK/DOMAIN` and a summary,
-    `dids/mixture/…`; finite values only.
+    """Series for the trackers, finite values only.
 
-    Beyond 50 domains only the ten that are furthest from where they began have a series, and a task's impacts become
-    their mean and extremes.
+    They are `dids/p/DOMAIN`, `dids/train_loss/DOMAIN`, `dids/loss/TASK`, `dids/impact/TASK/DOMAIN`, and a summary,
+    `dids/mixture/…`. Beyond 50 domains only the ten furthest from their start have a series, and a task's impacts
+    become their mean and extremes.
     """
     p_D, names = progress.now_D, progress.domains
     few = len(names) <= MAX_SERIES
@@ -109,8 +109,9 @@ def _impacts(group: str, impact_D: Floats, names: Sequence[str] | None) -> dict[
 
 
 def update_table(progress: Progress, width: int | None = None) -> str:
-    """The largest moves of this update and each task's loss and trend, a few lines: side by side where the terminal (or
-    `width`) is wide, else one below the other, in 80 columns."""
+    """The largest moves of this update, and each task's loss and trend, in a few lines. The two parts are side by side
+    if the terminal (or `width`) is wide, else stacked in 80 columns.
+    """
     wide = (width or shutil.get_terminal_size().columns) >= WIDE
     name_width = NAME_WIDTH if wide else NARROW_WIDTH
 
@@ -150,9 +151,9 @@ def _losses(progress: Progress) -> list[tuple[str, str, str, str]]:
 
 
 def _trend(losses_U: Floats) -> str:
-    """Where a task's loss is going, in a word or two. `report/verdict.py` has the same rule and says how it differs.
+    """The direction of a task's loss, in a word or two. `report/verdict.py` has the same rule and says how it differs.
 
-    What fell since the last update is falling, however much lower it has been.
+    A loss that fell since the last update is falling, even if it was lower before.
     """
     if not np.isfinite(losses_U[-1]):
         return "not finite"

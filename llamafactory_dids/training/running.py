@@ -1,7 +1,7 @@
-"""The running gradient of each domain: the mean over a window's training samples, weighted by terms, as training is.
+"""The running gradient of each domain: the mean over a window's training samples, weighted by terms as in training.
 
-A domain without a labelled sample in the window keeps its last estimate: that enters the sums of the next window with a
-weight that is too small to show beside any sample, and is all there is where no sample came.
+A domain without a labelled sample in the window keeps its last estimate. The estimate enters the sums of the next
+window with a tiny weight, which vanishes beside any sample and is all there is without samples.
 """
 
 from typing import Any
@@ -16,13 +16,13 @@ from ..stages.entries import TrackedEntries
 from ..stages.layers import TrackedLayers
 from .watching import MicroBatch, WatchedGradients
 
-LAST_ESTIMATE = 2.0**-40  # its weight; a power of two, so that an estimate on its own comes back to the last digit
+LAST_ESTIMATE = 2.0**-40  # its weight; a power of two gives an estimate without samples back to the last digit
 
 
 class RunningGradients(WatchedGradients):
-    """Sums of D domains' gradients over the P tracked entries; fp32, on the device that the training computes on.
+    """Sums of D domains' gradients over the P tracked entries; fp32, on the training's device.
 
-    Between two windows `sums_DP` holds the estimates, and `weights_D` 1 for each domain that has one, else 0.
+    Between two windows `sums_DP` holds the estimates, and `weights_D` is 1 for each domain that has one, else 0.
     """
 
     def __init__(
@@ -38,19 +38,19 @@ class RunningGradients(WatchedGradients):
         self._window_is_open = False
 
     def watch(self, *batch: Any, **how: Any) -> None:
-        """As of any watched gradients; the first batch of a window opens it."""
+        """Open the window at its first batch, then watch as any watched gradients do."""
         self._open_window()
         super().watch(*batch, **how)
 
     def take(self, layer: int, gradients_NB: Tensor, micro_batch: MicroBatch) -> None:
-        """Add each sample's to its domain's."""
+        """Add each sample's gradient to its domain's sum."""
         self.sums_DP[:, self.entries.slices[layer]].index_add_(0, micro_batch.domains_N, gradients_NB)
         if micro_batch.kept is None:
             self.weights_D.index_add_(0, micro_batch.domains_N, micro_batch.weights_N)
             micro_batch.kept = True
 
     def _open_window(self) -> None:
-        """From estimates to sums: the first rank carries the last estimates into them."""
+        """Turn estimates into sums. Only the first rank carries the last estimates into the window."""
         if not self._window_is_open:
             weight = LAST_ESTIMATE if ranks.world()[0] == 0 else 0.0
             self.sums_DP *= weight
@@ -58,7 +58,7 @@ class RunningGradients(WatchedGradients):
             self._window_is_open = True
 
     def close_window(self) -> tuple[Tensor, NDArray[np.bool_]]:
-        """Mean gradients (D, P) over all ranks and which domains have one (D); a new window begins.
+        """Mean gradients (D, P) over all ranks, and whether each domain has one (D). A new window begins.
 
         An estimate that is not finite is dropped. The tensor is the accumulator itself: read it before the next
         training batch.
@@ -74,16 +74,16 @@ class RunningGradients(WatchedGradients):
         return self.sums_DP, known_D.cpu().numpy()
 
     def set_estimate(self, domain: int, gradient_P: Tensor) -> None:
-        """Replace a domain's estimate, between two windows; by none where it is not finite."""
+        """Replace a domain's estimate between two windows. A gradient that is not finite removes the estimate."""
         assert not self._window_is_open, "an estimate is set between two windows"
         known = bool(gradient_P.isfinite().all())
         self.sums_DP[domain] = gradient_P if known else 0
         self.weights_D[domain] = float(known)
 
     def share(self) -> dict[str, Tensor]:
-        """What this rank has added up in the window so far, of the domains of which it has anything.
+        """This rank's sums of the window so far, for the domains with a weight.
 
-        The last estimates are in the first rank's.
+        The first rank's share includes the last estimates.
         """
         self._open_window()
         rows = torch.nonzero(self.weights_D)[:, 0]

@@ -1,8 +1,8 @@
-"""Which sample comes next: a domain by the current probabilities, then its next sample without replacement.
+"""The order of the samples: draw a domain by the probabilities, then take its next sample without replacement.
 
-Draw t takes the t-th number of a counter-based random stream, and a domain's n-th draw the n-th entry of its
-seeded permutations. So the sample order is a function of (seed, history of the probabilities, t): the same on
-every rank, and replayed without touching data (method section 6).
+Draw t uses the t-th number of a counter-based random stream. A domain's n-th draw uses the n-th entry of its seeded
+permutations. The order is thus a function of (seed, history of the probabilities, t): it is the same on every rank, and
+can be replayed without reading data (method section 6).
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,16 +10,16 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-CHUNK = 4096  # draws made at once; a change of the probabilities re-draws at most as many
+CHUNK = 4096  # draws made at once, and so the most that a change of the probabilities makes again
 _NEVER = 1 << 62
 
 
 class MixtureSampler:
     """An endless stream of sample indices in epochs of `epoch_size`; a `torch.utils.data` sampler.
 
-    `domains_N` gives each sample's domain. A new permutation follows a domain's last sample. With `max_repeats` a
-    domain that was seen in full that often leaves its share to the others, until all have been. Unless `shuffled`, each
-    pass is in the order of the data; which domain comes next is random all the same.
+    `domains_N` has each sample's domain. A new permutation follows a domain's last sample. With `max_repeats`, a domain
+    that was seen in full so often leaves its share to the others, until all domains have been. Unless `shuffled`, each
+    pass is in the order of the data; the choice of the domain stays random.
     """
 
     def __init__(
@@ -40,11 +40,11 @@ class MixtureSampler:
         self.sizes_D = np.bincount(domains_N, minlength=len(np.asarray(probabilities_D))).astype(np.int64)
         self._members_N = np.argsort(domains_N, kind="stable").astype(np.uint32)
         self._order_N = self._members_N.copy()  # each domain's samples in the order of its current pass
-        self._turns_D = np.full(len(self.sizes_D), -1, dtype=np.int64)  # which pass that is
+        self._turns_D = np.full(len(self.sizes_D), -1, dtype=np.int64)  # the number of this pass
         self._starts_D = np.concatenate([[0], np.cumsum(self.sizes_D)[:-1]])
         self.history: list[tuple[int, NDArray[np.float64]]] = []
         self._epoch = self._first_epoch = 0
-        self._stale_from = _NEVER  # the draw from which what was made in advance is out of date
+        self._stale_from = _NEVER  # from this draw on, draws made in advance are out of date
         self._rewind()
         self.set_probabilities(probabilities_D)
 
@@ -52,17 +52,17 @@ class MixtureSampler:
         return self.epoch_size
 
     def set_epoch(self, epoch: int) -> None:
-        """The next iteration starts at this epoch's first draw; after `resume_in` no earlier one comes again."""
+        """Start the next iteration at this epoch's first draw, but not before the epoch of `resume_in`."""
         self._epoch = max(epoch, self._first_epoch)
 
     def resume_in(self, epoch: int) -> None:
-        """Training goes on in this epoch, whatever the loader says: the one that skips batches counts epochs anew with
-        transformers before 5, and on several processes none says anything.
+        """Resume in this epoch, whatever the loader says: before transformers 5 one that skips batches counts epochs
+        anew, and with several processes none gives an epoch.
         """
         self._first_epoch = self._epoch = epoch
 
     def set_probabilities(self, probabilities_D: ArrayLike, block: int = 1) -> int:
-        """Draw by these from the next block of draws on. Returns the first draw (counted from 0) that they apply to."""
+        """Use these probabilities from the next block of draws on. Returns the first draw (from 0) that uses them."""
         probabilities_D = np.asarray(probabilities_D, dtype=np.float64)
         if np.any((self.sizes_D == 0) & (probabilities_D > 0)):
             raise ValueError("a domain without samples has a positive probability")
@@ -96,7 +96,7 @@ class MixtureSampler:
         self.position = position
 
     def drawn(self) -> NDArray[np.int64]:
-        """Samples drawn of each domain so far, shape D."""
+        """Number of samples drawn of each domain so far, shape D."""
         counts_D = self._counts_D.copy()
         for start in range(self._counted, self.position, CHUNK):
             counts_D += np.bincount(self._domains(start, min(start + CHUNK, self.position)), minlength=len(counts_D))
@@ -118,7 +118,7 @@ class MixtureSampler:
         by_domain, grouped, rank = in_groups(domains)
         turns, places = np.divmod(self._counts_D[grouped] + rank, self.sizes_D[grouped])
         samples = np.empty(count, dtype=np.int64)
-        # few domains begin a pass within a chunk: these take it pass by pass, all others are one look-up
+        # few domains begin a pass within a chunk and need a loop over passes; one look-up serves the others
         stale = np.unique(grouped[turns != self._turns_D[grouped]])
         ready = ~np.isin(grouped, stale)
         samples[by_domain[ready]] = self._order_N[self._starts_D[grouped[ready]] + places[ready]]
@@ -150,7 +150,7 @@ class MixtureSampler:
             rounds_D = counts_D // np.maximum(most_D, 1)
             open_D = (self.sizes_D > 0) & (rounds_D == rounds_D[self.sizes_D > 0].min())
             left_D = p_D * open_D
-            # picked anew among what is left: an exhausted domain's own numbers would all fall to its neighbours
+            # a new pick among the open domains: the neighbours alone would otherwise get an exhausted domain's draws
             picked = _pick(left_D if left_D.any() else open_D * self.sizes_D, uniforms[done:])
             parts.append(picked[: _until_one_is_full(picked, most_D * (rounds_D + 1) - counts_D)])
             counts_D += np.bincount(parts[-1], minlength=len(counts_D))
@@ -176,7 +176,7 @@ class MixtureSampler:
 
 
 def in_groups(domains: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.int64]]:
-    """The draws sorted by domain; for each its place in `domains`, its domain, and how many of that came before it."""
+    """The draws sorted by domain: index in `domains`, domain, and number of earlier draws of the same domain."""
     order = np.argsort(domains, kind="stable")
     grouped = domains[order]
     starts = np.flatnonzero(np.diff(grouped, prepend=-1))
@@ -184,14 +184,14 @@ def in_groups(domains: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.
 
 
 def _until_one_is_full(picked: NDArray[np.int64], room_D: NDArray[np.int64]) -> int:
-    """How many of these draws it takes until a domain has no more room; all, if that is none of them."""
+    """The number of these draws until a domain has no room left; all of them if none fills up."""
     order, grouped, rank = in_groups(picked)
     last = order[rank + 1 == room_D[grouped]]
     return int(last.min()) + 1 if len(last) else len(picked)
 
 
 def _pick(p_D: Sequence[float] | NDArray[np.float64], uniforms: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The domain in whose share of [0, 1) each number falls; never one of probability zero."""
+    """The domain whose share of [0, 1) contains each number. A domain of probability zero is never picked."""
     cumulative = np.cumsum(p_D)
     last = int(np.flatnonzero(np.asarray(p_D) > 0)[-1])
     return np.minimum(np.searchsorted(cumulative / cumulative[-1], uniforms, side="right"), last)

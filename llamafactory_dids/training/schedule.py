@@ -1,4 +1,4 @@
-"""When the mixture is updated: after each window of samples, at the end of the step that completes it."""
+"""The times of the updates: after each window of samples, at the end of the step that completes the window."""
 
 import dataclasses
 import logging
@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 def samples_per_step(training_args: Any, num_ranks: int | None = None) -> int:
-    """Training samples between two steps of the optimizer, of all ranks: those that run, or as many as are told.
+    """Training samples of an optimizer step over all ranks: the ranks of this run, or `num_ranks`.
 
     A rank has one device: the host refuses a process with several.
     """
@@ -22,21 +22,21 @@ def samples_per_step(training_args: Any, num_ranks: int | None = None) -> int:
 
 
 def steps_planned(training_args: Any, num_rows: int, per_step: int) -> int:
-    """Steps of a run over so many rows, as the trainer counts them: the sampler fills an epoch up to whole steps."""
+    """Steps of a run over `num_rows` rows, as the trainer counts them. The sampler fills an epoch up to whole steps."""
     if training_args.max_steps > 0:
         return int(training_args.max_steps)
     return max(1, math.ceil(training_args.num_train_epochs * math.ceil(num_rows / per_step)))
 
 
 def with_window(config: MixingConfig, max_steps: int, per_step: int) -> MixingConfig:
-    """The configuration with its window: where none is set, a 25th of the run, and at least a step."""
+    """The configuration with a window: if none is set, a 25th of the run and at least a step."""
     if config.dids_update_samples is not None:
         return config
     return dataclasses.replace(config, dids_update_samples=max(per_step, max_steps * per_step // WINDOWS))
 
 
 def check_window(config: MixingConfig, per_step: int) -> None:
-    """Raise DidsError for a window that is shorter than a step."""
+    """Raise DidsError for a window shorter than a step."""
     if config.dids_update_samples is not None and config.dids_update_samples < per_step:
         raise refuse(
             "dids_update_samples",
@@ -46,7 +46,7 @@ def check_window(config: MixingConfig, per_step: int) -> None:
 
 
 def check_repeats(config: MixingConfig, num_rows: int, steps: int, per_step: int) -> None:
-    """Raise DidsError for a limit that the run's length does not allow, whatever the mixture."""
+    """Raise DidsError if the run is too long for `dids_max_repeats` with any mixture."""
     if config.dids_max_repeats is None:
         return
     least = math.ceil(steps / math.ceil(num_rows / per_step))  # an epoch is filled up to whole steps
@@ -59,18 +59,18 @@ def check_repeats(config: MixingConfig, num_rows: int, steps: int, per_step: int
 
 
 def updates_due(config: MixingConfig, step: int, per_step: int) -> int:
-    """How many windows are complete at the end of a step."""
+    """The number of windows that are complete at the end of a step."""
     assert config.dids_update_samples is not None, "as `with_window` has it"
     return step * per_step // config.dids_update_samples
 
 
 def updates_planned(config: MixingConfig, max_steps: int, per_step: int) -> int:
-    """How many updates a run of so many steps makes: none after the last step, since nothing would be drawn by it."""
+    """The number of updates in a run. The last step makes none, since no sample would be drawn by it."""
     return updates_due(config, max(0, max_steps - 1), per_step)
 
 
 def announce(plan: MixingPlan, per_step: int, max_steps: int) -> int:
-    """Say in the log what is planned, with a warning where updates are few; how many there will be, 0 if none ever."""
+    """Log the plan, and warn if updates are few. Returns the number of updates, 0 for a fixed mixture."""
     total = max_steps * per_step
     if not plan.mixer.needs.measures:
         logger.info("%s: a fixed mixture over %d domains", plan.strategy, len(plan.domain_names))

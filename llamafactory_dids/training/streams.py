@@ -1,8 +1,8 @@
-"""Samples from streams: a draw names a domain and how many of it came before, and each process reads on to that place.
+"""Samples from streams. A draw is a domain and a number in its stream, and each process reads on to that number.
 
-So the order of the samples is the sampler's, whatever the number of ranks and loader workers, and a resumed run reads
-past what was seen without tokenising it. The price is that a process also reads past what others take; handing samples
-out as they are read would be cheaper, and the order another one with each number of workers.
+The order of the samples is thus the sampler's, for any number of ranks and loader workers. A resumed run reads past
+earlier samples without tokenising them. The price is that a process also reads past the samples of other processes.
+Handing samples out as they are read would be cheaper, but the order would depend on the number of workers.
 """
 
 from collections import deque
@@ -19,12 +19,12 @@ from .sampler import MixtureSampler, in_groups
 
 Example = dict[str, Any]
 
-KEPT = 64  # examples that can be asked for again without reading the stream anew
-APART = 1 << 20  # the passes from this one on are not those of the training
+KEPT = 64  # past examples that can be had again without reading the stream anew
+APART = 1 << 20  # passes from this number on are for measurements, not training
 
 
 class StreamSampler(MixtureSampler):
-    """Draws domains as `MixtureSampler` does, of streams whose length is not known: (domain, number in its stream)."""
+    """Draws domains as `MixtureSampler` does, for streams of unknown length: (domain, number in its stream)."""
 
     def __init__(self, num_domains: int, probabilities_D: ArrayLike, *, seed: int, epoch_size: int) -> None:
         super().__init__(np.arange(num_domains), probabilities_D, seed=seed, epoch_size=epoch_size)
@@ -38,7 +38,7 @@ class StreamSampler(MixtureSampler):
 
 
 class DomainStream:
-    """A domain's examples by number: pass after pass over `read()`, each in another order out of a buffer.
+    """A domain's examples by number: pass after pass over `read()`, each shuffled by a buffer in an order of its own.
 
     A `buffer_size` of 1 keeps the order of the stream.
     """
@@ -54,7 +54,7 @@ class DomainStream:
         self._rewind()
 
     def example(self, number: int) -> Example:
-        """The example of this number, counted from 0 over all passes. Raises DidsError if the stream has none."""
+        """The example of this number, counted from 0 over all passes. Raises DidsError if the stream is empty."""
         if number < self._next - len(self._kept):
             self._rewind()
         while self._next <= number:
@@ -68,7 +68,7 @@ class DomainStream:
         return DomainStream(self.name, self.read, buffer_size=self.buffer_size, key=self.key, turn=turn)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_pass"}  # for a worker that is spawned
+        return {name: value for name, value in self.__dict__.items() if name != "_pass"}  # for spawned workers
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -107,10 +107,10 @@ class DomainStream:
 
 
 class StreamedRows:
-    """Tokenised rows by (domain, number), for a data loader; without a length.
+    """Tokenised rows by (domain, number), for a data loader; it has no length.
 
-    An example of which `tokenise` makes no row is replaced by the next of its domain, so that the numbers do not depend
-    on what was tokenised before.
+    If `tokenise` makes no row of an example, the domain's next example replaces it. The numbers therefore do not depend
+    on earlier tokenising.
     """
 
     def __init__(self, streams: Sequence[DomainStream], tokenise: Callable[[Example], dict[str, Any] | None]) -> None:
@@ -122,7 +122,7 @@ class StreamedRows:
         return self._row(self.streams[domain], domain, number)
 
     def some(self, domain: int, count: int, draw: int) -> list[dict[str, Any]]:
-        """A few rows of a domain, from the beginning of its stream; draw 0 is always the same."""
+        """`count` rows from the beginning of a domain's stream. The same `draw` gives the same rows."""
         stream = self.streams[domain].apart(draw)
         return [self._row(stream, domain, number) for number in range(count)]
 
@@ -134,7 +134,7 @@ class StreamedRows:
 
 
 def sampler_of(plan: MixingPlan, p_D: NDArray[np.float64], per_step: int, max_steps: int) -> MixtureSampler:
-    """Of a data set an epoch is as many draws as it has samples, filled up to whole steps; of streams, the run."""
+    """The plan's sampler. An epoch is a draw for each sample, filled up to whole steps; of streams, the whole run."""
     p_D = plan.draws(p_D)
     if plan.streamed:
         return StreamSampler(len(plan.domain_names), p_D, seed=plan.seed, epoch_size=max_steps * per_step)

@@ -1,4 +1,4 @@
-"""The trainer mixin: put before a host trainer, it samples by the mixture and lends its batches to the controller."""
+"""The trainer mixin: in front of a host trainer, it samples by the mixture and shows its batches to the observer."""
 
 import functools
 import weakref
@@ -19,20 +19,20 @@ from .schedule import samples_per_step
 
 @functools.cache
 def _let_torch_load_to_cpu_0() -> None:
-    """Of several ranks on CPUs the host asks `torch.load` for an optimizer on `cpu:0`, and that only knows `cpu`."""
+    """With several ranks on CPUs, the host asks `torch.load` for an optimizer on `cpu:0`. torch knows only `cpu`."""
     torch.serialization.register_package(
         30, lambda storage: None, lambda storage, location: storage if location == "cpu:0" else None
     )
 
 
 class MixingTrainerMixin:
-    """Adds a `MixingPlan` (keyword `mixing`) to a transformers Trainer; everything else is the host's."""
+    """Adds a `MixingPlan` (keyword `mixing`) to a transformers Trainer. All else is the host's."""
 
     def __init__(self, *args: Any, mixing: MixingPlan, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         arguments = self.args  # type: ignore[has-type]
-        # What the trainer owns must not keep it: the process group that it holds has to end before Python does, since a
-        # thread of gloo that is then still there may abort the process.
+        # A weak reference: a cycle would keep the trainer, and with it the process group, alive until Python exits. A
+        # gloo thread can abort the process then.
         this = weakref.proxy(self)
         collate = self.data_collator  # type: ignore[has-type]
         self.data_collator = DomainCollator(collate)
@@ -53,7 +53,7 @@ class MixingTrainerMixin:
         return self.mixture.sampler
 
     def log_mixture(self, series: dict[str, float]) -> None:
-        """Log through the host, to every tracker but the terminal, where the update has its own table."""
+        """Log through the host to every tracker but the terminal, which gets the table of the update."""
         handler, control = self.callback_handler, self.control  # type: ignore[attr-defined]
         everyone, should_log = handler.callbacks, control.should_log
         handler.callbacks = [one for one in everyone if not isinstance(one, PrinterCallback | ProgressCallback)]
@@ -61,10 +61,10 @@ class MixingTrainerMixin:
             self.log(series)  # type: ignore[attr-defined]
         finally:
             handler.callbacks = everyone
-            control.should_log = should_log  # logging clears it, and the step's own loss has yet to be logged
+            control.should_log = should_log  # logging clears it before the step's own loss is logged
 
     def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Train; a resumed run takes up the mixture where the checkpoint left it."""
+        """Train. A resumed run restores the mixture of its checkpoint."""
         if resume_from_checkpoint is True:
             resume_from_checkpoint = trainer_utils.get_last_checkpoint(self.args.output_dir)  # type: ignore[has-type]
         if resume_from_checkpoint:
@@ -73,7 +73,7 @@ class MixingTrainerMixin:
         return super().train(resume_from_checkpoint, *args, **kwargs)  # type: ignore[misc]
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        """The host's part of a checkpoint. Older ones stay until ours is there too: one is always whole."""
+        """Save the host's part. Older checkpoints stay until our part is saved, so one is always complete."""
         arguments, step = self.args, self.state.global_step  # type: ignore[has-type, attr-defined]
         if arguments.should_save:
             discard_state(Path(arguments.output_dir) / f"{trainer_utils.PREFIX_CHECKPOINT_DIR}-{step}")
@@ -84,7 +84,7 @@ class MixingTrainerMixin:
             arguments.save_total_limit = limit
 
     def drop_older_checkpoints(self) -> None:
-        """As `save_total_limit` says, by the host's own choice of them."""
+        """Keep `save_total_limit` checkpoints, by the host's own choice."""
         arguments = self.args  # type: ignore[has-type]
         if not arguments.should_save:
             return
@@ -99,12 +99,12 @@ class MixingTrainerMixin:
             )
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """The host's loss; while training, the observer looks on."""
+        """The host's loss. In training, the observer sees the batch and the loss."""
         domains = inputs.pop(DOMAIN_COLUMN, None)
         observer = self.mixture.observer
         if domains is None or not model.training:
             return super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
-        counts_N, batch = observer.objective.counts(inputs), dict(inputs)  # the host may take the labels away
+        counts_N, batch = observer.objective.counts(inputs), dict(inputs)  # the host pops labels
         term_weight, step_weight = self._weights(counts_N, kwargs.get("num_items_in_batch"))
         observer.watch(domains, counts_N, term_weight, len(inputs["input_ids"]), step_weight)
         wants_outputs = kwargs.pop("return_outputs", False)
@@ -115,7 +115,7 @@ class MixingTrainerMixin:
         return (loss, outputs) if wants_outputs else loss
 
     def _weights(self, counts_N: torch.Tensor, num_items: Any) -> tuple[Any, int]:
-        """What a term (a labelled token, a pair) weighs in the loss of `compute_loss`, and what all of a step weigh."""
+        """The weight of a term (a labelled token, a pair) in the loss of `compute_loss`, and the weight of a step."""
         arguments = self.args  # type: ignore[has-type]
         counts_items = self.model_accepts_loss_kwargs or self.compute_loss_func is not None  # type: ignore[attr-defined]
         if num_items is None or not counts_items:

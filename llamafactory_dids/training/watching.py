@@ -1,8 +1,8 @@
 """The gradients of training samples, seen by hooks while the model trains, without another backward pass.
 
-Hooks on the tracked layers see each micro-batch's activations and output gradients. What they yield is the
-gradient of the loss that is being trained, so the scale that gradient accumulation, mixed precision or the
-number of ranks put on it is divided out again: a sample weighs what it weighs in training, by its terms.
+Hooks on the tracked layers see each micro-batch's activations and output gradients. These belong to the loss being
+trained, scaled by gradient accumulation, mixed precision and the number of ranks. The scale is divided out again, so a
+sample has its weight in training, by its terms.
 """
 
 from abc import ABC, abstractmethod
@@ -19,32 +19,32 @@ from ..stages.per_sample import by_sample
 
 @dataclass
 class MicroBatch:
-    """N samples: the domain of each, its weight among those of the window, and what is kept of them for now."""
+    """N samples: their domains, their weights in the window, and values kept until the batch is complete."""
 
     domains_N: Tensor
     weights_N: Tensor
     num_rows: int
     step_weight: int
-    scale: Tensor | None = None  # of the backward pass below the loss, known once it starts
-    kept: Any = None  # by whoever looks on, from the first gradient that came
+    scale: Tensor | None = None  # scale of the backward pass, known once it starts
+    kept: Any = None  # set by `take`, from the first gradient on
 
 
 class WatchedGradients(ABC):
-    """Hands each sample's gradient on each tracked layer to `take`, which who looks on defines."""
+    """Passes each sample's gradient on each tracked layer to `take`, which a subclass defines."""
 
     def __init__(self, tracked: TrackedLayers, entries: TrackedEntries, device: torch.device | str = "cpu") -> None:
         self.entries = entries
         self.device = torch.device(device)
-        self._num_watched = self._num_reached = 0  # micro-batches since `none_reached` was asked
+        self._num_watched = self._num_reached = 0  # micro-batches since the last call of `none_reached`
         self._micro_batch: MicroBatch | None = None
         self._handles = [layer.register_forward_hook(self._hook(i)) for i, layer in enumerate(tracked.layers)]
 
     @abstractmethod
     def take(self, layer: int, gradients_NB: Tensor, micro_batch: MicroBatch) -> None:
-        """Each sample's gradient on the entries of a layer, times its weight; zero where it is not finite."""
+        """Take each sample's gradient on the entries of a layer, times the sample's weight; zero if not finite."""
 
-    def settle(self) -> None:  # noqa: B027  who keeps nothing of a batch has nothing to do
-        """The gradients of the batch that was watched last have all come."""
+    def settle(self) -> None:  # noqa: B027  empty for a subclass that keeps nothing of a batch
+        """Called when all gradients of the last watched batch have come."""
 
     def watch(
         self,
@@ -54,10 +54,10 @@ class WatchedGradients(ABC):
         num_rows: int | None = None,
         step_weight: int = 1,
     ) -> None:
-        """The next forward pass is a training batch of samples of these domains, in `num_rows` rows (N unless told).
+        """Expect a training batch in the next forward pass: samples of these domains, in `num_rows` rows (default N).
 
-        Each of a sample's terms (`counts_N`) weighs `term_weight` in the loss, all those of a step, over the ranks,
-        `step_weight`. It is divided out, so that a window can go on with other ranks than it began with.
+        Each of a sample's `counts_N` terms weighs `term_weight` in the loss, and all terms of a step, over the ranks,
+        weigh `step_weight`. The step's weight is divided out, so that a window can go on with another number of ranks.
         """
         self.settle()
         domains_N = torch.tensor(domains, device=self.device)
@@ -66,19 +66,19 @@ class WatchedGradients(ABC):
         self._num_watched += 1
 
     def watch_loss(self, loss: Tensor) -> None:
-        """Learn from the loss's own gradient how the backward pass is scaled."""
+        """Read the scale of the backward pass from the loss's own gradient."""
         micro_batch = self._micro_batch
         if micro_batch is not None and loss.requires_grad:
             weight = micro_batch.step_weight
             loss.register_hook(lambda gradient: setattr(micro_batch, "scale", gradient.float() * weight))
 
     def rest(self) -> None:
-        """What runs from now on is not training."""
+        """Stop watching: passes from now on are not training."""
         self.settle()
         self._micro_batch = None
 
     def none_reached(self) -> bool:
-        """Whether batches were watched since this was asked last, and the backward pass of none came by the hooks."""
+        """Whether batches were watched since the last call, and no backward pass reached the hooks."""
         unseen = self._num_watched > 0 and self._num_reached == 0
         self._num_watched = self._num_reached = 0
         return unseen
@@ -104,7 +104,7 @@ class WatchedGradients(ABC):
         gradients_NB = self.entries.gradients(layer, x_NSC, y_NSO)
         if micro_batch.scale is not None:
             gradients_NB = gradients_NB / micro_batch.scale
-        # an overflow of a scaled fp16 loss, which the optimizer skips, must not spoil the window; it shows in the sum
+        # The optimizer skips an overflow of a scaled fp16 loss, and so must the window. The overflow shows in the sum.
         finite_N = gradients_NB.sum(dim=1).isfinite()
         if micro_batch.kept is None:
             self._num_reached += 1
