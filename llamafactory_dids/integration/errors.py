@@ -1,4 +1,4 @@
-"""Errors that a user is meant to read are one line; everything else keeps its stack trace."""
+"""One-line errors for the user. Any other error keeps its stack trace."""
 
 import difflib
 import os
@@ -13,7 +13,7 @@ DEBUG = "LLAMAFACTORY_DIDS_DEBUG"
 
 
 def install_hook() -> None:
-    """Let a DidsError that ends the program show as one line, unless LLAMAFACTORY_DIDS_DEBUG=1."""
+    """Show a DidsError that ends the program as one line, unless LLAMAFACTORY_DIDS_DEBUG=1."""
     previous = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> Any:
@@ -26,12 +26,12 @@ def install_hook() -> None:
 
 
 def nearest(name: str, allowed: Sequence[str]) -> str:
-    """`, did you mean …?` with what is most like the name, to stand behind what is allowed; nothing where none is."""
+    """`, did you mean …?` with the allowed name most like `name`, to append to a message; empty if none is close."""
     close = difflib.get_close_matches(name, allowed, n=1)
     return f", did you mean {close[0]}?" if close else ""
 
 
 def one_line(error: BaseException) -> str:
-    """An error's message without line breaks; of one that Ray brings from a worker, the message that it had there."""
+    """An error's message without line breaks. For an error that Ray brings from a worker, the worker's message."""
     error = getattr(error, "cause", None) or error
     return " ".join(str(error).split()) or type(error).__name__

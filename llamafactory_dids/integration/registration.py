@@ -1,7 +1,7 @@
-"""Every rebinding of LLaMA-Factory, with a check of each seam: all those of training, or of the page, or none.
+"""Every rebinding of LLaMA-Factory, with a check of each seam. Either all of a group are applied, or none.
 
-Ours stand in front and call the host's; with a `mix_strategy` of the host's they only pass on. What is
-called without being rebound is checked too, so that a version of the host that moved it is told at once.
+Our functions wrap the host's and call them; with a `mix_strategy` of the host's they only pass on. Functions of the
+host that are called without a rebinding are checked too, so that a version that moved one is refused at once.
 """
 
 import functools
@@ -24,9 +24,9 @@ HOST = "llamafactory"
 
 
 class Seam(NamedTuple):
-    """An attribute of a host module or of a class there, the parameters it must take, and what takes its place.
+    """An attribute of a host module or its class, the parameters it must take, and the wrapper that replaces it.
 
-    Without `wrap` nothing does: it is only called.
+    Without `wrap`, the attribute is only called.
     """
 
     module: str
@@ -71,7 +71,7 @@ SEAMS = (
         for module, trainer in (
             ("train.pt.workflow", "CustomTrainer"),
             ("train.sft.workflow", "CustomSeq2SeqTrainer"),
-            ("train.dpo.trainer", "CustomDPOTrainer"),  # imported by the workflow when it runs
+            ("train.dpo.trainer", "CustomDPOTrainer"),  # the workflow imports it when it runs
             ("train.kto.workflow", "CustomKTOTrainer"),
             ("train.rm.workflow", "PairwiseTrainer"),
         )
@@ -123,25 +123,25 @@ _applied: set[tuple[Seam, ...]] = set()
 
 
 def missing_seams(seams: tuple[Seam, ...] = SEAMS + PAGE_SEAMS) -> list[str]:
-    """What this version of LLaMA-Factory lacks, as `module.attribute(parameter)`."""
+    """The seams that this version of LLaMA-Factory lacks, as `module.attribute(parameter)`."""
     return [problem for seam in seams if (problem := _problem(seam))]
 
 
 def register() -> None:
-    """Apply the rebindings of training once. Raises DidsError, having applied none, if a seam is missing."""
+    """Apply the rebindings of training once. Raises DidsError, and applies none, if a seam is missing."""
     errors.install_hook()
     if _apply(SEAMS):
         _route_messages()
 
 
 def register_page() -> None:
-    """Apply those of the web page once. Raises DidsError, having applied none, if a seam is missing."""
+    """Apply the rebindings of the web page once. Raises DidsError, and applies none, if a seam is missing."""
     errors.install_hook()
     _apply(PAGE_SEAMS)
 
 
 def _apply(seams: tuple[Seam, ...]) -> bool:
-    """Whether they were applied now, and not before."""
+    """Apply the seams. Returns whether this call applied them, and no earlier one."""
     if seams in _applied:
         return False
     if missing := missing_seams(seams):
@@ -158,13 +158,13 @@ def _apply(seams: tuple[Seam, ...]) -> bool:
 
 
 def _place(seam: Seam) -> tuple[Any, str]:
-    """What holds the attribute, a module or a class of it, and the attribute's own name."""
+    """The module or class that has the attribute, and the attribute's own name."""
     *owners, name = seam.attribute.split(".")
     return functools.reduce(getattr, owners, importlib.import_module(f"{HOST}.{seam.module}")), name
 
 
 def _route_messages() -> None:
-    """Ours go where the host's go, at its verbosity (terminal, file, LlamaBoard), and once, not once a rank."""
+    """Send our messages where the host's go (terminal, file, LlamaBoard), at its verbosity, from the first rank."""
     logger = logging.getLogger("llamafactory_dids")
     logger.parent = logging.getLogger(HOST)
     if int(os.environ.get("RANK", "0")) > 0:
@@ -176,7 +176,7 @@ def _problem(seam: Seam) -> str | None:
     try:
         found = importlib.import_module(f"{HOST}.{seam.module}")
         for part in seam.attribute.split("."):
-            found = getattr(inspect.unwrap(found), part)  # ours, once they are applied, stand in front of the host's
+            found = getattr(inspect.unwrap(found), part)  # our wrapper may already be in place
     except (ImportError, AttributeError):
         return name
     if not seam.parameters:

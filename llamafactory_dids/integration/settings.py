@@ -1,4 +1,4 @@
-"""What a run asked of us, settled before any data or model is loaded."""
+"""The requests of a run to this package, settled before any data or model is loaded."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from ..mixers.base import Needs, RunRecord
 
 @dataclass(frozen=True)
 class ProxyHistory:
-    """What the proxy runs so far left: their records, and the folder of the last one that kept its token losses."""
+    """The results of the proxy runs so far: their records, and the folder of the last run that kept token losses."""
 
     records: tuple[RunRecord, ...] = ()
     reference: Path | None = None
@@ -18,10 +18,10 @@ class ProxyHistory:
 
 @dataclass(frozen=True)
 class Settings:
-    """The strategy, its keys and needs, the observed tasks, and the run's arguments as they were given (a YAML file's
-    values, or words of a command line).
+    """The strategy, its keys and needs, the observed tasks, and the run's arguments as given.
 
-    `history` is given to a proxy run: what came before it. The main run has none, and makes what its strategy asks for.
+    The arguments are a YAML file's values, or words of a command line (`as_words`). Only a proxy run has a `history`,
+    the earlier proxy runs; the main run makes the proxy runs that its strategy asks for.
     """
 
     strategy: str
@@ -36,10 +36,10 @@ class Settings:
 
 
 def cache_folder(config: MixingConfig) -> Path:
-    """`dids_cache_dir`, absolute."""
+    """`dids_cache_dir` as an absolute path."""
     return Path(config.dids_cache_dir).expanduser().absolute()
 
 
 def settings_of(data_args: Any) -> Settings | None:
-    """The settings that `get_train_args` left on the host's data arguments; None where the host mixes."""
+    """The settings that `get_train_args` stored on the host's data arguments; None if the host mixes."""
     return getattr(data_args, "mixing", None)

@@ -1,4 +1,4 @@
-"""What a strategy is given: the options that the YAML file sets, and what no YAML file can say (`mixers/base.py`)."""
+"""The inputs of a strategy: options from the YAML file, and inputs that no YAML file can give (`mixers/base.py`)."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ def takes(strategy: str, name: str) -> bool:
 
 
 def option_key(strategy: str, name: str) -> str | None:
-    """The key that sets a strategy's option; None for what no YAML file can say."""
+    """The key that sets a strategy's option; None if no YAML key does."""
     return next((key for key in (f"dids_{strategy}_{name}", f"dids_{name}") if key in FIELDS), None)
 
 
@@ -24,7 +24,7 @@ def option_keys(strategy: str) -> set[str]:
 
 
 def options(strategy: str, config: MixingConfig) -> dict[str, Any]:
-    """The strategy's options that the YAML file sets, by name."""
+    """The options that the YAML file sets for the strategy, by name."""
     found: dict[str, Any] = {}
     if takes(strategy, "clustered"):
         found["clustered"] = config.dids_domains == "cluster"
@@ -36,9 +36,10 @@ def options(strategy: str, config: MixingConfig) -> dict[str, Any]:
 
 
 def make_mixer(strategy: str, config: MixingConfig, num_domains: int, num_tasks: int, **given: Any) -> mixers.Mixer:
-    """The strategy's mixer with its options; of `given` it gets what its factory has a keyword for.
+    """The strategy's mixer with its options, and with the `given` inputs that its factory has a keyword for.
 
-    Raises DidsError, naming the key, for a value that is not allowed, and where it looks at tasks and there are none.
+    Raises DidsError, naming the key, for a value that is not allowed, or if the strategy needs tasks and there are
+    none.
     """
     wanted = {name: value for name, value in given.items() if takes(strategy, name)}
     try:
@@ -53,7 +54,7 @@ def make_mixer(strategy: str, config: MixingConfig, num_domains: int, num_tasks:
 def mixer_on_two_domains(strategy: str, config: MixingConfig, num_tasks: int, *, sized: bool = True) -> mixers.Mixer:
     """The mixer over two domains, of known size or not.
 
-    What a mixer needs and allows does not depend on how many domains there are, so this one tells it before any data is
+    A mixer's needs and allowed options do not depend on the number of domains. This mixer shows them before any data is
     loaded.
     """
     return make_mixer(

@@ -1,4 +1,4 @@
-"""Impossible combinations, told in one line before any data or model is loaded."""
+"""Impossible combinations, refused in one line before any data or model is loaded."""
 
 import json
 import logging
@@ -31,7 +31,7 @@ BOTH = "%s is both trained on and observed as a task"
 
 
 def check(settings: Settings, model_args: Any, data_args: Any, training_args: Any, finetuning_args: Any) -> None:
-    """Raise DidsError for what cannot work, naming the key, the value and what is allowed."""
+    """Raise DidsError for a run that cannot work, naming the key, the value and what is allowed."""
     if not training_args.do_train:
         return
     check_host_options(settings, model_args, data_args, training_args, finetuning_args)
@@ -47,8 +47,9 @@ def check(settings: Settings, model_args: Any, data_args: Any, training_args: An
 
 
 def check_entries(settings: Settings, data_args: Any) -> None:
-    """Of these checks those that take no more of the host than `dataset` and `dataset_dir`, so that the web page can
-    make them before it starts a run."""
+    """The checks that need only `dataset` and `dataset_dir` of the host. The web page makes them before it starts a
+    run.
+    """
     _check_datasets(settings, data_args)
     _check_mixer(settings)
     _check_proxy_folder(settings)
@@ -67,13 +68,13 @@ def _check_datasets(settings: Settings, data_args: Any) -> None:
 
 
 def _is_tokenised(data_args: Any) -> bool:
-    """Whether the training rows are at `tokenized_path`, so that their files need not be there any more."""
+    """Whether the training rows are at `tokenized_path`. Their files may then be missing."""
     path = getattr(data_args, "tokenized_path", None)
     return path is not None and has_tokenized_data(path)
 
 
 def _check_ranking(settings: Settings, data_args: Any, stage: str) -> None:
-    """Pairs for the stages that learn from pairs, and no pairs for the others."""
+    """Raise DidsError unless the datasets have pairs for a stage that learns from pairs, and none for another stage."""
     wanted = stage in ("dpo", "rm")
     for key, names in (("dataset", data_args.dataset or ()), ("dids_tasks", settings.tasks)):
         if key == "dataset" and _is_tokenised(data_args):
@@ -100,7 +101,7 @@ def _check_dataset(key: str, name: str, data_args: Any) -> None:
 
 
 def load_names(dataset_dir: Any) -> list[str]:
-    """The names in a folder's `dataset_info.json`; none where there is no such file, or it is not at hand."""
+    """The names in a folder's `dataset_info.json`; empty if the file is missing or not readable."""
     try:
         return list(json.loads((Path(str(dataset_dir)) / "dataset_info.json").read_text(encoding="utf-8")))
     except (OSError, ValueError):
@@ -108,7 +109,7 @@ def load_names(dataset_dir: Any) -> list[str]:
 
 
 def _check_proxy_folder(settings: Settings) -> None:
-    """Raise DidsError for a path of a proxy that is needed where nothing is, which a hub would be asked for."""
+    """Raise DidsError if the proxy is needed and its path does not exist. A hub would be asked for it otherwise."""
     config, name = settings.config, settings.config.dids_proxy_model
     makes_features = config.dids_domains == "cluster" or settings.needs.task_samples
     if not (makes_features and config.dids_cluster_features == "gradient") and settings.needs.proxy_run is None:
@@ -133,13 +134,13 @@ def _check_mixer(settings: Settings) -> None:
 
 
 def _idle_keys(settings: Settings) -> list[str]:
-    """Keys that were given, and are options of other strategies alone."""
+    """Given keys that are options of other strategies only."""
     others = set().union(*map(option_keys, mixers.names())) - option_keys(settings.strategy)
     return [key for key in settings.arguments if key in others]
 
 
 def _check_streaming(settings: Settings, data_args: Any) -> None:
-    """What a stream cannot give: its length, all of its samples, or those around one."""
+    """Raise DidsError for a need that a stream cannot meet: its length, or features of its samples."""
     if not data_args.streaming:
         return
     config = settings.config

@@ -1,4 +1,4 @@
-"""Our keys in the host's argument parser: one dataclass in its list is replaced by a subclass that has them."""
+"""Our keys in the host's argument parser: a subclass with our keys replaces one dataclass in its list."""
 
 import dataclasses
 import difflib
@@ -22,14 +22,14 @@ from . import checks
 logger = logging.getLogger(__name__)
 
 KEYS = ("mix_strategy", *FIELDS)
-SLIP = 0.85  # how like one of ours a key is that must be meant; no key of the host's is
+SLIP = 0.85  # likeness from which a key is taken for a misspelt one of ours; no key of the host's reaches it
 HOST_STRATEGIES = tuple(get_args(get_type_hints(DataArguments)["mix_strategy"]))
 
 
 def with_our_keys(host_classes: list[type]) -> list[type]:
-    """The host's list of argument classes, its data arguments extended by `mix_strategy` values and `dids_*` keys.
+    """The host's list of argument classes, with our `mix_strategy` values and `dids_*` keys in its data arguments.
 
-    Raises DidsError if another package's strategy has the name of one of the host's.
+    Raises DidsError if another package's strategy has the name of a host's strategy.
     """
     if taken := sorted(set(HOST_STRATEGIES) & set(mixers.names())):
         raise DidsError(f"mix_strategy: {taken[0]!r} is LLaMA-Factory's own; allowed: another name for the added mixer")
@@ -38,15 +38,15 @@ def with_our_keys(host_classes: list[type]) -> list[type]:
 
 @functools.cache
 def _extended(host: type, added: tuple[str, ...]) -> type:
-    """A subclass that has our keys, and is found by its name in this module.
+    """A subclass with our keys, which is found by its name in this module.
 
-    So `datasets`, which hashes data arguments for every `map`, takes the name, and not all that the class refers to.
+    `datasets` hashes the data arguments for every `map`. It then hashes the name, not all that the class refers to.
     """
     mix_strategy = dataclasses.field(
         default="concat",
         metadata={"help": f"Strategy to use in dataset mixing. By llamafactory-dids: {', '.join(added)}."},
     )
-    # the type is checked by us, in one line, so the command line takes any of the host's spellings
+    # we check the type ourselves, with a one-line error, so the command line takes all of the host's spellings
     fields = [(name, item.type, _copy(item)) for name, item in FIELDS.items()]
     ours = [("mix_strategy", Literal[HOST_STRATEGIES + added], mix_strategy), *fields]
     names = {"__module__": __name__, "__qualname__": f"DataArguments_{'_'.join(added)}", "to_dict": _to_dict(host)}
@@ -56,7 +56,7 @@ def _extended(host: type, added: tuple[str, ...]) -> type:
 
 
 def __getattr__(name: str) -> Any:
-    """Of a process that unpickles data arguments and has parsed none."""
+    """The subclass, for a process that unpickles data arguments and has not parsed any."""
     made = _extended(DataArguments, mixers.names())
     if name == made.__qualname__:
         return made
@@ -72,13 +72,13 @@ def _to_dict(host: type) -> Callable[[Any], dict[str, Any]]:
         values: dict[str, Any] = host.to_dict(self)  # type: ignore[attr-defined]
         if self.mix_strategy in mixers.names():
             return values
-        return {key: value for key, value in values.items() if key not in FIELDS}  # as the host reports it
+        return {key: value for key, value in values.items() if key not in FIELDS}  # as the host alone reports them
 
     return to_dict
 
 
 def checking(host: Callable[..., Any]) -> Callable[..., Any]:
-    """The host's `get_train_args`, with our keys checked first and settled after."""
+    """The host's `get_train_args`. Our keys are checked before it, and the settings stored after it."""
 
     @functools.wraps(host)
     def get_train_args(args: Any = None) -> Any:
@@ -87,11 +87,11 @@ def checking(host: Callable[..., Any]) -> Callable[..., Any]:
         check_names(values)
         if values.get("mix_strategy") not in mixers.names():
             return _host_only(host, args, values)
-        config = make_config(values)  # so that a wrong type is told before the host looks
+        config = make_config(values)  # a wrong type is refused before the host parses
         parsed = host({**args, **_as_host_types(values)} if isinstance(args, dict) else args)
         _, data_args, training_args, finetuning_args, _ = parsed
         strategy, tasks = data_args.mix_strategy, config.tasks() or tuple(data_args.eval_dataset or ())
-        trains = training_args.do_train  # without it nothing is mixed, and no key of a mixture is looked at
+        trains = training_args.do_train  # without training nothing is mixed, and no key of a mixture is used
         data_args.mixing = Settings(
             strategy=strategy,
             config=config,
@@ -118,7 +118,7 @@ def _host_only(host: Callable[..., Any], args: Any, values: dict[str, Any]) -> A
 
 
 def _as_host_types(values: dict[str, Any]) -> dict[str, Any]:
-    """Lists and mappings in YAML as the text that the parser's fields are."""
+    """YAML lists and mappings as the text that the parser's fields expect."""
     return {key: as_text(key, value) for key, value in values.items() if key in FIELDS and not isinstance(value, str)}
 
 
@@ -132,7 +132,7 @@ def check_strategy(strategy: Any) -> None:
 
 
 def check_names(values: dict[str, Any]) -> None:
-    """Raise DidsError for a `dids_` key that there is not, with the nearest that there is, and for a slip of one."""
+    """Raise DidsError for an unknown `dids_` key, or a likely misspelling, with the nearest known key."""
     for key in values:
         if key in FIELDS or key == "mix_strategy":
             continue
@@ -142,7 +142,7 @@ def check_names(values: dict[str, Any]) -> None:
 
 
 def as_dict(args: Any) -> dict[str, Any]:
-    """Arguments as given: a YAML file's dictionary, or `--key value` and `--key=value` words."""
+    """The arguments as given: a YAML file's dictionary, or `--key value` and `--key=value` words."""
     if isinstance(args, dict):
         return dict(args)
     values: dict[str, Any] = {}
@@ -154,7 +154,7 @@ def as_dict(args: Any) -> dict[str, Any]:
         key, separator, value = word[2:].partition("=")
         key = key.replace("-", "_")
         follows = words and not words[0].startswith("--")
-        if key.startswith("no_dids_"):  # how the parser spells a switch that is on by default
+        if key.startswith("no_dids_"):  # the parser's spelling for turning off a switch
             values[key.removeprefix("no_")] = False
         else:
             values[key] = _typed(value) if separator else _typed(words.pop(0)) if follows else True

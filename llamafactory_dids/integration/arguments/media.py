@@ -1,4 +1,4 @@
-"""Pictures, videos and sounds: what a run with a template for them needs, told before any data or model is loaded."""
+"""Pictures, videos and sounds: checks of a run with a template for them, before any data or model is loaded."""
 
 import copy
 from typing import Any
@@ -15,9 +15,9 @@ from ..settings import Settings
 def check_media(
     settings: Settings, model_args: Any, data_args: Any, finetuning_args: Any, makes_gradients: bool
 ) -> None:
-    """Raise DidsError where the template is one for media and the stage or the proxy cannot read them.
+    """Raise DidsError if the template is for media, and the stage or the proxy cannot read them.
 
-    A template for texts alone is the host's to refuse where rows have more.
+    With a template for texts alone, the host refuses rows with media.
     """
     if not _reads_media(data_args.template):
         return
@@ -28,7 +28,7 @@ def check_media(
 
 
 def _reads_media(template: str | None) -> bool:
-    if template not in TEMPLATES:  # the host takes what the tokenizer says, which is of texts
+    if template not in TEMPLATES:  # the host takes the tokenizer's template, which is for texts
         return False
     plugin = TEMPLATES[template].mm_plugin
     return any((plugin.image_token, plugin.video_token, plugin.audio_token))
@@ -44,7 +44,7 @@ def _check_kto(model_args: Any) -> None:
 
 
 def _check_proxy(settings: Settings, model_args: Any, data_args: Any) -> None:
-    """The host reads every row by the template, so a proxy without a processor fails even at rows of text."""
+    """Raise DidsError for a proxy without a processor. The host reads every row by the template, even texts."""
     arguments, _ = proxy_arguments(settings, model_args)
     if load_tokenizer(arguments)["processor"] is None:
         raise refuse(

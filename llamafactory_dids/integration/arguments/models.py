@@ -1,4 +1,4 @@
-"""What is wrong with a model, seen from its configuration: it is built without weights, nothing is loaded in vain."""
+"""Checks of a model by its configuration: it is built without weights, so no model is loaded in vain."""
 
 import copy
 from typing import Any
@@ -15,7 +15,7 @@ from ..settings import Settings
 
 
 def check_features(settings: Settings, model_args: Any, device: torch.device) -> bool:
-    """Raise DidsError where the model that features are made with cannot make them; whether they are gradients."""
+    """Raise DidsError if the model for the features cannot make them. Returns whether the features are gradients."""
     if settings.config.dids_domains != "cluster" and not settings.needs.task_samples:
         return False
     if settings.config.dids_cluster_features == "semantic":
@@ -27,14 +27,14 @@ def check_features(settings: Settings, model_args: Any, device: torch.device) ->
 
 @undisturbed
 def check_tracked(settings: Settings, model_args: Any, finetuning_args: Any) -> None:
-    """Raise DidsError where no tracked layer is trained, of the model whose gradients an update compares."""
+    """Raise DidsError if no tracked layer is trained, in the model whose gradients an update compares."""
     if finetuning_args.finetuning_type == "full":
         return
     proxy_first = settings.needs.proxy_run is not None and not is_trained_model(settings, model_args)
     if not settings.needs.gradients or proxy_first or model_args.adapter_name_or_path:
         return
     finetuning_args = copy.copy(finetuning_args)
-    finetuning_args.pissa_init = False  # it looks at weights
+    finetuning_args.pissa_init = False  # PiSSA reads weights
     if (model := without_weights(model_args)) is None:
         return
     from llamafactory.model.adapter import init_adapter

@@ -1,1 +1,1 @@
-"""The `llamafactory-dids` command, a module a subcommand."""
+"""The `llamafactory-dids` command, with a module for each larger subcommand."""

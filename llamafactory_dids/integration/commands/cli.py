@@ -25,7 +25,7 @@ EXAMPLES = """examples:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Run a command, or without one print the help; an error is one line on stderr and exit status 1."""
+    """Run a command, or print the help if there is none. An error is one line on stderr and exit status 1."""
     parser = _parser()
     if not (sys.argv[1:] if words is None else words):
         parser.print_help()
@@ -36,7 +36,7 @@ def main(words: Sequence[str] | None = None) -> None:
     try:
         arguments.run(arguments, overrides)
         sys.stdout.flush()
-    except BrokenPipeError:  # `… | head` has seen enough; what is left goes nowhere, so that the exit does not fail too
+    except BrokenPipeError:  # `… | head` has closed the pipe; the rest goes nowhere, so that the exit does not fail
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except DidsError as error:
         if os.environ.get(DEBUG) == "1":
@@ -102,7 +102,7 @@ def _activate(arguments: argparse.Namespace, overrides: list[str]) -> None:
 def _train(arguments: argparse.Namespace, overrides: list[str]) -> None:
     by_itself = "llamafactory_dids_activate" in sys.modules and os.environ.get("LLAMAFACTORY_DIDS") != "0"
     _activate(arguments, overrides)
-    if "LOCAL_RANK" in os.environ:  # started by torchrun, so there is nothing left to launch
+    if "LOCAL_RANK" in os.environ:  # torchrun has started this process, so there is nothing to launch
         sys.argv.pop(1)
         from llamafactory.train.tuner import run_exp
 
@@ -131,7 +131,7 @@ def _cluster(arguments: argparse.Namespace, overrides: list[str]) -> None:
     from ...stages import ranks
     from .cluster import make_domains
 
-    with contextlib.redirect_stdout(sys.stderr):  # where the host logs and prints, so that ours is the map alone
+    with contextlib.redirect_stdout(sys.stderr):  # the host prints and logs to stderr, and stdout gets the map alone
         domain_map, folder = make_domains()
     ranks.end_process_group()
     if int(os.environ.get("RANK", 0)) == 0:
@@ -151,7 +151,7 @@ def _explain(arguments: argparse.Namespace, overrides: list[str]) -> None:
     _activate(arguments, overrides)
     sys.argv.pop(1)
     found = explained(arguments.processes)
-    from .explanation import in_words  # after the host, which it imports
+    from .explanation import in_words  # not at the top: it imports the host
 
     print(json.dumps(found.as_dict(), ensure_ascii=False) if arguments.json else in_words(found))
 

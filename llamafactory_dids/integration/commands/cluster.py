@@ -8,9 +8,9 @@ from ...errors import DidsError
 
 
 def make_domains() -> tuple[DomainMap, Path]:
-    """Make, or find, the domain map of the YAML file in `sys.argv`; the map and its folder.
+    """Make, or find, the domain map of the YAML file in `sys.argv`. Returns the map and its folder.
 
-    Raises DidsError where the file does not ask for clustered domains.
+    Raises DidsError if the file does not ask for clustered domains.
     """
     from llamafactory.data import get_dataset, get_template_and_fix_tokenizer
     from llamafactory.model import load_tokenizer

@@ -1,4 +1,4 @@
-"""What is wrong with an installation, and the command that mends it."""
+"""Checks of an installation, and the commands that mend it."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ from ..plan.provenance import versions
 
 
 class Finding(NamedTuple):
-    """One thing looked at; `mend` is what to do where it is not ok, or worth knowing where it is."""
+    """The result of one check. `mend` is the remedy if it failed, or a hint if it passed."""
 
     what: str
     ok: bool
@@ -21,7 +21,7 @@ class Finding(NamedTuple):
 
 
 def examine() -> list[Finding]:
-    """Look at Python, torch and its companions, LLaMA-Factory, its seams and options, activation, faiss and the GPU."""
+    """Check Python, torch and its companions, LLaMA-Factory, its seams and options, activation, faiss and the GPU."""
     findings = [
         Finding("python", sys.version_info >= (3, 11), platform.python_version(), ""),
         Finding("versions", True, ", ".join(f"{name} {number}" for name, number in versions().items())),

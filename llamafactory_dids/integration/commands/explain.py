@@ -1,6 +1,6 @@
-"""What a run would do, said in words before it does it: its data is counted, its model known by its configuration.
+"""A run described in words before it starts. Its data is counted; its model is known by its configuration.
 
-Computing is told as a share of the training's, by passes (core/computing.py). So it is of the right size and not a
+Computing is given as a share of the training's, by passes (core/computing.py). It has the right size, but is not a
 measurement: lengths differ, and a device is not always busy.
 """
 
@@ -31,23 +31,23 @@ from ..plan.asked import asked_mixtures
 from ..settings import Settings, cache_folder, settings_of
 
 BYTES_PER_FEATURE, BYTES_PER_ROW = 2, 5  # float16; a norm and a mask
-BYTES_PER_KEY = 40  # of a sample in domains.parquet, about
-MANY_PASSES = 4  # over the data, beyond which repeating it helps little (Muennighoff et al. 2023)
+BYTES_PER_KEY = 40  # about, for a sample in domains.parquet
+MANY_PASSES = 4  # passes over the data; more repetition helps little (Muennighoff et al. 2023)
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Counts of samples unless a name says otherwise. `costs` are shares of the training's computing: of the `domains`,
-    the `updates` and the `proxy_run`, each where there is one.
+    """Counts are samples unless a name says otherwise. `parameters` is None for a kind of model unknown to
+    transformers.
 
-    `parameters` is None where transformers does not know a model of that configuration.
+    `costs` are shares of the training's computing: for `domains`, `updates` and `proxy_run`, each if there is a cost.
     """
 
     strategy: str
     sources: dict[str, int]
     num_domains: int
     domains_from: str
-    mixtures: dict[str, dict[str, float]]  # what a fixed mixture or a schedule asks for, by the point of the run
+    mixtures: dict[str, dict[str, float]]  # shares of a fixed mixture or a schedule, by the point of the run
     share_of: str
     tasks: dict[str, int]
     processes: int
@@ -59,8 +59,8 @@ class Explanation:
     updates_wanted: bool  # whether the strategy changes the mixture at all
     parameters: int | None
     proxy: str
-    proxy_parameters: int | None  # where its gradients are clustered
-    proxy_bytes: int  # of memory on each process, its activations apart
+    proxy_parameters: int | None  # if its gradients are clustered
+    proxy_bytes: int  # of memory on each process, without activations
     costs: dict[str, float]
     proxy_run: str | None
     gradient_bytes: int
@@ -68,18 +68,18 @@ class Explanation:
     cache: str
     output: str
     packing: bool
-    window_is_set: bool  # by `dids_update_samples`, and not by the run's length
+    window_is_set: bool  # by `dids_update_samples`, not by the run's length
     trained_tasks: tuple[str, ...]  # datasets that are both trained on and observed
-    notes: tuple[str, ...] = ()  # what the checks warned of
+    notes: tuple[str, ...] = ()  # warnings of the checks
 
     @property
     def passes_over_data(self) -> float:
-        """How often a sample is drawn on average."""
+        """The mean number of times that a sample is drawn."""
         return self.training_samples / max(1, sum(self.sources.values()))
 
     @property
     def cautions(self) -> list[tuple[str, dict[str, Any]]]:
-        """What a person should know before such a run is started: kinds, and what is said of each."""
+        """Warnings before such a run is started: (kind, values for its text)."""
         found: list[tuple[str, dict[str, Any]]] = []
         if self.updates_wanted and self.num_updates < FEW_UPDATES:
             found.append(("few_updates", {"count": self.num_updates, "least": FEW_UPDATES}))
@@ -90,18 +90,18 @@ class Explanation:
 
     @property
     def overhead(self) -> float:
-        """Computing beside the training's own, as a share of it."""
+        """Computing on top of the training's, as a share of it."""
         return sum(self.costs.values())
 
     def as_dict(self) -> dict[str, Any]:
-        """For a program to read."""
+        """All values for `--json`."""
         return asdict(self) | {"overhead": self.overhead, "cautions": self.cautions}
 
 
 def explain(arguments: dict[str, Any], processes: int | None = None) -> Explanation:
-    """Explain a YAML file's values, as if started on so many processes (default: one for each accelerator here).
+    """Explain a YAML file's values, for a start on `processes` processes (default: one for each accelerator here).
 
-    Raises DidsError where the run would be refused, or does not mix.
+    Raises DidsError if the run would be refused, or does not mix.
     """
     from llamafactory.train import tuner
 
@@ -154,11 +154,11 @@ def explain(arguments: dict[str, Any], processes: int | None = None) -> Explanat
 
 
 def _count(names: Any, model_args: Any, data_args: Any, training_args: Any, stage: str) -> dict[str, int]:
-    """Samples of each dataset as the host loads them; no example is looked at."""
+    """The number of samples of each dataset, as the host loads it. No example is read."""
     from llamafactory.data import loader
 
     data_args = copy.copy(data_args)
-    data_args.preprocessing_num_workers = None  # starting them takes longer than counting
+    data_args.preprocessing_num_workers = None  # starting workers takes longer than counting
     token = counting.set(True)
     try:
         parts = loader._get_merged_dataset(names, model_args, data_args, training_args, stage, True)
@@ -173,7 +173,7 @@ def _check_number(config: MixingConfig, sources: dict[str, int]) -> None:
 
 
 def _tasks(settings: Settings, *arguments: Any) -> dict[str, int]:
-    """Observed samples of each task; none where the strategy looks at no task."""
+    """Number of observed samples of each task; empty if the strategy needs no tasks."""
     if not settings.needs.tasks or not settings.tasks:
         return {}
     found = _count(list(settings.tasks), *arguments)
@@ -219,7 +219,7 @@ def _costs(
     run, training = needs.proxy_run, training_passes(training_samples)
     passes = {
         "domains": gradient_passes(num_samples, share) * relative if makes_gradients else 0.0,
-        "updates": num_updates * per_update + 2 * observed,  # losses alone, at the start and the end
+        "updates": num_updates * per_update + 2 * observed,  # the start and the end measure losses alone
         "proxy_run": run.share * training * relative if run else 0.0,
     }
     tracked = min(config.dids_tracked_entries, size.tracked if size else config.dids_tracked_entries)

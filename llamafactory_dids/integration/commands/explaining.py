@@ -1,4 +1,4 @@
-"""Asks for an explanation in silence: what the host says while it loads is for a training."""
+"""Explanations without the host's output while it loads, which is meant for a training."""
 
 import contextlib
 import io
@@ -20,24 +20,26 @@ VERBOSITY = "LLAMAFACTORY_VERBOSITY"
 
 
 def answer(questions: TextIO, answers: TextIO) -> None:
-    """Explain many runs in one process: a JSON object a line, {"arguments": the values of a YAML file, "processes": N};
-    the answers as `explain --json` gives them, or {"error": the line}."""
+    """Explain many runs in one process: a line holds {"arguments": the values of a YAML file, "processes": N}. An
+    answer is a line of `explain --json`, or {"error": the line}.
+    """
     for line in questions:
         try:
             asked = json.loads(line)
             found = explained(asked.get("processes"), asked["arguments"]).as_dict()
-        except Exception as error:  # whatever is wrong with one question, the next may be answered
+        except Exception as error:  # any fault of one question must not stop the next
             found = {"error": one_line(error)}
         print(json.dumps(found, ensure_ascii=False), file=answers, flush=True)
 
 
 def explained(processes: int | None = None, arguments: dict[str, Any] | None = None) -> "Explanation":
-    """What these arguments, or the YAML file in `sys.argv`, would do. What the checks warn of is among its notes.
+    """The explanation of these arguments, or of the YAML file in `sys.argv`. Warnings of the checks are among its
+    notes.
 
     Raises DidsError as `explain` does.
     """
     with _silence() as notes:
-        import llamafactory.train.tuner  # noqa: F401  as in a training: the host's modules, then ours
+        import llamafactory.train.tuner  # noqa: F401  the host's modules before ours, as in a training
         from llamafactory.extras.misc import get_device_count
         from llamafactory.hparams import read_args
 
@@ -46,25 +48,25 @@ def explained(processes: int | None = None, arguments: dict[str, Any] | None = N
         from .explain import explain
 
         arguments = dict(read_args(arguments))
-        if get_device_count() == 0:  # a run for a cluster is explained on a laptop too, which has no GPU for its bf16
+        if get_device_count() == 0:  # a laptop without a GPU for bf16 can explain a run for a cluster
             arguments["use_cpu"] = True
         with quiet():
             found = explain(arguments, processes)
-        texts = tuple(record.getMessage() for record in notes if record.msg != BOTH)  # that is told of each task
+        texts = tuple(record.getMessage() for record in notes if record.msg != BOTH)  # the cautions name these tasks
         return replace(found, notes=tuple(dict.fromkeys(texts)))
 
 
 @contextmanager
 def _silence() -> Iterator[list[logging.LogRecord]]:
-    """Nothing is printed or logged within; our warnings are kept in the list."""
+    """Nothing is printed or logged inside this context. Our warnings are added to the list."""
     kept: list[logging.LogRecord] = []
     if os.environ.get(DEBUG) == "1":
         yield kept
         return
     handler, ours, host = _Keeping(kept), logging.getLogger("llamafactory_dids"), logging.getLogger("llamafactory")
     before, level = os.environ.get(VERBOSITY), host.level
-    os.environ[VERBOSITY] = "ERROR"  # of loggers that are set up when they are imported
-    nowhere = io.StringIO()  # never closed: what is imported within may keep it
+    os.environ[VERBOSITY] = "ERROR"  # for loggers that are set up on import
+    nowhere = io.StringIO()  # never closed: modules imported meanwhile may keep it
     ours.addHandler(handler)
     ours.setLevel(logging.WARNING)
     ours.propagate = False

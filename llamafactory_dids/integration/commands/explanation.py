@@ -1,4 +1,4 @@
-"""An explanation as lines for a person, in the width of the terminal."""
+"""An explanation as lines of text, in the width of the terminal."""
 
 import math
 import shutil
@@ -7,11 +7,10 @@ import textwrap
 from ..domains.sizes import LARGE
 from .explain import Explanation
 
-SHOWN = 12  # shares of a mixture
+SHOWN = 12  # shares of a mixture that are shown
 
 
 def in_words(found: Explanation) -> str:
-    """The explanation as lines for a person."""
     by_size = sorted(found.sources.items(), key=lambda item: -item[1])
     names = _listed([f"{name} {count:,}" for name, count in by_size])
     rows = [
@@ -48,7 +47,7 @@ _CAUTIONS = {
     "four times a repetition helps little.",
     "note": "{text}",
 }
-MOST_NAMES = 6  # datasets, or tasks, that are named one by one
+MOST_NAMES = 6  # datasets, or tasks, named one by one
 
 
 def _number(count: int, what: str) -> str:
@@ -61,7 +60,7 @@ def _bytes(count: float) -> str:
 
 
 def _mixture_words(found: Explanation) -> str:
-    """The shares, of a schedule at each point; the smallest of many together."""
+    """The shares of a mixture, or of each point of a schedule. The smallest of many shares are added up."""
     points = [(at, _shares_words(shares)) for at, shares in found.mixtures.items()]
     words = points[0][1] if len(points) == 1 else "; ".join(f"at {at}: {shares}" for at, shares in points)
     return f"{words} of the {found.share_of}"

@@ -1,4 +1,4 @@
-"""A domain map as `inspect` and `cluster` print it: a line a domain, in the width of the terminal."""
+"""A domain map as `inspect` and `cluster` print it: a line for each domain, in the width of the terminal."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ def show_domains(
     shares: dict[str, float] | None = None,
     limit: int | None = None,
 ) -> None:
-    """Print the domains, those of a run by their share at its last update, else by their size; at most `limit`."""
+    """Print at most `limit` domains: a run's by their share at its last update, other maps' by their size."""
     domains, num_samples = domain_map.describe(), len(domain_map.keys_N)
     for domain in domains:
         if shares:

@@ -1,1 +1,1 @@
-"""The data path: the host's loading and tokenising, with the source and the content key of each sample kept."""
+"""The data path: the host's loading and tokenising, which keeps each sample's source and content key."""

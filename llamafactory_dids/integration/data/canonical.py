@@ -1,7 +1,7 @@
-"""Arrow columns as JSON, letter for letter as `json.dumps(value, sort_keys=True, ensure_ascii=False)` writes a value.
+"""Arrow columns as JSON, letter for letter like `json.dumps(value, sort_keys=True, ensure_ascii=False)`.
 
-It makes no Python object for each row: what JSON escapes is replaced in all texts at once, and texts are joined once a
-list. Parts are what a value's JSON is put together of: arrays with a text for each value, and texts that all share.
+No Python object is made for each row: escapes are replaced in all texts at once, and texts are joined once for each
+list. A value's JSON is made of parts: arrays with a text for each value, and texts that all values share.
 """
 
 from json.encoder import encode_basestring
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 Texts: TypeAlias = Any  # a pa.LargeStringArray
 Part: TypeAlias = Any  # Texts, or a str
 
-# The backslash first: the others' escapes have one.
+# The backslash comes first, because the other escapes contain one.
 ESCAPES = {mark: encode_basestring(mark)[1:-1] for mark in ("\\", '"', *map(chr, range(32)))}
 
 
 def can_encode(kind: pa.DataType) -> bool:
-    """Whether values of this type are texts, or lists and structs of them."""
+    """Whether values of this type are texts, or lists and structs of texts."""
     if _is_list(kind):
         return can_encode(kind.value_type)
     if pa.types.is_struct(kind):
@@ -29,9 +29,9 @@ def can_encode(kind: pa.DataType) -> bool:
 
 
 def objects(columns: dict[str, Any]) -> Texts:
-    """For each row the JSON object of its values by column, without those that are null, an empty text or list.
+    """For each row, the JSON object of its values by column. Nulls, empty texts and empty lists are left out.
 
-    One column or more, of types that `can_encode` admits.
+    There must be at least one column, and `can_encode` must accept all types.
     """
     length = len(next(iter(columns.values())))
     found: list[Part] = [pa.repeat(_text("{"), length)]
@@ -47,7 +47,7 @@ def objects(columns: dict[str, Any]) -> Texts:
 
 
 def _parts(values: Any) -> list[Part]:
-    """What the JSON of each value is put together of."""
+    """The parts of each value's JSON."""
     if pa.types.is_null(values.type):
         return [pa.repeat(_text("null"), len(values))]
     if _is_list(values.type):
@@ -60,7 +60,7 @@ def _parts(values: Any) -> list[Part]:
 
 
 def _parts_of_structs(structs: pa.StructArray) -> list[Part]:
-    """Each struct's fields by name, those that are null too."""
+    """The parts of each struct's fields, by name, nulls included."""
     fields = dict(zip((field.name for field in structs.type), structs.flatten(), strict=True))
     found: list[Part] = []
     for name, values in sorted(fields.items()):
@@ -69,14 +69,14 @@ def _parts_of_structs(structs: pa.StructArray) -> list[Part]:
 
 
 def _joined_lists(lists: Any) -> Texts:
-    """Of each list the JSON of what it holds, with commas between; of no list the empty text."""
+    """The JSON of each list's items, joined by commas; an empty text for a null."""
     ends = np.cumsum(pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False))
     offsets = pa.array(np.concatenate([[0], ends]), pa.int32())
     return pc.binary_join(pa.ListArray.from_arrays(offsets, _joined(*_parts(pc.list_flatten(lists)))), _text(", "))
 
 
 def _escaped(texts: Texts) -> Texts:
-    """The texts with what JSON escapes replaced."""
+    """The texts with JSON's escapes."""
     content = _content(texts)
     controls = set(np.unique(content[content < 32]).tolist())
     for mark, escape in ESCAPES.items():
@@ -86,7 +86,7 @@ def _escaped(texts: Texts) -> Texts:
 
 
 def _content(texts: Texts) -> NDArray[np.uint8]:
-    """The bytes of all texts."""
+    """The bytes of all texts, joined."""
     _, offsets, content = texts.buffers()
     if len(texts) == 0 or content is None:
         return np.zeros(0, dtype=np.uint8)
@@ -102,7 +102,7 @@ def _holds_something(values: Any) -> Any:
 
 
 def _joined(*parts: Part) -> Texts:
-    """The parts of each value one after the other; one of them is an array."""
+    """The parts of each value, joined. At least one part is an array."""
     return pc.binary_join_element_wise(*(_text(part) if isinstance(part, str) else part for part in parts), _text(""))
 
 

@@ -1,7 +1,7 @@
-"""The data path: the host's own loading and tokenising, with each sample's source, key and domain kept.
+"""The data path: the host's own loading and tokenising, which keeps each sample's source, key and domain.
 
 aligned example ──(tagging)──▶ + key, source ──(tokenising)──▶ the host's row; beside it, its key and source or domain
-                                              ──(mixing, plan/planning.py)──▶ + domain, and the plan for the trainer
+  ──(mixing, plan/planning.py)──▶ + domain, and the plan for the trainer
 """
 
 import functools
@@ -31,11 +31,11 @@ from .tags import TAGS, Tagger, are_texts
 
 @dataclass
 class Loading:
-    """What a `DataSource` (source.py) gives the host's loading of a training set, and takes from it.
+    """The inputs of a `DataSource` (source.py) to the host's loading of a training set, and its results.
 
-    `aligned` has the tagged examples by source: they are read once, since the host may draw others the next time.
-    `domains_of` says the domains of samples (by sources and keys), where rows are packed. `tags` are those of the rows
-    that the host made: key and source, or of packed rows the domain; None where it made none.
+    `aligned` has the tagged examples by source. They are read once, since the host may draw others the next time.
+    `domains_of` maps samples (by sources and keys) to domains, if rows are packed. `tags` are the tags of the host's
+    rows: key and source, or the domain if packed; None if the host made no rows.
     """
 
     aligned: dict[str, Any]
@@ -43,7 +43,7 @@ class Loading:
     tags: pa.Table | None = None
 
 
-# They cannot stand on the data arguments: `datasets` hashes these, and sends them to its workers, with processors.
+# Not an attribute of the data arguments, which `datasets` hashes, and sends to its workers with the processors.
 at_hand: ContextVar[Loading | None] = ContextVar("loading", default=None)
 
 
@@ -51,7 +51,7 @@ counting: ContextVar[bool] = ContextVar("counting", default=False)
 
 
 def aligning(host: Callable[..., Any]) -> Callable[..., Any]:
-    """The host's `align_dataset`, which reads every example; where they are only counted, they stay as they are."""
+    """The host's `align_dataset`, which reads every example. When examples are only counted, it is skipped."""
 
     @functools.wraps(host)
     def align_dataset(dataset: Any, *args: Any, **kwargs: Any) -> Any:
@@ -61,7 +61,7 @@ def aligning(host: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def tagging(host: Callable[..., Any]) -> Callable[..., Any]:
-    """The host's `_get_merged_dataset`; under a mixture of ours the training examples get their key and source."""
+    """The host's `_get_merged_dataset`. With a mixture of ours, the training examples get their key and source."""
 
     @functools.wraps(host)
     def merged(
@@ -101,7 +101,7 @@ def tagging(host: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _check_number(parts: dict[str, Any], config: MixingConfig) -> None:
-    """Raise DidsError for more domains than there will be samples: an example makes one at most."""
+    """Raise DidsError for more domains than samples. An example makes at most one sample."""
     if config.dids_domains == "cluster" and config.dids_num_domains is not None:
         check_enough(config.dids_num_domains, sum(map(len, parts.values())))
 
@@ -119,9 +119,9 @@ def _joined(key: str, parts: dict[str, Any]) -> Any:
 
 
 def tagged(dataset: Any, source: str, data_args: Any, training_args: Any) -> Any:
-    """An aligned dataset with the columns for key and source.
+    """An aligned dataset with columns for key and source.
 
-    They are put beside the others, which `map` would write anew: a JPEG that was decoded loses something each time.
+    They are joined to the other columns, which `map` would write again: a decoded JPEG loses quality each time.
     """
     tagger = Tagger(source)
     in_columns = are_texts(dataset.features.arrow_schema)
@@ -138,14 +138,14 @@ def tagged(dataset: Any, source: str, data_args: Any, training_args: Any) -> Any
 
 
 def tokenising(host: Callable[..., Any]) -> Callable[..., Any]:
-    """The host's `_get_preprocessed_dataset`; a training set gives it the host's own rows, their tags go beside."""
+    """The host's `_get_preprocessed_dataset`. A training set gives the host's own rows, and their tags beside."""
 
     @functools.wraps(host)
     def preprocessed(dataset: Any, *args: Any, is_eval: bool = False, **kwargs: Any) -> Any:
         loading = at_hand.get()
         if loading is None or dataset is None or KEY_COLUMN not in dataset.column_names:
             return host(dataset, *args, is_eval=is_eval, **kwargs)
-        if is_eval:  # what `val_size` holds out
+        if is_eval:  # rows that `val_size` holds out
             return host(dataset.remove_columns(list(TAGS)), *args, is_eval=True, **kwargs)
         if loading.domains_of is not None:
             dataset = _by_domain(dataset, loading.domains_of)
@@ -158,7 +158,7 @@ def tokenising(host: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _rows(host: Callable[..., Any], dataset: Any, data_args: Any, *args: Any, **kwargs: Any) -> Any:
-    """The host's rows. Raises DidsError where there are none, also on ranks that print no example, as the host does."""
+    """The host's rows. Raises DidsError if there are none, also on ranks where the host would not notice."""
     try:
         rows = host(dataset, data_args, *args, is_eval=False, **kwargs)
     except RuntimeError as error:
@@ -174,6 +174,6 @@ def _rows(host: Callable[..., Any], dataset: Any, data_args: Any, *args: Any, **
 
 
 def _by_domain(dataset: Any, domains_of: Callable[[Texts, Texts], NDArray[np.int64]]) -> Any:
-    """The examples with their domain, those of a domain together."""
+    """The examples with a domain column, sorted by domain."""
     domains_N = domains_of(texts(column(dataset, SOURCE_COLUMN)), texts(column(dataset, KEY_COLUMN)))
     return dataset.add_column(DOMAIN_COLUMN, domains_N).select(np.argsort(domains_N, kind="stable"))

@@ -1,4 +1,4 @@
-"""What the host's processor makes of a batch of examples, each row with the tag of where it comes from."""
+"""The host's processor of a batch of examples, with the tags of each row's origin."""
 
 import copy
 import functools
@@ -16,7 +16,7 @@ Batch = dict[str, list[Any]]
 
 
 def keeping_tags(host: Callable[..., Any]) -> Callable[..., Any]:
-    """The host's `_get_dataset_processor`; what it makes keeps the tags of the rows that survive."""
+    """The host's `_get_dataset_processor`. Its processors keep the tags of the rows that survive."""
 
     @functools.wraps(host)
     def processor(data_args: Any, stage: str, *args: Any, **kwargs: Any) -> Any:
@@ -27,29 +27,29 @@ def keeping_tags(host: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class TagKeepingProcessor:
-    """A host processor that is fed so that each row it gives can be traced to its example.
+    """A host processor, called so that each of its rows can be traced to its example.
 
-    Unpacked, an example makes one row or none, and the row has the example's key and source. Packed (the examples come
-    with domains, in their order), it is fed a domain at a time, and each row has its domain.
+    Unpacked, an example makes one row or none, and the row gets the example's key and source. Packed, the examples come
+    sorted by domain; the processor gets one domain at a time, and each row gets its domain.
     """
 
     def __init__(self, inner: Any, stage: str) -> None:
         self.inner = inner
-        self.cuts_text = stage == "pt"  # packed, the host cuts the text of a batch into rows, and drops the rest
+        self.cuts_text = stage == "pt"  # when packing, the host cuts the text of a batch into rows, and drops the rest
 
     def preprocess_dataset(self, examples: Mapping[str, list[Any]]) -> Mapping[str, list[Any]]:
-        """Batches of aligned examples in, tokenised rows with their tags out."""
+        """Tokenised rows with their tags, from a batch of aligned examples."""
         if KEY_COLUMN not in examples:
             return self.inner.preprocess_dataset(examples)  # type: ignore[no-any-return]
         return self._packed(examples) if DOMAIN_COLUMN in examples else self._traced(examples)
 
     def _traced(self, examples: Mapping[str, list[Any]]) -> Batch:
-        """The whole batch goes in at once, since KTO takes an answer for its baseline from the example before."""
+        """Rows with key and source. The batch stays whole: KTO's baseline uses the answer of the example before."""
         keys = examples[KEY_COLUMN]
         marked = [_Marked(images, row) for row, images in enumerate(examples["_images"])]
         rows = dict(self.inner.preprocess_dataset(_untagged(examples) | {"_images": marked}))
         kept = [images.row for images in rows.get("images", [])]
-        if "images" not in rows and _num_rows(rows):  # of a stage that drops none
+        if "images" not in rows and _num_rows(rows):  # a stage that drops no example
             kept = list(range(len(keys)))
         if len(kept) != _num_rows(rows):
             raise DidsError(
@@ -61,7 +61,7 @@ class TagKeepingProcessor:
         return rows | {tag: [examples[tag][row] for row in kept] for tag in TAGS}
 
     def _packed(self, examples: Mapping[str, list[Any]]) -> Batch:
-        rows: Batch = {DOMAIN_COLUMN: []}  # a batch of no columns at all `datasets` cannot write
+        rows: Batch = {DOMAIN_COLUMN: []}  # `datasets` cannot write a batch without columns
         for domain, group in itertools.groupby(enumerate(examples[DOMAIN_COLUMN]), key=lambda pair: pair[1]):
             places = [place for place, _ in group]
             part = self._of_one_domain({k: [v[i] for i in places] for k, v in _untagged(examples).items()})
@@ -80,7 +80,7 @@ class TagKeepingProcessor:
         heard = _Heard(self.inner.tokenizer)
         rows = _with(self.inner, tokenizer=heard).preprocess_dataset(examples)
         rest = heard.rest(self.inner.data_args.cutoff_len)
-        if len(rest.get("input_ids", [[]])[0]) < 2:  # a token alone has none before it to be told by
+        if len(rest.get("input_ids", [[]])[0]) < 2:  # a single token has no token before it to be predicted from
             return rows  # type: ignore[no-any-return]
         data_args = copy.copy(self.inner.data_args)
         data_args.cutoff_len = len(rest["input_ids"][0])
@@ -89,12 +89,12 @@ class TagKeepingProcessor:
         return {column: [*rows.get(column, []), *values] for column, values in last.items()}
 
     def print_data_example(self, example: dict[str, Any]) -> None:
-        """As the host shows the first example."""
+        """Print the example as the host prints its first."""
         self.inner.print_data_example(example)
 
 
 class _Marked(list[Any]):
-    """The images of an example, which the host hands on from a kept example to its row; they know which it is."""
+    """The images of an example, marked with its row. The host passes them on from a kept example to its row."""
 
     def __init__(self, images: Any, row: int) -> None:
         super().__init__(images or [])
@@ -102,7 +102,7 @@ class _Marked(list[Any]):
 
 
 class _Heard:
-    """A tokenizer that remembers the tokens of its last call, or answers with some that it is given."""
+    """A tokenizer that remembers the tokens of its last call, or always returns `answer`."""
 
     def __init__(self, tokenizer: Any, answer: Batch | None = None) -> None:
         self._tokenizer = tokenizer
@@ -117,7 +117,7 @@ class _Heard:
         return getattr(self._tokenizer, name)
 
     def rest(self, width: int) -> Batch:
-        """What is left of the tokens when they are cut into rows of this width: one row of each column."""
+        """The tokens left over when they are cut into rows of this width: one row for each column."""
         total = sum(len(tokens) for tokens in self._said["input_ids"])
         found: Batch = {}
         for column, values in self._said.items():

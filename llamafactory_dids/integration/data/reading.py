@@ -1,4 +1,4 @@
-"""One data set as the host loads and aligns it, or one line that says what is wrong with it."""
+"""One data set, as the host loads and aligns it, or an error in one line."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,15 +21,16 @@ def read(
     *,
     aligned: bool = True,
 ) -> Any:
-    """The aligned examples of one data set. `host` loads a list of them, `key` is the YAML key that names it.
+    """The aligned examples of one data set. `host` loads a list of data sets; `key` is the YAML key that names this
+    one.
 
-    Raises DidsError where it cannot be loaded, nothing is in it, or what is in it are no texts.
+    Raises DidsError if it cannot be loaded, is empty, or holds something other than texts.
     """
     try:
         dataset = host([name], model_args, data_args, training_args, stage, True)[name]
-    except KeyError as error:  # of a converter of the host's
+    except KeyError as error:  # raised by the host's converters
         raise _without(key, name, str(error.args[0]), data_args) from error
-    except Exception as error:  # of the host or of `datasets`, for whatever is wrong with a file
+    except Exception as error:  # the host and `datasets` raise many kinds for a broken file
         raise DidsError(
             f"{key}: {name!r} cannot be read ({one_line(str(error))}); allowed: a dataset with at least one example, "
             "in the format that dataset_info.json gives"
@@ -38,7 +39,7 @@ def read(
         raise DidsError(f"{key}: {name!r} has no examples, allowed: at least one")
     if not aligned:
         return dataset
-    for part in ("prompt",) if key == "eval_dataset" else ("prompt", "response"):  # an answer may be what is wanted
+    for part in ("prompt",) if key == "eval_dataset" else ("prompt", "response"):  # evaluation may go without answers
         _check_texts(key, name, part, dataset.features.arrow_schema.field(f"_{part}").type, stage)
     return dataset
 
@@ -53,7 +54,7 @@ def _without(key: str, name: str, missing: str, data_args: Any) -> DidsError:
 
 
 def _check_texts(key: str, name: str, part: str, kind: pa.DataType, stage: str) -> None:
-    """Raise DidsError where no example has a prompt (a response, for a stage that learns one), or they are no texts."""
+    """Raise DidsError if no example has a prompt (or a response, if the stage learns one), or they are not texts."""
     messages = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else kind
     if pa.types.is_null(messages):
         if part == "prompt" or stage != "pt":

@@ -1,9 +1,9 @@
-"""`tokenized_path`: the host keeps its tokenised rows on disk; beside them stand their tags, and what made them.
+"""`tokenized_path`: the host's tokenised rows on disk, and beside them their tags and a note of their origin.
 
-The rows are the host's own, so that a run without this plugin takes them too. The host loads them whatever else the
-arguments say, so what differs is refused: by keys that are known before anything is loaded, and by a few examples that
-are kept, whose tokens have to be the same again. Unpacked rows have key and source and find their domain in any map;
-packed ones hold samples of one domain of the map that they were packed by.
+The rows are the host's own, and a run without this plugin can use them. The host loads them without comparing
+arguments, so this module refuses rows of another origin. It compares keys before anything is loaded, and the tokens of
+a few saved examples after. Unpacked rows have key and source, and find their domain in any map. A packed row holds
+samples of one domain of the map that it was packed by.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,11 +27,11 @@ KEYS = (
     *("template", "cutoff_len", "packing", "neat_packing"),
     *("train_on_prompt", "mask_history", "val_size", "max_samples"),
 )
-NUM_EXAMPLES = 8  # of each data set
+NUM_EXAMPLES = 8  # examples of each data set
 
 
 def check_note(data_args: Any, datasets: list[str], stage: str) -> None:
-    """Raise DidsError, before anything is loaded, if the path holds data that was made otherwise, or by others."""
+    """Raise DidsError, before anything is loaded, if the path holds data of another origin, or without our note."""
     path = data_args.tokenized_path
     if path is None or not has_tokenized_data(path):
         return
@@ -45,8 +45,9 @@ def check_note(data_args: Any, datasets: list[str], stage: str) -> None:
 
 
 def beside(path: str | None, tags: pa.Table | None, num_rows: int, writes: bool) -> pa.Table:
-    """The tags of the training rows. Those of rows that were made now are kept beside the saved ones, by the ranks that
-    write; where the host loaded rows (`tags` is None) they are read there. Raises DidsError where these are others'."""
+    """The tags of the training rows. New tags are saved beside the rows, by the ranks that write. If the host loaded
+    saved rows (`tags` is None), their tags are read. Raises DidsError if there are not as many tags as rows.
+    """
     if path is not None:
         if tags is not None and writes:
             write_atomically(Path(path) / TAGS_FILE, lambda stream: pq.write_table(tags, stream))
@@ -67,10 +68,10 @@ def settle_note(
     tokens_of: Callable[[Any], str],
     domain_map: DomainMap,
 ) -> None:
-    """After the data was loaded: raise DidsError if it is of another map, or of other tokens than this run makes.
+    """After the data was loaded: raise DidsError if it belongs to another map, or has other tokens than this run makes.
 
-    Where the note is new it is written, with a few of the `aligned` examples; `tokens_of` says what the host makes of
-    them now.
+    A missing note is written, with a few of the `aligned` examples. `tokens_of` gives a digest of the tokens that the
+    host makes of examples now.
     """
     if (path := data_args.tokenized_path) is None:
         return
@@ -92,7 +93,7 @@ def settle_note(
 
 
 def _few(dataset: Any) -> Any:
-    """Examples from all over a data set, without their tags."""
+    """Examples evenly spread over a data set, without their tags."""
     places = np.unique(np.linspace(0, len(dataset) - 1, NUM_EXAMPLES).astype(int))
     return dataset.select(places).remove_columns(list(TAGS))
 

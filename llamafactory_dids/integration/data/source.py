@@ -1,4 +1,4 @@
-"""The host's data pipeline as an object that a plan can be made from: training set, single samples, tasks."""
+"""The host's data pipeline as an object for planning: it gives the training set, single samples, and tasks."""
 
 import copy
 from collections.abc import Callable
@@ -22,12 +22,13 @@ from . import saved
 from .loading import Loading, at_hand, tagged
 from .tags import TAGS
 
-MEDIA = ("images", "videos", "audios")  # columns of a tokenised row that hold no tokens
+MEDIA = ("images", "videos", "audios")  # columns of a tokenised row without tokens
 
 
 class Loaded(NamedTuple):
-    """The host's dataset module, whose training rows are the host's own, and the tags of each of them: the columns of
-    key and source, or of packed rows the domain."""
+    """The host's dataset module with its own training rows, and the tags of each row: columns for key and source, or
+    for the domain if the rows are packed.
+    """
 
     module: dict[str, Any]
     tags: pa.Table
@@ -35,10 +36,10 @@ class Loaded(NamedTuple):
 
 @dataclass(eq=False)
 class DataSource:
-    """The host's data pipeline with a run's settings and arguments, to be asked for the training set or for a task.
+    """The host's data pipeline with a run's settings and arguments. It loads the training set or a task on request.
 
-    `aligned` has the training examples by source, before they are tokenised; `clock` counts what making domains takes;
-    `kept` has what is loaded once and used twice.
+    `aligned` has the training examples by source, before tokenising. `clock` counts the time for making domains. `kept`
+    has objects that are loaded once and used twice.
     """
 
     settings: Settings
@@ -57,13 +58,13 @@ class DataSource:
 
     @property
     def aligned(self) -> dict[str, Any]:
-        """The examples by source; loaded now if the training set came from `tokenized_path`."""
+        """The examples by source. They are loaded now if the training set came from `tokenized_path`."""
         if not self._aligned.keys() >= set(self.data_args.dataset):
             self.unpacked(self.template, self.tokenizer, self.processor)
         return self._aligned
 
     def without_training_set(self) -> "DataSource":
-        """The same pipeline, to be asked for tasks alone: only their examples are `aligned`."""
+        """The same pipeline for tasks alone: `aligned` has only their examples."""
         other = copy.copy(self)
         other.data_args = copy.copy(self.data_args)
         other.data_args.dataset = []
@@ -77,15 +78,15 @@ class DataSource:
 
     @property
     def streams(self) -> bool:
-        """Whether the training samples are read while it trains."""
+        """Whether training samples are read from streams."""
         return bool(self.data_args.streaming)
 
     def training_set(self, domains_of: Callable[[Texts, Texts], NDArray[np.int64]] | None = None) -> Loaded:
-        """What is trained on. Packed rows are made a domain at a time, of samples whose domains `domains_of` says."""
+        """The training set. Packed rows are made a domain at a time, with the domains by `domains_of`."""
         return self._load(self.template, self.data_args, self.tokenizer, self.processor, domains_of)
 
     def evaluation(self) -> dict[str, Any]:
-        """The host's dataset module without a training set, its evaluation not streamed."""
+        """The host's dataset module without a training set. Evaluation data is not streamed."""
         data_args = copy.copy(self.data_args)
         data_args.dataset, data_args.streaming = None, False
         arguments = (self.template, self.model_args, data_args, self.training_args, self.stage)
@@ -93,7 +94,7 @@ class DataSource:
 
     @undisturbed
     def unpacked(self, template: Any, tokenizer: Any, processor: Any) -> Loaded:
-        """The training samples one by one, as a proxy's tokenizer sees them."""
+        """The training samples one by one, tokenised with a proxy's tokenizer."""
         data_args = copy.copy(self.data_args)
         data_args.packing = data_args.neat_packing = False
         data_args.eval_dataset = data_args.tokenized_path = None
@@ -112,12 +113,12 @@ class DataSource:
         return Loaded(module, saved.beside(path, loading.tags, num_rows, self.training_args.should_save))
 
     def settle_saved(self, domain_map: DomainMap) -> None:
-        """Compare what `tokenized_path` holds with what this run makes, or note what it was made from."""
+        """Compare the data at `tokenized_path` with this run's, or write a note of its origin."""
         few = {name: self._aligned[name] for name in self.data_args.dataset if name in self._aligned}
         saved.settle_note(self.data_args, self.stage, self.tokenizer, few, self._tokens_of, domain_map)
 
     def _tokens_of(self, examples: Any) -> str:
-        """A digest of the tokens and labels that the host makes of aligned examples, one by one."""
+        """A digest of the tokens and labels that the host makes of aligned examples, unpacked."""
         data_args = copy.copy(self.data_args)
         data_args.packing = data_args.neat_packing = False
         made = loader._get_dataset_processor(data_args, self.stage, self.template, self.tokenizer, self.processor)
@@ -135,14 +136,16 @@ class DataSource:
         processor: Any = None,
         keep_tags: bool = False,
     ) -> Any:
-        """A task's observed samples, tokenised by the model's own tokenizer or another; `choose` picks among the tagged
-        examples. With `keep_tags` they keep key and source, and stand among the `aligned`.
+        """A task's observed samples, tokenised by the model's own tokenizer or another one. Raises DidsError for a
+        broken task.
+
+        `choose` picks among the tagged examples. With `keep_tags` the samples keep key and source, and join `aligned`.
         """
         data_args = copy.copy(self.data_args)
         data_args.packing = data_args.neat_packing = data_args.streaming = False
         data_args.max_samples = None
         training_args = copy.copy(self.training_args)
-        training_args.predict_with_generate = False  # with it prompt and answer are tokenised apart, for generation
+        training_args.predict_with_generate = False  # True would tokenise prompt and answer apart, for generation
         local = not data_args.data_shared_file_system
         try:
             with self.training_args.main_process_first(desc=f"load task {name}", local=local):
@@ -161,7 +164,7 @@ class DataSource:
                     )
         except DidsError:
             raise
-        except Exception as error:  # of the host or of `datasets`, for whatever is wrong with a file
+        except Exception as error:  # the host and `datasets` raise many kinds for a broken file
             raise DidsError(f"dids_tasks: {name!r} cannot be read as a {self.stage} task: {error}") from error
 
     def _tagged_task(self, name: str, data_args: Any) -> Any:

@@ -1,12 +1,12 @@
-"""A sample's tags: its source, the name of its data set, and its content key.
+"""A sample's tags: its source, which is the name of its data set, and its content key.
 
-The key is a hash of the aligned example, before any tokenizer has seen it: it survives dropped rows, `max_samples`,
-reordering and another tokenizer, so that a domain map made with a proxy model's tokenizer fits the training data, and
-goes on fitting when the data is shuffled or cut.
+The key is a hash of the aligned example before tokenising. It does not change with dropped rows, `max_samples`,
+reordering or another tokenizer. A domain map made with a proxy's tokenizer therefore fits the training data, and still
+fits when the data is shuffled or cut.
 
-Of a picture, video or sound the key has what the data set holds: its path, or, embedded, its pixels, numbers or bytes.
-What is in the file at a path is no part of the name, so that a million files are not read to find their samples again;
-what was made from the file asks for that (`domains/samples.py`).
+For a picture, video or sound the key covers the data set's own value: its path, or, if embedded, its pixels, numbers or
+bytes. It does not cover the content of the file at a path, so that a million files need not be read to find their
+samples again. The digest of the features covers this content (`domains/samples.py`).
 """
 
 import json
@@ -30,24 +30,24 @@ ALIGNED = ("_prompt", "_response", "_system", "_tools", "_images", "_videos", "_
 def example_key(example: dict[str, Any]) -> str:
     """32 hex digits of the aligned example's content.
 
-    Raises TypeError for a value that has none that lasts, such as a decoder.
+    Raises TypeError for a value without lasting content, such as a decoder.
     """
     content = {name: example[name] for name in ALIGNED if example.get(name)}
     return digest([_JSON.encode(content).encode()], size=16)
 
 
 def are_texts(schema: pa.Schema) -> bool:
-    """Whether aligned examples of this schema are of texts alone: paths of media too, but none that are embedded."""
+    """Whether aligned examples of this schema hold only texts. Paths of media are texts, embedded media are not."""
     return all(canonical.can_encode(schema.field(name).type) for name in ALIGNED if name in schema.names)
 
 
 def content_order(keys: list[str], seed: int) -> list[int]:
-    """The samples in a random order that follows from their content and the seed, not from where they stand."""
+    """Indices in a random order that depends on the samples' content and the seed, not on their positions."""
     return sorted(range(len(keys)), key=lambda i: digest([f"{seed}:{keys[i]}".encode()]))
 
 
 def _digest(value: Any) -> str:
-    """Of what JSON does not hold. A picture's is of its pixels as the host gives them to a processor."""
+    """A digest for values that JSON does not have. A picture's covers its pixels, as the host's processor gets them."""
     if isinstance(value, Image.Image):
         return digest([f"{value.size}".encode(), value.convert("RGB").tobytes()], size=16)
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
@@ -62,15 +62,15 @@ _JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=_digest)
 
 @dataclass(frozen=True)
 class Tagger:
-    """For `Dataset.map(batched=True)`: each example's content key and its source's name.
+    """For `Dataset.map(batched=True)`: each example's content key and the name of its source.
 
-    Of texts alone `of_columns` finds the same keys, some three times as fast.
+    For texts alone, `of_columns` gives the same keys some three times as fast.
     """
 
     source: str
 
     def of_columns(self, examples: pa.Table) -> pa.Table:
-        """The tags of examples in arrow columns that `are_texts`."""
+        """The tags of examples in arrow columns for which `are_texts` holds."""
         columns = {name: examples[name].combine_chunks() for name in ALIGNED if name in examples.column_names}
         contents = canonical.objects(columns).cast(pa.large_binary()).to_pylist()
         keys = [digest([content], size=16) for content in contents]
@@ -90,7 +90,7 @@ class Tagger:
 
 
 def lacking(what: str, source: str, key: str) -> DidsError:
-    """The error of a domain map that lacks training samples: `what`, of which this source and key are the first."""
+    """The error for a domain map that lacks training samples: `what` counts them, source and key are the first's."""
     return DidsError(
         f"dids_domains: the map lacks {what} (the first: {key} of {source!r}); allowed: a map made from this data"
     )

@@ -1,4 +1,4 @@
-"""The sentence encoder (`dids_semantic_model`): what identifies it, and how it is loaded."""
+"""The sentence encoder (`dids_semantic_model`): its identity, and its loading."""
 
 import copy
 import importlib.util
@@ -15,12 +15,12 @@ from ..host.sharding import whole_models
 from ..settings import Settings
 from .proxy import marks_of
 
-CONTENT = ("*.json", "*.txt", "*.model", "*.safetensors", "*.bin")  # of a model's folder, subfolders included
-MARKS = ("modules.json", "config.json")  # of a sentence-transformers model; of any other, whose tokens are averaged
+CONTENT = ("*.json", "*.txt", "*.model", "*.safetensors", "*.bin")  # files of a model's folder, subfolders included
+MARKS = ("modules.json", "config.json")  # files of a sentence-transformers model; of any other model
 
 
 def check_encoder(settings: Settings, model_args: Any) -> None:
-    """Raise DidsError unless the library is there and the encoder can be found."""
+    """Raise DidsError unless the library is installed and the encoder exists."""
     if importlib.util.find_spec("sentence_transformers") is None:
         raise DidsError(
             "dids_cluster_features: got 'semantic', which needs sentence-transformers; allowed: gradient, or semantic "
@@ -30,9 +30,9 @@ def check_encoder(settings: Settings, model_args: Any) -> None:
 
 
 def identity(settings: Settings, model_args: Any) -> dict[str, Any]:
-    """What tells one encoder from another: a hub name and commit, or a digest of a folder's files.
+    """The identity of an encoder: a hub name and commit, or a digest of a folder's files.
 
-    Raises DidsError where there is no such encoder.
+    Raises DidsError if the encoder does not exist.
     """
     name = _name(settings, model_args)
     folder = Path(name)
@@ -47,7 +47,7 @@ def identity(settings: Settings, model_args: Any) -> dict[str, Any]:
 
 @whole_models()
 def load(settings: Settings, model_args: Any, device: str) -> Any:
-    """The encoder on `device`. Raises DidsError where it cannot be loaded."""
+    """The encoder on `device`. Raises DidsError if it cannot be loaded."""
     from sentence_transformers import SentenceTransformer
 
     name = _name(settings, model_args)
@@ -65,7 +65,7 @@ def load(settings: Settings, model_args: Any, device: str) -> Any:
 
 
 def _name(settings: Settings, model_args: Any) -> str:
-    """The folder or hub name; the folder of what was downloaded, where the host takes models from another hub."""
+    """The folder or hub name. If the host takes models from another hub, the folder of the download."""
     model_args = copy.copy(model_args)
     model_args.model_name_or_path = str(settings.config.dids_semantic_model)
     model_args.model_revision = "main"
@@ -73,7 +73,7 @@ def _name(settings: Settings, model_args: Any) -> str:
 
 
 def _cache(model_args: Any) -> str | None:
-    return model_args.cache_dir or os.environ.get("SENTENCE_TRANSFORMERS_HOME")  # as the library has it
+    return model_args.cache_dir or os.environ.get("SENTENCE_TRANSFORMERS_HOME")  # the library's own default
 
 
 def _commit(name: str, model_args: Any) -> str | None:

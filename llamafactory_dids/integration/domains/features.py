@@ -1,7 +1,7 @@
-"""What is clustered (`dids_cluster_features`): gradients of a proxy model, or sentence embeddings of the texts.
+"""The features that are clustered (`dids_cluster_features`): gradients of a proxy model, or sentence embeddings.
 
-A source of features says what they are made from, which decides whether what the cache holds is theirs, and makes
-what fills a store; only that loads a model.
+A source of features tells its inputs, by which the cache finds a store, and makes the object that fills a store. Only
+the latter loads a model.
 """
 
 import dataclasses
@@ -33,8 +33,9 @@ logger = logging.getLogger(__name__)
 
 
 class FeatureSource(ABC):
-    """`name` is its folder in the cache, and the key of its inputs among those of a map; `device` is where features are
-    computed: what the host, by accelerate, trains on."""
+    """A kind of features. `name` is its folder in the cache, and the key of its inputs in a map. Features are computed
+    on `device`, where the host, by accelerate, trains.
+    """
 
     name: str
 
@@ -46,15 +47,15 @@ class FeatureSource(ABC):
 
     @abstractmethod
     def inputs(self) -> dict[str, Any]:
-        """All that decides the features."""
+        """All inputs that affect the features."""
 
     @abstractmethod
     def prepare(self) -> tuple[int, Callable[[], Features]]:
-        """(dimension of a row, what makes the features)."""
+        """(dimension of a row, function that makes the features)."""
 
 
 def feature_source(source: DataSource, samples: TokenisedSamples) -> FeatureSource:
-    """The source of features that `dids_cluster_features` asks for."""
+    """The source of features that `dids_cluster_features` names."""
     kind = Embeddings if source.settings.config.dids_cluster_features == "semantic" else Gradients
     return kind(source, samples)
 
@@ -62,7 +63,7 @@ def feature_source(source: DataSource, samples: TokenisedSamples) -> FeatureSour
 def feature_store(
     cache: Path, features: FeatureSource, inputs: dict[str, Any], num_rows: int, title: str | None = None
 ) -> GradientStore:
-    """The whole store of these features: the one in the cache folder, or made now, by all ranks, under a `title`."""
+    """The complete store of these features: from the cache, or filled now by all ranks. `title` names the progress."""
     folder = cache / features.name / fingerprint(inputs)
     dim, make = features.prepare()
     ranks.done_by_first(lambda: open_store(folder, inputs, num_rows, dim))
@@ -79,7 +80,7 @@ def feature_store(
 
 
 def where(device: torch.device) -> str:
-    """On what features are computed; and, on a CPU, why."""
+    """The device of the features for the log; for a CPU, also why."""
     if device.type != "cpu":
         return f"on {device}"
     present = torch.accelerator.is_available()
@@ -87,13 +88,13 @@ def where(device: torch.device) -> str:
 
 
 def free_memory(device: torch.device) -> None:
-    """Let go of the model that was there: the trained model comes next."""
+    """Free the memory of a model that is gone, before the trained model is loaded."""
     gc.collect()
     devices.release(device)
 
 
 class Gradients(FeatureSource):
-    """The proxy model's gradients of the samples as it tokenises them."""
+    """The proxy model's gradients of the samples, tokenised for the proxy."""
 
     name = "gradients"
 
@@ -113,7 +114,7 @@ class Gradients(FeatureSource):
         }
 
     def _media(self) -> dict[str, Any]:
-        """What decides the features of pictures, videos and sounds; nothing where the samples are texts."""
+        """Inputs that affect the features of pictures, videos and sounds; empty if the samples are texts."""
         content = self.samples.media_digest()
         if content is None:
             return {}
@@ -125,7 +126,7 @@ class Gradients(FeatureSource):
 
     def _features(self) -> GradientFeatures:
         config, samples = self.settings.config, self.samples
-        model = self.source.kept.pop("proxy", None)  # of the training samples, when the tasks' come after
+        model = self.source.kept.pop("proxy", None)  # kept from the training samples for the tasks' samples
         if model is None:
             model = proxy.load_proxy(self.settings, self.source.model_args, samples.tokenizer, self.device)
             if self.settings.needs.task_samples:
@@ -162,4 +163,4 @@ class Embeddings(FeatureSource):
                 logger.warning("dids_cluster_features: semantic reads texts alone, no pictures, videos or sounds")
             return EmbeddingFeatures(SampleTexts(self.source.aligned, self.samples), encode, model.max_seq_length)
 
-        return encode(["a"]).shape[1], features  # asked of the model: nothing it says holds for all kinds of modules
+        return encode(["a"]).shape[1], features  # tried out: no attribute holds for all kinds of modules

@@ -1,4 +1,4 @@
-"""Where the domains come from: the data sets, a map given by its path, or one made (or found) by clustering."""
+"""The domains: the data sets, a map given by its path, or a map made (or found in the cache) by clustering."""
 
 import logging
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ TYPICAL_TEXTS = 3
 
 
 def find_domains(source: DataSource, samples: TokenisedSamples) -> DomainMap:
-    """The domain map that `dids_domains` asks for. Raises DidsError where a data set has no training row."""
+    """The domain map of `dids_domains`. Raises DidsError if a data set has no training row."""
     settings = source.settings
     _check_sources(samples, source.data_args.dataset)
     wanted = settings.config.dids_domains
@@ -43,7 +43,7 @@ def find_domains(source: DataSource, samples: TokenisedSamples) -> DomainMap:
 
 
 def _check_sources(samples: TokenisedSamples, names: Sequence[str]) -> None:
-    """Raise DidsError for a data set that nothing is trained on of."""
+    """Raise DidsError for a data set without a training row."""
     present = set(samples.sources.unique().to_pylist())
     if gone := [name for name in names if name not in present]:
         raise DidsError(
@@ -53,7 +53,7 @@ def _check_sources(samples: TokenisedSamples, names: Sequence[str]) -> None:
 
 
 def domains_by_source(samples: TokenisedSamples, sources: Sequence[str], seed: int) -> DomainMap:
-    """Each data set is a domain. Without features it has no middle to be near, so its texts are of a seeded few."""
+    """A map with a domain for each data set. Without features, the typical texts are of random samples, by seed."""
     domains_N = codes(samples.sources, sources)
     texts = {}
     for domain, source in enumerate(sources):
@@ -64,7 +64,7 @@ def domains_by_source(samples: TokenisedSamples, sources: Sequence[str], seed: i
 
 
 def given_map(settings: Settings) -> DomainMap:
-    """The map at `dids_domains`. Raises DidsError where clustering keys that were set say otherwise.
+    """The map at `dids_domains`. Raises DidsError if a clustering key was given with another value than the map's.
 
     `dids_seed` may differ: with a given map it is the seed of sampling alone.
     """
@@ -81,9 +81,9 @@ def given_map(settings: Settings) -> DomainMap:
 
 @undisturbed
 def clustered_map(source: DataSource, samples: TokenisedSamples) -> DomainMap:
-    """The map that these inputs make: read if it is in the cache, else made by features and k-means, on all ranks.
+    """The map that these inputs make: read from the cache, or made by features and k-means on all ranks.
 
-    Raises DidsError, with both values, where what the cache holds was made from other inputs.
+    Raises DidsError, with both values, if the cache holds a map or store of other inputs.
     """
     settings = source.settings
     config = _with_number(settings.config, samples)
@@ -105,7 +105,7 @@ def clustered_map(source: DataSource, samples: TokenisedSamples) -> DomainMap:
 
 
 def _with_number(config: MixingConfig, samples: TokenisedSamples) -> MixingConfig:
-    """The keys with a number of domains: the one given, or what the samples make."""
+    """The keys with a number of domains: the number given, or one by the number of samples."""
     if config.dids_num_domains is not None:
         return config
     number = number_for(len(samples.keys), len(_groups(config, samples)[1]), config.dids_min_domain_size)
@@ -119,7 +119,7 @@ def _map_inputs(config: MixingConfig, seed: int) -> dict[str, Any]:
 
 
 def _groups(config: MixingConfig, samples: TokenisedSamples) -> tuple[NDArray[np.int64], list[str]]:
-    """(index of each sample's k-means group, the groups in order): a source each, or one for all."""
+    """(index of each sample's k-means group, names of the groups): a group for each source, or one for all."""
     if config.dids_cluster_scope == "global":
         return np.zeros(len(samples.sources), dtype=np.int64), ["global"]
     groups = samples.sources.unique().to_pylist()
@@ -162,7 +162,7 @@ def _cluster(
 
 
 def _names(domains_N: Any, groups_N: Any, groups: list[str]) -> tuple[str, ...]:
-    """`group/0`, `group/1`, … from a group's largest domain to its smallest."""
+    """`group/0`, `group/1`, …, from a group's largest domain to its smallest."""
     names: list[str] = []
     for group, name in enumerate(groups):
         names += [f"{name}/{i}" for i in range(len(np.unique(domains_N[groups_N == group])))]

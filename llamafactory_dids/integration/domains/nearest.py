@@ -1,7 +1,7 @@
-"""How many of the observed task samples are nearest to each domain, in the space that domains are clustered in.
+"""The number of observed task samples nearest to each domain, in the space of the clustered features.
 
-Both sides are features as `dids_cluster_features` makes them, kept in the cache; a domain stands where the mean of its
-samples is, however it came to be.
+The features of both are made as `dids_cluster_features` says, and cached. A domain's position is the mean of its
+samples, no matter how the domain was made.
 """
 
 from collections.abc import Callable
@@ -27,11 +27,12 @@ from .samples import TokenisedSamples, proxy_tokens
 def nearest_task_samples(
     source: DataSource, samples: TokenisedSamples, domain_map: DomainMap, choose: Callable[[Any], Any]
 ) -> NDArray[np.int64]:
-    """Task samples by task and domain, shape T x D; `samples` are those that are trained on, and `choose` picks those
-    observed of a task."""
+    """Number of task samples by task and domain, shape T x D, for the training `samples`. `choose` picks a task's
+    observed samples.
+    """
     features = _features(source, samples)
     domains_N = domain_map.domains_of(samples.sources, samples.keys)
-    kept_N = features.written_N & (domains_N != UNKNOWN)  # the others are of a domain that no training row is left of
+    kept_N = features.written_N & (domains_N != UNKNOWN)  # the others are in domains without a training row
     observed = source.without_training_set()
     task_samples, tasks_M = _task_samples(observed, choose)
     others = _features(observed, task_samples, "the tasks' samples")
@@ -49,7 +50,7 @@ def _features(source: DataSource, samples: TokenisedSamples, title: str | None =
 
 
 def _task_samples(source: DataSource, choose: Callable[[Any], Any]) -> tuple[TokenisedSamples, NDArray[np.int64]]:
-    """The observed samples of all tasks, with their tags, as the proxy tokenises them; and the task of each (M)."""
+    """The observed samples of all tasks with their tags, tokenised for the proxy; and the task of each (M)."""
     template, module = proxy_tokens(source)
     parts = [source.task(name, choose, template=template, keep_tags=True, **module) for name in source.settings.tasks]
     tasks_M = np.repeat(np.arange(len(parts)), [len(part) for part in parts])

@@ -1,4 +1,4 @@
-"""The proxy model: which one it is, what identifies it, and how it is loaded (by the host's own loader)."""
+"""The proxy model: its arguments, its identity, and its loading (by the host's own loader)."""
 
 import copy
 import dataclasses
@@ -21,9 +21,9 @@ from ..host.sharding import whole_models
 from ..settings import Settings
 
 WEIGHT_FILES = ("*.safetensors", "*.bin")
-EDGE, WHOLE = 1 << 20, 1 << 40  # bytes of a file's beginning and end that tell it from another
+EDGE, WHOLE = 1 << 20, 1 << 40  # bytes at a file's beginning and end that identify it
 
-# Model arguments that change the weights or their precision between the files and the model that makes gradients.
+# Model arguments that change the weights, or their precision, after they are read from the files.
 LOADED_BY = (
     *(field.name for field in dataclasses.fields(QuantizationArguments)),
     *("rope_scaling", "compute_dtype", "infer_dtype", "mixture_of_depths", "shift_attn", "resize_vocab"),
@@ -45,7 +45,7 @@ def is_trained_model(settings: Settings, model_args: Any) -> bool:
 
 
 def proxy_arguments(settings: Settings, model_args: Any) -> tuple[Any, Any]:
-    """The host's model and finetuning arguments for the proxy: a bare model where it is not the trained one."""
+    """The host's model and finetuning arguments for the proxy. A proxy other than the trained model is a bare model."""
     model_args, finetuning_args = copy.copy(model_args), copy.copy(settings.finetuning_args)
     if not is_trained_model(settings, model_args):
         for key, value in RESET_FOR_ANOTHER_PROXY.items():
@@ -56,7 +56,7 @@ def proxy_arguments(settings: Settings, model_args: Any) -> tuple[Any, Any]:
 
 
 def load_proxy_tokenizer(settings: Settings, model_args: Any, data_args: Any) -> tuple[Any, dict[str, Any]]:
-    """The proxy's template, and tokenizer and processor, as the host makes them."""
+    """The proxy's template, and a dictionary of its tokenizer and processor, as the host makes them."""
     arguments, _ = proxy_arguments(settings, model_args)
     with quiet():
         module = load_tokenizer(arguments)
@@ -64,16 +64,16 @@ def load_proxy_tokenizer(settings: Settings, model_args: Any, data_args: Any) ->
 
 
 def load_proxy(settings: Settings, model_args: Any, tokenizer: Any, device: torch.device) -> torch.nn.Module:
-    """The proxy model on `device`, frozen, in eval mode, and whole on each rank: ranks take parts of their own.
+    """The proxy model on `device`, frozen, in eval mode. It is not sharded: each rank computes its own samples.
 
-    With `enable_liger_kernel` it has liger's kernels too. Features are the same with them but for rounding, so they are
-    kept under one name.
+    With `enable_liger_kernel` the proxy has liger's kernels too. They change features by rounding only, so the cache
+    does not tell the two apart.
     """
     arguments, finetuning_args = proxy_arguments(settings, model_args)
-    if arguments.enable_liger_kernel:  # the host does it for a model that it is to train alone
+    if arguments.enable_liger_kernel:  # the host does this only for a model to train
         require_logits = finetuning_args.stage not in ("pt", "sft")
         apply_liger_kernel(load_config(arguments), arguments, is_trainable=True, require_logits=require_logits)
-    torch.manual_seed(settings.seed)  # of a value head, which starts at random as the trained model's does
+    torch.manual_seed(settings.seed)  # for a value head, which starts at random like the trained model's
     value_head = stage_of(finetuning_args).value_head
     with whole_models(), quiet():
         model = load_model(tokenizer, arguments, finetuning_args, is_trainable=False, add_valuehead=value_head)
@@ -81,12 +81,12 @@ def load_proxy(settings: Settings, model_args: Any, tokenizer: Any, device: torc
 
 
 def without_weights(arguments: Any) -> torch.nn.Module | None:
-    """The model of the host's model arguments as its configuration has it, on no device; None of a kind that
-    transformers does not know. Raises OSError or ValueError where there is no configuration.
+    """The model of the host's model arguments, built from its configuration on the meta device. None for a kind that
+    transformers does not know. Raises OSError or ValueError without a configuration.
     """
     with quiet():
         config = load_config(arguments)
-    for kind in (AutoModelForImageTextToText, AutoModelForCausalLM):  # as the host looks
+    for kind in (AutoModelForImageTextToText, AutoModelForCausalLM):  # the host's order
         if type(config) in kind._model_mapping:
             with whole_models(), torch.device("meta"):
                 return kind.from_config(config, trust_remote_code=arguments.trust_remote_code)  # type: ignore[no-any-return]
@@ -94,9 +94,9 @@ def without_weights(arguments: Any) -> torch.nn.Module | None:
 
 
 def identity(settings: Settings, model_args: Any) -> dict[str, Any]:
-    """What tells one proxy from another: its weights, its adapters', and how the host loads them.
+    """The identity of a proxy: its weights, its adapters, and the arguments that the host loads it with.
 
-    Weights are known by a hub name and commit, or by a folder's name and a digest of its files.
+    Weights are identified by a hub name and commit, or by a folder's name and a digest of its files.
     """
     arguments, _ = proxy_arguments(settings, model_args)
     folder = Path(arguments.model_name_or_path)
@@ -119,7 +119,7 @@ def _content(folder: Path, edge: int) -> str:
 
 
 def _adapter(name: str, arguments: Any) -> dict[str, Any]:
-    """Adapters are small, and trained again at the same path, so all of their content counts."""
+    """The identity of an adapter, by its whole content: it is small, and may be trained again at the same path."""
     folder = Path(name) / (arguments.adapter_folder or "")
     if folder.is_dir():
         return {"name": folder.name, "digest": _content(folder, edge=WHOLE)}
@@ -129,9 +129,9 @@ def _adapter(name: str, arguments: Any) -> dict[str, Any]:
 
 
 def marks_of(path: Path, edge: int = EDGE) -> Iterator[bytes]:
-    """What tells a file from another: its name and size, first and last `edge` bytes; nothing where there is none.
+    """A file's identity: its name and size, its first and last `edge` bytes; nothing if there is no file.
 
-    Weights are too large to be read twice for a name.
+    Weights are too large to be read twice for an identity.
     """
     if not path.is_file():
         return

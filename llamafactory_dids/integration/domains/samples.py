@@ -1,4 +1,4 @@
-"""The training samples as what makes the domains sees them: their tokens, or their text."""
+"""The training samples as the features need them: as tokens, or as text."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,11 +18,11 @@ from ..data.source import MEDIA, DataSource
 from . import proxy
 
 MAX_TEXT = 400  # characters of a typical sample's text
-EDGE = 1 << 16  # bytes at either end of a file that are read for its digest: most pictures whole
+EDGE = 1 << 16  # bytes read at either end of a file for its digest, which is all of most pictures
 
 
 class TokenisedSamples:
-    """The training samples one by one, in the order that the host gives them, with the columns of their tags."""
+    """The training samples in the host's order, with the columns of their tags."""
 
     def __init__(self, dataset: Any, tags: pa.Table, tokenizer: Any) -> None:
         self.dataset = dataset
@@ -37,7 +37,7 @@ class TokenisedSamples:
         return beginning(one_line(self.tokenizer.decode(tokens, skip_special_tokens=True)), MAX_TEXT)
 
     def lengths(self) -> list[int]:
-        """As `num_tokens` of each sample, without making Python lists of the tokens."""
+        """`num_tokens` of each sample, without Python lists of the tokens."""
         batches = self.dataset.with_format("arrow").select_columns(self._views).iter(batch_size=10_000)
         longest = [
             n
@@ -47,11 +47,11 @@ class TokenisedSamples:
         return [n * len(self._views) for n in longest]
 
     def identity(self) -> dict[str, str]:
-        """What changes with any sample's content, and with any of its tokens or labels; and with their order."""
+        """Digests that change with any sample's content, tokens or labels, and with their order."""
         return {"samples": samples_digest(self.sources, self.keys), "tokens": tokens_digest(self.dataset)}
 
     def media_digest(self) -> str | None:
-        """Changes with the files of pictures, videos and sounds, which keys name alone; None where rows have none."""
+        """A digest of the files of pictures, videos and sounds, which keys only name; None if no row has any."""
         columns = [name for name in MEDIA if name in self.dataset.column_names]
         batches = self.dataset.with_format("arrow").select_columns(columns).iter(batch_size=1_000)
         found, paths = False, set()
@@ -65,7 +65,7 @@ class TokenisedSamples:
 def tokens_digest(rows: Any) -> str:
     """32 hex digits that change with any number in the rows of a tokenised data set: tokens, labels, masks, answers.
 
-    Whatever option of the host's made them otherwise shows in them. Of media they hold the places alone.
+    Any host option that changes these numbers changes the digest. Media count by their positions alone.
     """
     names = sorted(name for name in rows.column_names if name not in (*COLUMNS, *MEDIA))
     hashed = xxhash.xxh3_128(" ".join(names).encode())
@@ -80,29 +80,29 @@ def tokens_digest(rows: Any) -> str:
 
 
 def _bytes(numbers_N: pa.Array) -> memoryview:
-    """Whole numbers as four bytes each: the host keeps some in eight where it keeps them in four another time."""
+    """Integers as four bytes each. The host stores the same column in four or in eight bytes, from run to run."""
     numbers = pc.fill_null(numbers_N.cast(pa.int32()), -1).to_numpy(zero_copy_only=False)
     return memoryview(np.ascontiguousarray(numbers)).cast("B")
 
 
 def _values(lists: Any) -> Any:
-    """What the lists of a column hold, and the lists in them: the pictures of a video."""
+    """The values of a column of lists, nested lists flattened, such as the pictures of a video."""
     while pa.types.is_list(lists.type) or pa.types.is_large_list(lists.type):
         lists = pc.list_flatten(lists)
     return lists
 
 
 def _paths(values: Any) -> list[str]:
-    """Each path once, without those of what the data set itself holds."""
+    """Each path once, without those of files that the data set holds itself."""
     if pa.types.is_struct(values.type):
         values = pc.if_else(pc.is_valid(pc.struct_field(values, "bytes")), None, pc.struct_field(values, "path"))
     return values.unique().drop_null().to_pylist() if pa.types.is_string(values.type) else []
 
 
 class SampleTexts:
-    """Prompt and response of each training sample, whole and without a template, read when asked for.
+    """Prompt and response of each training sample, whole and without a template, read on demand.
 
-    `aligned` has the examples of each source as the host loaded them; the samples are those that it kept.
+    `aligned` has each source's examples as the host loaded them. The samples are the examples that the host kept.
     """
 
     def __init__(self, aligned: Mapping[str, Any], samples: TokenisedSamples) -> None:
@@ -129,15 +129,14 @@ def has_other_tokens(source: DataSource) -> bool:
 
 
 def proxy_tokens(source: DataSource) -> tuple[Any, dict[str, Any]]:
-    """(template, tokenizer and processor) of the model that features are made with."""
+    """(template, tokenizer and processor) of the features' model."""
     if has_other_tokens(source):
         return proxy.load_proxy_tokenizer(source.settings, source.model_args, source.data_args)
     return source.template, {"tokenizer": source.tokenizer, "processor": source.processor}
 
 
 def proxy_samples(source: DataSource, rows: TokenisedSamples | None = None) -> TokenisedSamples:
-    """The training samples one by one, as the model that features are made with reads them: the training `rows`
-    themselves where they are these."""
+    """The training samples as the features' model reads them: the training `rows` themselves, if they are the same."""
     if rows is not None and not has_other_tokens(source):
         return rows
     template, module = proxy_tokens(source)

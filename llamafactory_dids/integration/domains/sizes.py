@@ -1,4 +1,4 @@
-"""How large a model is, told by its configuration (it is built without weights), and whether such a proxy fits."""
+"""The size of a model, by its configuration (it is built without weights), and whether such a proxy fits."""
 
 import logging
 import os
@@ -14,15 +14,15 @@ from .proxy import is_trained_model, proxy_arguments, without_weights
 
 logger = logging.getLogger(__name__)
 
-MOST_ENTRIES = (1 << 32) - 1  # that a projection tells apart
-LARGE = 3_000_000_000  # parameters of a proxy from which on a smaller one is worth a word
-_BYTES_AN_ENTRY = 12  # of a gradient: its row, its magnitudes, and where the projection puts it
+MOST_ENTRIES = (1 << 32) - 1  # most entries that a projection can index
+LARGE = 3_000_000_000  # parameters of a proxy from which a smaller one is advised
+_BYTES_AN_ENTRY = 12  # for each entry: the gradient, its magnitude, and its projection code
 
 
 class Size(NamedTuple):
-    """`parameters`, gradient entries that are `tracked`, and `num_bytes` of memory that computing its gradients takes.
+    """Number of parameters, number of `tracked` gradient entries, and bytes of memory for computing gradients.
 
-    The bytes are those of the weights, of one sample's gradient and its projection; activations come on top.
+    The bytes are for the weights, one sample's gradient and its projection. Activations come on top.
     """
 
     parameters: int
@@ -31,9 +31,9 @@ class Size(NamedTuple):
 
 
 def size_of(model_args: Any, share: float) -> Size | None:
-    """The size of a model whose last `share` of the blocks is tracked; None of a kind that transformers does not know.
+    """The size of a model with the last `share` of its blocks tracked; None for a kind that transformers does not know.
 
-    Raises DidsError where it has no decoder blocks, and OSError or ValueError where there is no such model.
+    Raises DidsError if it has no decoder blocks, and OSError or ValueError if there is no such model.
     """
     if (model := without_weights(model_args)) is None:
         return None
@@ -44,16 +44,16 @@ def size_of(model_args: Any, share: float) -> Size | None:
 
 
 def _precision(model_args: Any, config: Any) -> torch.dtype:
-    """What the host loads the weights in: the run's precision, or else the model's own."""
+    """The precision in which the host loads the weights: the run's, or else the model's own."""
     own = getattr(config, "dtype", None) or getattr(config, "torch_dtype", None)
     found = model_args.compute_dtype or own or torch.float32
     return found if isinstance(found, torch.dtype) else getattr(torch, found)  # type: ignore[no-any-return]
 
 
 def check_proxy(settings: Settings, model_args: Any, device: torch.device) -> None:
-    """Raise DidsError for a proxy that cannot work on `device`, before it is loaded: it is whole on each rank.
+    """Raise DidsError for a proxy that cannot work on `device`, before it is loaded. Each rank holds the whole proxy.
 
-    On a CPU too little memory is a warning: the file may be for a machine with accelerators.
+    On a CPU too little memory is only a warning: the file may be for a machine with accelerators.
     """
     arguments, _ = proxy_arguments(settings, model_args)
     name, share = arguments.model_name_or_path, settings.config.dids_gradient_layers
@@ -65,7 +65,7 @@ def check_proxy(settings: Settings, model_args: Any, device: torch.device) -> No
         key = "dids_proxy_model" if settings.config.dids_proxy_model else "model_name_or_path"
         raise refuse(key, name, f"a model's folder or hub name ({error})") from None
     if size is None:
-        return  # looked at again when it is loaded
+        return  # checked when it is loaded
     if size.tracked > MOST_ENTRIES:
         raise refuse(
             "dids_proxy_model",
@@ -93,7 +93,7 @@ def check_proxy(settings: Settings, model_args: Any, device: torch.device) -> No
 
 
 def _memory_of_a_rank(device: torch.device) -> int | None:
-    """Bytes that a process has on its device in all; those on CPUs share the machine's. None where it does not say."""
+    """Bytes of memory of a process's device; processes on CPUs divide the machine's. None if the device gives none."""
     found = devices.memory(device)
     if found is None:
         return None

@@ -1,1 +1,1 @@
-"""What LLaMA-Factory is and computes: its losses, its sharding, its random numbers, its checkpoints."""
+"""LLaMA-Factory's own computing: its losses, its sharding, its random numbers, its checkpoints."""

@@ -1,4 +1,4 @@
-"""Batches as the host's workflows make them, for a model that is not in a trainer's hands."""
+"""Batches as the host's workflows make them, for a model outside a trainer."""
 
 from typing import Any
 
@@ -20,10 +20,10 @@ OF_ANSWERS = {
 
 
 def collate(stage: str, template: Any, model: nn.Module, tokenizer: Any, processor: Any) -> Collate:
-    """A batch of tokenised samples.
+    """A collator of tokenised samples.
 
-    A model with a processor gets it from the host's own collator, which reads pictures, videos and sounds, and asks
-    the model where its tokens stand among them. `stage: pt` trains on texts alone, whatever the model.
+    For a model with a processor it is the host's own, which reads pictures, videos and sounds, and asks the model for
+    the positions of its tokens. `stage: pt` trains on texts alone, whatever the model.
     """
     how = {"template": template, "model": model, "tokenizer": tokenizer, "processor": processor}
     if stage in OF_ANSWERS:

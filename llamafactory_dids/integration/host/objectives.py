@@ -1,11 +1,11 @@
-"""What each stage of the host minimises, in the host's own formulas.
+"""The loss that each stage of the host minimises, by the host's own formulas.
 
-A preference or reward stage's loss is of a whole answer, so a sample has one term (`stages/losses.py`). The formulas
-are methods of the host's trainers, called on instances that have their settings and nothing else: a trainer would want
-data and an output folder, and none exists when domains are made.
+A preference or reward stage has one loss for a whole answer, so a sample has one term (`stages/losses.py`). The
+formulas are methods of the host's trainers. They are called on instances that have only their settings: a real trainer
+needs data and an output folder, which do not exist when domains are made.
 
-The reference of a training is the trainer's. Where domains are made it is the proxy itself, so that each log-ratio is
-zero and the gradient is that of the first step of such a training.
+In a training, the reference is the trainer's. When domains are made, the reference is the proxy itself: each log-ratio
+is zero, and the gradient is the gradient of such a training's first step.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,9 +25,9 @@ Batch = Mapping[str, Any]
 
 
 class Preference:
-    """`stage: dpo`: the loss of a pair of answers, by any `pref_loss`; a batch has all chosen rows, then all others.
+    """`stage: dpo`: the loss of a pair of answers, by any `pref_loss`. A batch has all chosen rows, then all rejected.
 
-    The reference is that of `trainer`; without one, the model where it stands.
+    The reference is the reference of `trainer`; without a trainer, the model itself.
     """
 
     def __init__(self, finetuning_args: Any, device: torch.device, trainer: Any = None) -> None:
@@ -41,7 +41,7 @@ class Preference:
             simpo_gamma=finetuning_args.simpo_gamma,
             ftx_gamma=finetuning_args.pref_ftx,
             ld_alpha=finetuning_args.ld_alpha,
-            bco_gemma=0.0,  # refused, since its baseline runs over batches
+            bco_gemma=0.0,  # refused, since its baseline is a running mean over batches
             f_divergence_type="reverse_kl",
             reference_free=False,
         )
@@ -49,11 +49,11 @@ class Preference:
         self._kept = _keep_losses(trainer, "compute_preference_loss") if trainer is not None else {}
 
     def counts(self, batch: Batch) -> Tensor:
-        """One for each pair."""
+        """One term for each pair."""
         return _ones(len(batch["input_ids"]) // 2, batch)
 
     def terms(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The loss of each pair, `pref_ftx` included."""
+        """The loss of each pair, `pref_ftx` included, and its index."""
         policy = self.formulas.concatenated_forward(model, dict(batch))
         chosen_N, rejected_N = policy["chosen_logps"], policy["rejected_logps"]
         reference = (
@@ -66,15 +66,15 @@ class Preference:
         return losses_N.float(), _every(losses_N)
 
     def training_losses(self, _outputs: Any, _batch: Batch) -> Tensor:
-        """As the trainer just computed them."""
-        return self._kept["losses"]  # the host adds pref_ftx in place
+        """The losses that the trainer has just computed."""
+        return self._kept["losses"]  # the host has added pref_ftx in place
 
 
 class Feedback:
     """`stage: kto`: the loss of an answer that is wanted or not.
 
-    Its baseline, the divergence from the reference, is estimated on the batch at hand, in training and in a measurement
-    alike; it has no gradient. Where domains are made it is zero, as the policy is the reference.
+    Its baseline, the divergence from the reference, has no gradient. It is estimated on the present batch, in training
+    and in measurements alike. When domains are made it is zero, since the policy is the reference.
     """
 
     def __init__(self, finetuning_args: Any, device: torch.device, trainer: Any = None) -> None:
@@ -91,11 +91,11 @@ class Feedback:
         self._kept = _keep_losses(trainer, "kto_loss") if trainer is not None else {}
 
     def counts(self, batch: Batch) -> Tensor:
-        """One for each answer."""
+        """One term for each answer."""
         return _ones(len(batch["input_ids"]), batch)
 
     def terms(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The loss of each answer, weighted by `kto_chosen_weight` or `kto_rejected_weight`."""
+        """The loss of each answer, weighted by `kto_chosen_weight` or `kto_rejected_weight`, and its index."""
         tags_N = batch["kto_tags"]
         if self.trainer is None:
             _, logps_N, _ = self.formulas.forward(model, batch)
@@ -108,29 +108,29 @@ class Feedback:
         return _in_batch_order(losses_N, tags_N).float(), _every(losses_N)
 
     def training_losses(self, _outputs: Any, batch: Batch) -> Tensor:
-        """As the trainer just computed them."""
+        """The losses that the trainer has just computed."""
         return _in_batch_order(self._kept["losses"], batch["kto_tags"])
 
 
 class Reward:
-    """`stage: rm`: how far the value head puts the chosen answer above the other; all chosen rows first."""
+    """`stage: rm`: the loss of the value head's scores of a pair of answers. All chosen rows come first."""
 
     def __init__(self, finetuning_args: Any, device: torch.device, trainer: Any = None) -> None:
         self.formulas = _instance(PairwiseTrainer, device)
 
     def counts(self, batch: Batch) -> Tensor:
-        """One for each pair."""
+        """One term for each pair."""
         return _ones(len(batch["input_ids"]) // 2, batch)
 
     def terms(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The loss of each pair."""
+        """The loss of each pair, and its index."""
         inputs = {key: value for key, value in batch.items() if key != "labels"}  # the model would add its own loss
         _, outputs = self.formulas.compute_loss(model, inputs, return_outputs=True)
         losses_N = self._losses(outputs)
         return losses_N, _every(losses_N)
 
     def training_losses(self, outputs: Any, _batch: Batch) -> Tensor:
-        """From the scores that are there already."""
+        """The losses by the scores of the training batch."""
         return self._losses(outputs).detach()
 
     def _losses(self, outputs: Any) -> Tensor:
@@ -139,7 +139,7 @@ class Reward:
 
 
 def _instance(trainer_class: type, device: torch.device, **settings: Any) -> Any:
-    """An instance for its formulas alone; a mean over the ranks is of the one that asks, since ranks measure apart."""
+    """An instance of a trainer for its formulas alone. Its means are over one rank, since ranks measure separately."""
     made = object.__new__(trainer_class)
     accelerator = SimpleNamespace(device=device, gather_for_metrics=lambda value: value)
     vars(made).update(settings, accelerator=accelerator)
@@ -147,8 +147,8 @@ def _instance(trainer_class: type, device: torch.device, **settings: Any) -> Any
 
 
 def _keep_losses(trainer: Any, formula: str) -> dict[str, Tensor]:
-    """Where the losses of the trainer's last batch are, as its `formula`, which gives them first, returned them."""
-    host, kept = getattr(trainer.__class__, formula), {}  # a method of the instance would keep it
+    """A dictionary for the losses of the trainer's last batch, filled whenever the trainer calls `formula`."""
+    host, kept = getattr(trainer.__class__, formula), {}  # a bound method would keep the trainer alive
 
     def keeping(*args: Any, **kwargs: Any) -> Any:
         result = host(trainer, *args, **kwargs)
@@ -160,7 +160,7 @@ def _keep_losses(trainer: Any, formula: str) -> dict[str, Tensor]:
 
 
 def _in_batch_order(losses_N: Tensor, tags_N: Tensor) -> Tensor:
-    """From all wanted answers first to the order of the batch."""
+    """Losses in the order of the batch, from losses with all wanted answers first."""
     order_N = torch.cat([tags_N.nonzero(), (~tags_N).nonzero()]).squeeze(1)
     return torch.zeros_like(losses_N).index_put((order_N,), losses_N)
 
@@ -177,7 +177,7 @@ def _every(losses_N: Tensor) -> Tensor:
 
 
 class Stage(NamedTuple):
-    """What a stage minimises (None: next tokens), and the keys of its loss."""
+    """A stage's objective (None: next tokens), and the keys of its loss."""
 
     objective: Callable[..., Objective] | None = None
     keys: tuple[str, ...] = ()
@@ -200,23 +200,22 @@ STAGES = {
 
 
 def stage_of(finetuning_args: Any) -> Stage:
-    """The run's stage, whose name the checks have let pass."""
+    """The run's stage. The checks have accepted its name."""
     return STAGES[finetuning_args.stage]
 
 
 def objective(finetuning_args: Any, device: torch.device, trainer: Any = None) -> Objective:
-    """What the run minimises; `trainer` has the reference, where there is one."""
+    """The run's objective. `trainer` has the reference, if there is one."""
     make = stage_of(finetuning_args).objective
     return make(finetuning_args, device, trainer) if make else LanguageModelling()
 
 
 def of_trainer(trainer: Any) -> Objective:
-    """What a trainer of the host minimises."""
     return objective(trainer.finetuning_args, trainer.accelerator.device, trainer)
 
 
 def identity(finetuning_args: Any) -> dict[str, Any]:
-    """What decides a gradient besides model and data; nothing where the data's own stage says all."""
+    """Inputs that affect a gradient besides model and data; empty for next-token stages."""
     stage = stage_of(finetuning_args)
     if stage.objective is None:
         return {}

@@ -1,4 +1,4 @@
-"""What we have the host load beside its own loading: without the lines and bars that it would say again of it."""
+"""Silence for our own loading through the host, which would repeat the host's lines and bars."""
 
 import contextlib
 import logging
@@ -12,7 +12,7 @@ from transformers.utils import logging as model_logging
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No configuration, example or "loading" is printed, and no bar of `datasets`; warnings stay."""
+    """Print no configuration, example, "loading" or bar of `datasets` inside this context; warnings stay."""
     host = logging.getLogger("llamafactory")
     level, verbosity, no_bars = host.level, model_logging.get_verbosity(), datasets.are_progress_bars_disabled()
     host.setLevel(max(level, logging.WARNING))

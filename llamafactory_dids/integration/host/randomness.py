@@ -1,4 +1,4 @@
-"""What we do before and during a training must not shift the host's random numbers."""
+"""Protection of the host's random numbers from our work before and during a training."""
 
 import functools
 import random
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 @contextmanager
 def undisturbed_randomness() -> Iterator[None]:
-    """Python's, numpy's and torch's global generators, those of the accelerators too, as they were."""
+    """Restore Python's, numpy's and torch's global generators afterwards, with the accelerators' generators."""
     python, array, ours = random.getstate(), np.random.get_state(), torch.get_rng_state()
     accelerator = devices.here()
     theirs = devices.random_states(accelerator)
@@ -30,7 +30,7 @@ def undisturbed_randomness() -> Iterator[None]:
 
 
 def undisturbed(function: Callable[..., Result]) -> Callable[..., Result]:
-    """The function, run within `undisturbed_randomness`."""
+    """The function, run inside `undisturbed_randomness`."""
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Result:

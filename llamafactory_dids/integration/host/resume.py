@@ -1,4 +1,4 @@
-"""Which checkpoint a run goes on from: one that is whole, of this set-up, found out before a model is loaded."""
+"""The checkpoint that a run resumes from: a complete one of the same set-up, found before a model is loaded."""
 
 import logging
 from pathlib import Path
@@ -21,8 +21,8 @@ KEY = "resume_from_checkpoint"
 def settle(settings: Settings, training_args: Any) -> None:
     """Put the checkpoint to resume from, or none, into the host's arguments.
 
-    One that the user named has to be whole. Where the host looks for the last one itself, it is the last whole one.
-    Raises DidsError where there is none, and nothing says that a mixture began here.
+    A checkpoint that the user named must be complete. If the host looks for the last one itself, it gets the last
+    complete one. Raises DidsError if there is none, and nothing shows that a mixture began here.
     """
     if not training_args.resume_from_checkpoint:
         return
@@ -50,7 +50,7 @@ def _last_whole(training_args: Any, wanted: bool | None) -> str | None:
 
 
 def window_of_checkpoint(training_args: Any) -> int | None:
-    """Samples between two updates in the run that is resumed, which goes on with them; None where none is."""
+    """Samples between two updates in the resumed run, whose window is kept; None if no run is resumed."""
     if not training_args.resume_from_checkpoint:
         return None
     values = load_values(Path(training_args.resume_from_checkpoint))

@@ -1,4 +1,4 @@
-"""Whether a run shards its model over the ranks, and how to load one that is not."""
+"""Whether a run shards its model over the ranks, and how to load a model unsharded."""
 
 import os
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ FSDP_SWITCH = "ACCELERATE_USE_FSDP"  # set by `accelerate launch`, and by accele
 
 
 def fsdp_version(training_args: Any) -> int:
-    """1 or 2, asked for by the YAML file or by `accelerate launch`; 0 without FSDP.
+    """1 or 2, by the YAML file or `accelerate launch`; 0 without FSDP.
 
-    transformers 4 does not hand the file's `fsdp_version` on: there the environment alone says which one is used.
+    transformers 4 does not pass on the file's `fsdp_version`. There the environment alone gives the version.
     """
     if training_args.fsdp and hasattr(training_args, "fsdp_plugin_args"):
         return int((training_args.fsdp_config or {}).get("version", 1))
@@ -23,13 +23,13 @@ def fsdp_version(training_args: Any) -> int:
 
 
 def uses_deepspeed(training_args: Any) -> bool:
-    """Asked for by the YAML file or by `accelerate launch`."""
+    """Whether the YAML file or `accelerate launch` asks for DeepSpeed."""
     return bool(training_args.deepspeed) or parse_flag_from_env("ACCELERATE_USE_DEEPSPEED")
 
 
 @contextmanager
 def whole_models() -> Iterator[None]:
-    """A model loaded within is whole on each rank, though the host's loader would shard it as it does the run's own."""
+    """Load models unsharded inside this context, which hides the FSDP and DeepSpeed settings from the host's loader."""
     switch = os.environ.pop(FSDP_SWITCH, None)
     config = deepspeed._hf_deepspeed_config_weak_ref and deepspeed._hf_deepspeed_config_weak_ref()
     deepspeed.unset_hf_deepspeed_config()

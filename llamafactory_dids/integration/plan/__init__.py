@@ -1,1 +1,1 @@
-"""From settings and data to the `MixingPlan` that the trainer is given."""
+"""From settings and data to the trainer's `MixingPlan`."""

@@ -1,4 +1,4 @@
-"""What `dids_probs` or `dids_schedule` comes to, before the domains are there: for `explain`."""
+"""The mixtures that `dids_probs` or `dids_schedule` give, computed for `explain` before there are domains."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ from .schedules import KEY, parse_schedule
 
 
 def asked_mixtures(settings: Settings, sources: dict[str, int]) -> dict[str, dict[str, float]]:
-    """Shares by domain at each point of the run; by data set where clusters are to be made. `sources` has their sizes,
-    by which the rest goes.
+    """Shares by domain at each point of the run; shares by data set if clusters are still to be made.
 
-    Empty where the strategy finds its mixture itself, and where the shares are of clusters that are to be made.
+    `sources` maps data sets to sizes, which divide the rest. Empty if the strategy finds its mixture itself, or if the
+    shares name clusters that are still to be made.
     """
     config = settings.config
     if config.dids_schedule is not None:

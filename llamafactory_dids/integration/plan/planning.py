@@ -1,4 +1,4 @@
-"""From a run's settings and data to what the trainer is given: domains, tasks, mixer, and the files that say so."""
+"""From a run's settings and data to the trainer's input: domains, tasks and mixer, and the files that record them."""
 
 import functools
 from collections.abc import Callable
@@ -36,7 +36,7 @@ from .tokens import mean_tokens
 
 
 def mixing(host: Callable[..., Any]) -> Callable[..., Any]:
-    """The host's `get_dataset` as a workflow calls it; under a mixture of ours it also gives the trainer a plan."""
+    """The host's `get_dataset`, for its workflows. With a mixture of ours it also returns the trainer's plan."""
 
     @functools.wraps(host)
     def get_dataset(
@@ -58,13 +58,13 @@ def mixing(host: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def make_plan(source: DataSource) -> dict[str, Any]:
-    """The host's dataset module, its training set with a domain for each row, and the plan under `mixing`."""
+    """The host's dataset module, with a domain for each training row, and the plan under `mixing`."""
     settings = source.settings
     tasks = _tasks(source)
     if source.streams:
         module, domain_map = streamed(source)
         domains_N, sizes_D = np.zeros(0, dtype=np.int64), domain_map.sizes() if len(domain_map.keys_N) else None
-        samples = None  # a stream's are not at hand
+        samples = None  # a stream has no samples at hand
     else:
         module, domain_map, domains_N, samples = rows_with_domains(source)
         sizes_D = np.bincount(domains_N, minlength=len(domain_map.names))
@@ -80,9 +80,9 @@ def make_plan(source: DataSource) -> dict[str, Any]:
 
     if settings.history is None:
         history, mixer = run_proxies(source, domain_map, tasks, mixer_after)
-    else:  # this is a proxy run itself
+    else:  # this run is a proxy run
         history, mixer = settings.history, mixer_after(settings.history)
-    if source.kept:  # by one of the two that make features, where the other found its own in the cache
+    if source.kept:  # a model kept for features that were then found in the cache
         source.kept.clear()
         free_memory(source.training_args.device)
     plan = MixingPlan(
@@ -109,7 +109,7 @@ def make_plan(source: DataSource) -> dict[str, Any]:
 
 
 def _with_window(source: DataSource, num_rows: int) -> Settings:
-    """The settings with the samples between two updates: those set, of the run that is resumed, or by its length."""
+    """The settings with the window between updates: the value set, the resumed run's, or one by the run's length."""
     settings, training_args = source.settings, source.training_args
     config = settings.config
     if config.dids_update_samples is None:
@@ -121,7 +121,7 @@ def _with_window(source: DataSource, num_rows: int) -> Settings:
 
 
 def _tasks(source: DataSource) -> dict[str, Any]:
-    """The observed samples of each task, if the mixer, or one of a proxy run, may look at tasks."""
+    """The observed samples of each task; empty unless the mixer, or a proxy run's mixer, may need tasks."""
     settings = source.settings
     needs = settings.needs
     if not needs.tasks and (needs.proxy_run is None or not settings.tasks):
@@ -135,7 +135,7 @@ def _tasks(source: DataSource) -> dict[str, Any]:
 
 
 def _chooser(settings: Settings) -> Callable[[Any], Any]:
-    """Picks `dids_task_samples` examples by a seeded hash of their content, whatever their order."""
+    """A function that picks `dids_task_samples` examples by a seeded hash of their content, whatever their order."""
 
     def choose(dataset: Any) -> Any:
         order = content_order(column(dataset, KEY_COLUMN).to_pylist(), settings.seed)

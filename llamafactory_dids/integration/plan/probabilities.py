@@ -1,4 +1,4 @@
-"""A mixture as a YAML file says it: shares by name, numbers in order, a word, or the log of a run whose mean is taken.
+"""A mixture as a YAML file gives it: shares by name, numbers in order, a word, or a run's log (its mean mixture).
 
 Shapes: `S` datasets (sources), `D` domains.
 """
@@ -25,17 +25,14 @@ from ..errors import nearest
 logger = logging.getLogger(__name__)
 
 ALLOWED = "NAME=NUMBER, …, numbers from 0 to 1 that sum to 1, or the path of a run's mixture.jsonl"
-WORDS = ("proportional", "uniform")  # strategies that know their mixture by the sizes alone
-NEAR = 1e-3  # sums of decimals that are meant to be 1
+WORDS = ("proportional", "uniform")  # strategies whose mixture follows from the sizes alone
+NEAR = 1e-3  # tolerance of sums of decimals that should be 1
 
 Shares = Mapping[str, float]
 
 
 class Sizes(NamedTuple):
-    """What a mixture is shared out over: how much of each source is in each domain, in samples or in tokens.
-
-    A size that is not known, as of a stream, is 0.
-    """
+    """The amount of each source in each domain, in samples or tokens. An unknown size, as of a stream, is 0."""
 
     domains: tuple[str, ...]
     sources: tuple[str, ...]
@@ -43,7 +40,7 @@ class Sizes(NamedTuple):
 
 
 def sizes_of(domain_map: DomainMap, sources: Sequence[str], sizes_D: ArrayLike | None) -> Sizes:
-    """The sizes of the domains, None where they are not known, shared out over the sources as the map's samples are."""
+    """The domains' sizes, divided over the sources like the map's samples. `sizes_D` None means unknown sizes."""
     counts_SD = np.zeros((len(sources), len(domain_map.names)))
     np.add.at(counts_SD, (codes(domain_map.sources_N, sources), domain_map.domains_N), 1)
     size_D = np.zeros(len(domain_map.names)) if sizes_D is None else np.asarray(sizes_D, dtype=np.float64)
@@ -53,10 +50,9 @@ def sizes_of(domain_map: DomainMap, sources: Sequence[str], sizes_D: ArrayLike |
 def check_mixture(
     key: str, text: str, sources: Sequence[str], domains: Sequence[str] | None, share_of: str = "samples"
 ) -> None:
-    """Raise DidsError for what is no mixture, for names that there are not, and for the log of a run whose shares were
-    of something else; before any data is loaded.
+    """Raise DidsError for a text that is no mixture, for unknown names, and for a log with shares of another unit.
 
-    `domains` is None where clusters are to be made: they will be named after their source, with a number.
+    No data is loaded. `domains` is None if clusters are still to be made. Their names will be a source and a number.
     """
     wanted = _parse(key, text)
     if isinstance(wanted, Path):
@@ -74,8 +70,9 @@ def check_mixture(
 
 
 def shares_of(key: str, text: str, sizes: Sizes) -> NDArray[np.float64]:
-    """The mixture by domain (D), with a sum of 1. Numbers and names may be of the domains or of the sources: a source's
-    share goes to its domains in proportion to their size. Raises DidsError where names, counts or sizes do not fit.
+    """The mixture by domain (D), which sums to 1. Numbers and names may be for domains or for sources.
+
+    A source's share is divided over its domains by size. Raises DidsError if names, counts or sizes do not fit.
     """
     wanted, num_domains = _parse(key, text), len(sizes.domains)
     if isinstance(wanted, str):
@@ -106,7 +103,7 @@ def _over_domains(shares_S: NDArray[np.float64], sizes: Sizes) -> NDArray[np.flo
 def _completed(
     key: str, text: str, wanted: Shares, names: Sequence[str], amounts: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """A share for each of the names: all given ones made to sum to 1, or what they leave of 1 to the others by size."""
+    """A share for each name: the given ones scaled to sum to 1, or the rest of 1 divided over the others by size."""
     _check_sum(key, text, wanted, names)
     total = math.fsum(wanted.values())
     shares = np.array([wanted.get(name, 0.0) for name in names])
@@ -126,7 +123,7 @@ def _completed(
 
 
 def _check_sum(key: str, text: str, wanted: Shares, names: Sequence[str]) -> None:
-    """Raise DidsError where nothing is left for the names that have no number, or for any."""
+    """Raise DidsError if the numbers leave nothing for the names without a number, or are all zero."""
     total, first = math.fsum(wanted.values()), next((name for name in names if name not in wanted), None)
     if first is None and total == 0:
         raise refuse(key, text, "a number above 0 for one of them")
@@ -159,11 +156,11 @@ def _of_log(key: str, text: str, mean: Shares, names: Sequence[str]) -> NDArray[
 
 
 def _parse(key: str, text: str) -> str | Path | list[float] | dict[str, float]:
-    """What is written: a word, a path, numbers in order, or numbers by name. Raises DidsError for anything else."""
+    """The mixture as a word, a path, numbers in order, or numbers by name. Raises DidsError for any other text."""
     items, path = split_list(text), os.path.expanduser(text)
     if text.strip() in WORDS:
         return text.strip()
-    if items and os.path.exists(path):  # not Path's, which raises for what is too long for a path
+    if items and os.path.exists(path):  # Path.exists raises for a text too long for a path
         return Path(path)
     if any("=" in item for item in items):
         pairs = [_pair(key, item) for item in items]

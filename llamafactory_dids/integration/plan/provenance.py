@@ -1,4 +1,4 @@
-"""`config.yaml` of a run: every key with its final value, the versions and the seeds; `run.json`: when and where."""
+"""A run's `config.yaml` (every key with its final value, versions, seeds) and `run.json` (when and where it ran)."""
 
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -21,7 +21,7 @@ MAYBE = ("faiss-gpu", "faiss-cpu", "sentence-transformers")
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides a result; packages that are not installed are left out."""
+    """Versions of the packages that affect a result. Packages that are not installed are left out."""
     found = {"llamafactory-dids": __version__}
     for name in (*PACKAGES, *MAYBE):
         try:
@@ -56,17 +56,17 @@ def write_about(plan: MixingPlan, training_args: Any) -> None:
 
 
 def _words() -> list[str]:
-    """The words of this process; the host's own command takes its `train` away."""
+    """The words of this process's command line. The host's own command removes its `train`, so it is put back."""
     program, *words = sys.argv
     given = Path(program).name == "llamafactory-cli" and words[:1] != ["train"]
     return [program, *(["train"] if given else []), *words]
 
 
 def final_arguments(settings: Settings, map_inputs: dict[str, Any], mixer: Mixer) -> dict[str, Any]:
-    """The run's arguments with every `dids_*` key at its final value, a mixer's own included; what stays unset is left
+    """The run's arguments with the final value of every `dids_*` key, the mixer's options included. Unset keys are left
     out.
 
-    Keys of the clustering have the values that the map was made with, which for a given map are not the run's.
+    Keys of the clustering have the values that the map was made with, which may not be the run's for a given map.
     """
     final = as_dict(settings.config)
     final |= {key: value for key, value in map_inputs.items() if key in final}

@@ -1,7 +1,7 @@
-"""The runs of the proxy model that an offline strategy asks for, made before the main one, by the host's own workflow.
+"""The proxy model's runs that an offline strategy asks for, made before the main run, by the host's own workflow.
 
-A run is kept in the cache under what made it, goes on from its last checkpoint if it was broken off, and is not made
-again. What it leaves is its log, and its token losses if the strategy wants them; the model is not kept.
+A run is kept in the cache under the inputs that made it, and is not made again. An interrupted run resumes from its
+last checkpoint. Its log is kept, and its token losses if the strategy wants them; its model is not.
 
     while the mixer asks for a run:  make it (or find it)  →  append its record  →  ask for the next mixer
 """
@@ -33,7 +33,7 @@ from ..settings import ProxyHistory, Settings, cache_folder
 
 logger = logging.getLogger(__name__)
 
-# What does not change the outcome of a run, so that another value finds the same one.
+# Keys that do not change a run's outcome. With another value of them, the same run is found in the cache.
 NEUTRAL = (
     ("output_dir", "overwrite_output_dir", "overwrite_cache", "report_to", "run_name", "plot_loss", "disable_tqdm")
     + ("do_eval", "do_predict", "load_best_model_at_end", "resume_from_checkpoint", "cache_dir", "dataset_dir")
@@ -49,7 +49,7 @@ def run_proxies(
     tasks: Mapping[str, Any],
     make_mixer: Callable[[ProxyHistory], Mixer],
 ) -> tuple[ProxyHistory, Mixer]:
-    """Make, or find, each proxy run that the strategy asks for; what they left, in order, and the main run's mixer."""
+    """Make, or find, each proxy run that the strategy asks for. Returns their history and the main run's mixer."""
     settings, history, before = source.settings, ProxyHistory(), ""
     while (run := (mixer := make_mixer(history)).needs.proxy_run) is not None:
         inputs = _inputs(run, source, domain_map, tasks, before)
@@ -76,7 +76,7 @@ def _with_record(history: ProxyHistory, run: ProxyRun, folder: Path, names: tupl
 
 
 def _show_in(shown: Path, run: ProxyRun, folder: Path) -> None:
-    """Leave the proxy run's log with the main run, so that it explains itself."""
+    """Copy the proxy run's log to the main run, which then needs no cache to be explained."""
     if ranks.world()[0] == 0:
         shown.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / "mixture.jsonl", shown / f"{run.name}.jsonl")
@@ -91,7 +91,7 @@ def _make(
     domain_map: DomainMap,
     history: ProxyHistory,
 ) -> None:
-    from llamafactory.train import tuner  # importing it registers this package, so not while we are imported
+    from llamafactory.train import tuner  # not at the top: importing it registers this package
 
     ranks.done_by_first(lambda: save_map(domain_map, folder / "domains"))
     found = ranks.decided_by_first(lambda: [str(path) for path in whole_checkpoints(folder)][:1])
@@ -113,7 +113,7 @@ def _make(
 
 
 def _forget_model(folder: Path) -> None:
-    """The log and the losses are what counts; a model's weights are large."""
+    """Delete the model's weights, which are large. Only the log and the losses are needed."""
     for path in folder.glob("checkpoint-*"):
         shutil.rmtree(path)
     for pattern in (*proxy.WEIGHT_FILES, "*.index.json"):
@@ -122,14 +122,14 @@ def _forget_model(folder: Path) -> None:
 
 
 def _arguments(run: ProxyRun, source: DataSource, folder: Path, checkpoint: Path | None) -> dict[str, Any] | list[str]:
-    """The main run's arguments as they were given, changed to those of the proxy run."""
+    """The main run's arguments as given, with the changes for the proxy run."""
     settings, training_args = source.settings, source.training_args
     changes = {
         "output_dir": str(folder),
         "overwrite_output_dir": checkpoint is None,
         "resume_from_checkpoint": str(checkpoint) if checkpoint else None,
         "save_strategy": "steps",
-        "save_steps": 0.1,  # of all steps
+        "save_steps": 0.1,  # share of all steps
         "save_total_limit": 2,
         "save_only_model": False,
         "eval_strategy": "no",
@@ -142,7 +142,7 @@ def _arguments(run: ProxyRun, source: DataSource, folder: Path, checkpoint: Path
         "report_to": "none",
         "tokenized_path": None,
         "dids_domains": str(folder / "domains"),
-        "dids_proxy_model": None,  # it is what is trained
+        "dids_proxy_model": None,  # the proxy is the model that trains
         "dids_tasks": ",".join(settings.tasks) or None,
         "dids_seed": settings.seed,
         "dids_update_samples": _window(run, settings, training_args),
@@ -168,7 +168,7 @@ def _word(value: Any) -> str:
 
 
 def _window(run: ProxyRun, settings: Settings, training_args: Any) -> int:
-    """As many updates as the main run has, as far as a step allows."""
+    """The window with as many updates as the main run has, and at least a step."""
     per_step = samples_per_step(training_args)
     return max(per_step, round(run.share * settings.config.dids_update_samples))
 
@@ -180,7 +180,7 @@ def _inputs(
     tasks: Mapping[str, Any],
     before: str,
 ) -> dict[str, Any]:
-    """All that decides what a proxy run leaves; `before` stands for the runs before it."""
+    """All inputs that affect the results of a proxy run; `before` stands for the earlier runs."""
     settings = source.settings
     arguments = {
         key: value

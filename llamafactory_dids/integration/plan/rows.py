@@ -1,4 +1,4 @@
-"""The training set with a domain for each row: each row finds its domain by its tags, or is packed within one."""
+"""The training set with a domain for each row. A row finds its domain by its tags, or is packed within one domain."""
 
 import functools
 import logging
@@ -20,8 +20,9 @@ logger = logging.getLogger(__name__)
 
 
 class TrainingRows(NamedTuple):
-    """The host's dataset module, its training set with a column for the domain; the map; the domain of each row; and
-    the samples behind them as the features' model reads them, where features are made."""
+    """The host's dataset module, with a domain column in its training set; the map; the domain of each row; and a
+    function for the samples behind the rows, as the features' model reads them.
+    """
 
     module: dict[str, Any]
     domain_map: DomainMap
@@ -30,7 +31,7 @@ class TrainingRows(NamedTuple):
 
 
 def rows_with_domains(source: DataSource) -> TrainingRows:
-    """The rows that are trained on. Raises DidsError where a data set has none, or the map lacks one."""
+    """The training rows. Raises DidsError if a data set has no row, or the map lacks a row."""
     if source.packs:
         samples = functools.cache(functools.partial(proxy_samples, source))
         domain_map = find_domains(source, samples())
@@ -68,7 +69,7 @@ def _known(domains_N: NDArray[np.int64], rows: TokenisedSamples) -> NDArray[np.i
 
 
 def _drop_empty(domain_map: DomainMap, domains_N: NDArray[np.int64]) -> tuple[DomainMap, NDArray[np.int64]]:
-    """Domains without a training row leave: nothing can be drawn from them."""
+    """The map and the domains without domains that have no training row. Nothing could be drawn from them."""
     present = np.unique(domains_N)
     if len(present) == len(domain_map.names):
         return domain_map, domains_N

@@ -1,7 +1,7 @@
-"""`streaming: true`: the host's streams of aligned examples, one data set at a time, as streams of domains.
+"""`streaming: true`: the host's streams of aligned examples, one data set at a time, become streams of domains.
 
-Clustering looks at all samples, so the domains are the data sets, or those of a map that was made before; an example
-finds its place in the map by source and content key.
+Clustering needs all samples, so the domains are the data sets, or the domains of a map made before. An example finds
+its domain in the map by source and content key.
 """
 
 import copy
@@ -20,15 +20,15 @@ from ..data.source import DataSource
 from ..data.tags import Tagger, lacking
 from ..domains.making import given_map
 
-READ = 64  # examples read at once
+READ = 64  # examples read at a time
 
 Example = dict[str, Any]
 
 
 def streamed(source: DataSource) -> tuple[dict[str, Any], DomainMap]:
-    """The host's dataset module with `StreamedRows` to train on, and the map of their domains.
+    """The host's dataset module with `StreamedRows` as its training set, and the map of their domains.
 
-    The map is the part of a given one that the run's data sets have; of data sets as domains it knows no samples.
+    The map is a given one, cut to the run's data sets. If the domains are the data sets, the map has no samples.
     """
     settings, names = source.settings, source.data_args.dataset
     streams = {name: _aligned(source, name) for name in names}
@@ -59,13 +59,13 @@ def streamed(source: DataSource) -> tuple[dict[str, Any], DomainMap]:
 
 
 def _aligned(source: DataSource, name: str) -> Any:
-    """A data set's examples as the host streams them, in one shard: workers do not share it out."""
+    """A data set's examples as the host streams them, in a single shard, which workers cannot divide."""
     data_args, training_args = copy.copy(source.data_args), copy.copy(source.training_args)
     data_args.mixing = None
     training_args.dataloader_num_workers = 1
     try:
         parts = loader._get_merged_dataset([name], source.model_args, data_args, training_args, source.stage, True)
-    except Exception as error:  # of the host or of `datasets`, for whatever is wrong with a file
+    except Exception as error:  # the host or `datasets` raises many kinds for a broken file
         raise refuse("dataset", name, f"a dataset that can be streamed ({error})") from error
     return parts[name]
 
@@ -80,7 +80,7 @@ def _tokeniser(source: DataSource) -> "_Tokeniser":
 
 @dataclass(frozen=True)
 class _Tokeniser:
-    """The host's row of one aligned example, or None where it drops it."""
+    """The host's row of one aligned example, or None if the host drops the example."""
 
     processor: Any
 
@@ -91,7 +91,7 @@ class _Tokeniser:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads a domain's examples, its sources in turn: all, or (with an `index`) those that the map puts there."""
+    """Reads a domain's examples, from its sources in turn: all, or (with an `index`) those of the domain in the map."""
 
     sources: tuple[tuple[str, Any], ...]
     domain: int = 0
@@ -109,7 +109,7 @@ class _Reader:
 
     def _of(self, name: str, stream: Any) -> Iterator[Example]:
         tag = Tagger(name)
-        for batch in stream.iter(batch_size=READ):  # not `iter(stream)`, which shares it out over workers
+        for batch in stream.iter(batch_size=READ):  # not `iter(stream)`, which divides it over workers
             keys = tag(batch)[KEY_COLUMN] if self.index is not None else None
             for i in range(len(batch["_prompt"])):
                 example = {column: values[i] for column, values in batch.items()}

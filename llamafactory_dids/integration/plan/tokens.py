@@ -1,7 +1,7 @@
-"""How long the samples of a domain are, for `dids_share_of: tokens`.
+"""The mean number of tokens in a domain's samples, for `dids_share_of: tokens`.
 
-Tokens are all that the model reads of a sample: prompt and answer, after `cutoff_len`; of a pair both answers. That is
-what a budget of tokens counts, and of texts to continue it is what the loss is of.
+Tokens are all that the model reads of a sample after `cutoff_len`: prompt and answer, and both answers of a pair. A
+budget of tokens counts these. In pretraining, the loss is over these too.
 
 Shapes: `N` samples, `D` domains.
 """
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from ...stages.batching import is_tokens
 from ...training.streams import StreamedRows
 
-FROM_A_STREAM = 512  # samples: where a sample's length differs from the mean by as much as that, within 4 percent
+FROM_A_STREAM = 512  # samples: the mean is within 4 percent if lengths deviate by as much as their mean
 
 
 def mean_tokens(rows: Any, domains_N: NDArray[np.int64], num_domains: int) -> NDArray[np.float64]:
-    """Mean tokens of a training row of each domain, shape D; of a stream, of the first that it gives."""
+    """Mean number of tokens in a domain's training rows, shape D. For streams, the mean of their first rows."""
     if isinstance(rows, StreamedRows):
         few = (rows.some(domain, FROM_A_STREAM, draw=0) for domain in range(num_domains))
         return np.array([np.mean([_tokens(row) for row in some]) for some in few])
@@ -32,7 +32,7 @@ def _tokens(row: dict[str, Any]) -> int:
 
 
 def _tokens_of_each(rows: Any) -> NDArray[np.int64]:
-    """Without making Python lists of the tokens."""
+    """The number of tokens in each row (N), without Python lists of the tokens."""
     views = [name for name in rows.column_names if is_tokens(name)]
     batches = rows.with_format("arrow").select_columns(views).iter(batch_size=10_000)
     return np.concatenate(

@@ -1,4 +1,4 @@
-"""Trainers of the host that mix where they are given a plan."""
+"""Trainers of the host that use a mixture if they get a plan."""
 
 import functools
 import logging
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 def mixing_trainer(host: type) -> Callable[..., Any]:
-    """The host's trainer class, with the mixin in front when there is a `mixing` plan among the arguments."""
+    """The host's trainer class, with the mixin in front if the arguments have a `mixing` plan."""
     mixed = type(f"Mixing{host.__name__}", (MixingTrainerMixin, host), {})
 
     @functools.wraps(host, updated=())
@@ -24,20 +24,20 @@ def mixing_trainer(host: type) -> Callable[..., Any]:
         if plan is None:
             return host(*args, **kwargs)
         trainer = mixed(*args, **kwargs)
-        if plan.mixer.needs.proxy_run is None:  # what a proxy run did, the main run's report says
-            trainer.add_callback(ReportCallback(plan.folder))  # behind the mixture's, which closes the account
+        if plan.mixer.needs.proxy_run is None:  # the main run's report covers its proxy runs
+            trainer.add_callback(ReportCallback(plan.folder))  # after the callback that writes the last line
         return trainer
 
     return make
 
 
-_trained: list[list[Path]] = []  # of each of the host's workflows that run now, one within another: whose report is due
+_trained: list[list[Path]] = []  # for each running workflow of the host, nested ones last: folders with a report due
 
 
 def reporting(host: Callable[..., Any]) -> Callable[..., Any]:
-    """A workflow of the host's that writes the report at its end, when it has evaluated what it trained too.
+    """A workflow of the host's that writes the report at its end, after the host's evaluation.
 
-    So it does where the evaluation fails; a report that cannot be written is no reason to lose a trained model.
+    The report is written even if the evaluation fails. A failing report does not lose the trained model.
     """
 
     @functools.wraps(host)
@@ -53,7 +53,7 @@ def reporting(host: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class ReportCallback(TrainerCallback):  # type: ignore[misc]
-    """Says at the end of the training that a report is due; outside any workflow it is written there and then."""
+    """Registers a report at the end of the training. Outside any workflow, the report is written at once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -66,7 +66,7 @@ class ReportCallback(TrainerCallback):  # type: ignore[misc]
 
 
 def _write(folder: Path) -> None:
-    """Write the report, or say in a line why not, whatever the error."""
+    """Write the report, or log in one line why it failed, whatever the error."""
     try:
         from ...report.html import write_report
 

@@ -1,4 +1,4 @@
-"""Runs side by side in the page: those that are there, their comparison, and the baseline of the run at hand."""
+"""Comparison of runs in the page: the known runs, their comparison, and a baseline for the present run."""
 
 import html
 from pathlib import Path
@@ -14,7 +14,7 @@ from .framing import framed
 from .messages import in_words
 from .texts import say
 
-BASELINE = "proportional"  # every sample alike, what a training without a mixture does
+BASELINE = "proportional"  # every sample is equally likely, as in a training without a mixture
 FILE = "comparison.html"
 
 
@@ -25,14 +25,14 @@ def known_runs() -> list[str]:
 
 
 def list_runs(chosen: list[str]) -> Any:
-    """Offer the runs that are there, and keep what was chosen."""
+    """Offer the known runs, and keep the chosen ones."""
     import gradio as gr
 
     return gr.update(choices=list(dict.fromkeys([*known_runs(), *chosen])), value=chosen)
 
 
 def compared(lang: str, folders: list[str]) -> str:
-    """The comparison of two or more runs, in a frame; what is wrong with them, in a line."""
+    """The comparison of two or more runs, in a frame; or a line that says what is wrong with them."""
     import gradio as gr
 
     try:
@@ -48,6 +48,6 @@ def compared(lang: str, folders: list[str]) -> str:
 
 
 def baseline_values(values: dict[Any, Any], strategy: Any, domains: Any, output_dir: Any) -> dict[Any, Any]:
-    """The page's values for the same run with `proportional`, in a folder beside; the keys are the components."""
+    """The page's values (by component) for the same run with `proportional`, in a folder beside its own."""
     folder = f"{str(values[output_dir]).rstrip('/')}_{BASELINE}"
     return {**values, strategy: BASELINE, domains: "source", output_dir: folder}

@@ -1,4 +1,4 @@
-"""The domains of a map or a run as a table: a domain takes two rows, its figures and a sample that unfolds."""
+"""The domains of a map or a run as a table. A domain has two rows: its figures, and a sample that unfolds."""
 
 import html
 import json
@@ -18,7 +18,7 @@ COLUMNS = ("domain", "samples", "sources", "of_data", "probability", "times")
 
 
 def show_domains(lang: str, path: str) -> str:
-    """The table; what is wrong with the path, in a line, where it is neither a map's nor a run's."""
+    """The table; or a line that says what is wrong, if the path belongs to neither a map nor a run."""
     folder = Path(path.strip()).expanduser()
     try:
         if not path.strip() or not folder.exists():
@@ -34,7 +34,7 @@ def show_domains(lang: str, path: str) -> str:
 
 
 def shares_cells(folder: str) -> str:
-    """For `style.WRITE_SHARES`: the cells that an update changes, by domain."""
+    """The cells that an update changes, by domain, as JSON for `style.WRITE_SHARES`; empty without a map."""
     try:
         domain_map = load_map(Path(folder))
     except DidsError:
@@ -45,7 +45,7 @@ def shares_cells(folder: str) -> str:
 
 
 def _shares(folder: Path) -> dict[str, float]:
-    """Each domain's share now; empty of a map that no run was made with."""
+    """Each domain's present share; empty if the map belongs to no run."""
     try:
         record = MixtureLog(find_log(folder)).record()
     except DidsError:
@@ -70,7 +70,7 @@ def _table(domain_map: DomainMap, now: dict[str, float], lang: str, folder: str)
         f'<table class="dids-domains" data-run="{html.escape(folder)}"><thead><tr>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table>"
     )
-    return f'<div style="max-height: 70vh; overflow: auto">{table}</div>'  # there may be a thousand
+    return f'<div style="max-height: 70vh; overflow: auto">{table}</div>'  # there may be a thousand rows
 
 
 def _rows(domain: dict[str, Any], now: dict[str, float], total: int, label: str) -> str:
@@ -87,7 +87,7 @@ def _rows(domain: dict[str, Any], now: dict[str, float], total: int, label: str)
 
 
 def _share_cells(domain: dict[str, Any], now: dict[str, float], total: int) -> tuple[str, str]:
-    """The share now, and how many times its share of the data that is."""
+    """The present share, and its ratio to the domain's share of the data, as texts."""
     share = now.get(domain["name"])
     if share is None:
         return "–", "–"
@@ -95,7 +95,7 @@ def _share_cells(domain: dict[str, Any], now: dict[str, float], total: int) -> t
 
 
 def _samples(texts: list[str], label: str) -> str:
-    """The first line of the first sample, which unfolds to all of them."""
+    """The first line of the first sample, which unfolds to all samples."""
     if not texts:
         return "–"
     first = html.escape(" ".join(texts[0].split())[:110])

@@ -1,4 +1,4 @@
-"""What happens in the components: fields that do not apply are hidden, a line says what a run would do."""
+"""The events of the components: fields that do not apply are hidden, and a line says what the run would do."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,8 +11,8 @@ from . import comparison, domains_table, fields, section, style, view
 from .explainer import explain, in_words
 from .messages import in_words as told
 
-SECONDS_BETWEEN_LOOKS = 2  # as often as the host looks at its logs
-# The host's fields that the line depends on, beside ours.
+SECONDS_BETWEEN_LOOKS = 2  # the host's own interval for its logs
+# The host's fields that change the line.
 _COUNTED = (
     *("dataset", "dataset_dir", "training_stage", "num_train_epochs", "max_samples", "batch_size"),
     *("gradient_accumulation_steps", "extra_args", "packing"),
@@ -20,7 +20,7 @@ _COUNTED = (
 
 
 def connect(engine: Any, host: dict[str, Any], ours: dict[str, Any], inputs: set[Any]) -> None:
-    """`inputs` are the components that the host's buttons take."""
+    """Connect the events. `inputs` are the components that the host's buttons take."""
     _connect_fields(host, ours)
     _connect_line(engine, host, ours, inputs)
     _connect_views(engine, host, ours)
@@ -49,8 +49,8 @@ def _connect_line(engine: Any, host: dict[str, Any], ours: dict[str, Any], input
             return ""
         return explanation(engine.runner, data, data[lang])
 
-    # One event for all fields: the last change of one field carries the values of the others at that time, so that it
-    # would bring back an old line if each field had an event of its own.
+    # One event for all fields. With an event for each, the delayed last change of one field would carry old values of
+    # the others, and bring back an old line.
     components = (*(ours[key] for key in fields.FIRST), *(host[name] for name in _COUNTED), lang)
     gr.on(
         [component.change for component in components],
@@ -64,13 +64,13 @@ def _connect_line(engine: Any, host: dict[str, Any], ours: dict[str, Any], input
 
 
 def explanation(runner: Any, data: dict[Any, Any], lang: str) -> str:
-    """What a run with these values would do, or what is in its way; empty where the form is not filled in."""
+    """What a run with these values would do, or why it would be refused; empty if the form is incomplete."""
     try:
         if not data[runner.manager.get_elem_by_id("train.dataset")]:
             return ""
         args = runner._parse_train_args(data)
     except (ValueError, TypeError, KeyError):
-        return ""  # the host tells of its own fields when it is asked to start
+        return ""  # the host reports faults of its own fields at the start
     except DidsError as error:
         return told(one_line(error), lang)
     if error := fields.problem(args):
@@ -117,10 +117,10 @@ def _connect_comparison(engine: Any, host: dict[str, Any], ours: dict[str, Any],
 
 
 def _list_tasks(dataset_dir: str, training_stage: str, chosen: list[str]) -> Any:
-    """Offer the folder's data sets, and keep what was chosen, which may come from another folder.
+    """Offer the folder's data sets, and keep the chosen ones, which may come from another folder.
 
-    The browser keeps the places of what is chosen in the list, so that with the list alone it would show others, or
-    `undefined`. That a task is not in the folder is told when the run is started or previewed.
+    The browser stores chosen items by their position in the list. With a new list alone it would show other items, or
+    `undefined`. A task that is not in the folder is refused when the run is started or previewed.
     """
     import gradio as gr
 
@@ -138,5 +138,5 @@ def _visibility(strategy: str, domains: str, features: str) -> list[Any]:
         shown = [fields.STRATEGY]
     of_method = any(key in shown for row in section.METHOD for key in row)
     ours = fields.is_ours(strategy)
-    views = [gr.update(visible=True) if ours else gr.skip()] * 2  # a run that is looked at stays
+    views = [gr.update(visible=True) if ours else gr.skip()] * 2  # a run on display stays
     return [*(gr.update(visible=key in shown) for key in fields.FIRST), gr.update(visible=of_method), *views]

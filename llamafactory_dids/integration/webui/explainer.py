@@ -1,5 +1,5 @@
-"""What a run would do, asked of `llamafactory-dids explain -`: a process of its own, which stays, since it takes longer
-to start than to answer. It sees no GPU, so it takes no memory of one.
+"""Explanations for the page by `llamafactory-dids explain -`. This process stays, since it takes longer to start than
+to answer. It sees no GPU, so it takes no GPU memory.
 """
 
 import json
@@ -13,7 +13,7 @@ from llamafactory.extras.misc import get_device_count
 
 from .texts import say
 
-# What the host takes of a process that torchrun started alone, or where there is a GPU.
+# Keys that the host accepts only under torchrun, or with a GPU.
 _NOT_FOR_COUNTING = ("deepspeed", "fsdp", "fsdp_config", "fp16", "pure_bf16")
 
 
@@ -26,7 +26,7 @@ class Explainer:
         self._known: dict[str, dict[str, Any]] = {}
 
     def __call__(self, args: dict[str, Any]) -> dict[str, Any]:
-        """`explain --json` of a YAML file's values, or what refuses them under `error`."""
+        """The output of `explain --json` for a YAML file's values, or the refusal under `error`."""
         args = {key: value for key, value in args.items() if value not in (None, "") and key not in _NOT_FOR_COUNTING}
         line = json.dumps({"arguments": args, "processes": max(1, get_device_count())}, sort_keys=True)
         with self._lock:
@@ -46,15 +46,15 @@ class Explainer:
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
             return dict(json.loads(self._process.stdout.readline()))
-        except (OSError, ValueError):  # it ended; the next question starts another
+        except (OSError, ValueError):  # the process ended; the next question starts another
             return {"error": ""}
 
 
-explain = Explainer()  # one a page
+explain = Explainer()  # one for the page
 
 
 def in_words(found: dict[str, Any], lang: str) -> str:
-    """An answer as a line of Markdown, and a line for each caution."""
+    """An answer as a line of Markdown, and a further line for each caution."""
     if "error" in found:
         return str(found["error"])
     parts = [

@@ -1,4 +1,4 @@
-"""The keys that the page offers: what it shows at first, which of them apply, and what is wrong with an entry."""
+"""The keys that the page offers: their initial values, which of them apply, and what is wrong with an entry."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -14,10 +14,10 @@ from ..settings import Settings
 from ..strategy import mixer_on_two_domains, option_keys
 
 STRATEGY = "mix_strategy"
-PRESET = "preset"  # shown where a key that is not set takes the preset's value
-AUTO = "auto"  # of where the domains come from: clusters, or the datasets where the mixture is fixed
+PRESET = "preset"  # shown for an unset key, which takes the preset's value
+AUTO = "auto"  # origin of the domains: the datasets for a fixed mixture, else clusters
 
-# Key: what the page shows at first, which is what a run does without the key.
+# Initial value of each field. It equals the key's default, so an untouched field adds nothing to the YAML.
 FIRST: dict[str, Any] = {
     STRATEGY: "concat",
     "dids_tasks": [],
@@ -39,12 +39,12 @@ FIRST: dict[str, Any] = {
 
 
 class Choice:
-    """A strategy with what the page says of the other keys, asked for what it takes and needs."""
+    """A strategy, with the page's other values, and what it takes and needs."""
 
     def __init__(self, strategy: str, values: dict[str, Any]) -> None:
         try:
             self.options = mixers.options(strategy)
-        except ValueError as error:  # another package's, which cannot be loaded
+        except ValueError as error:  # a strategy of another package that cannot be loaded
             raise DidsError(str(error)) from None
         self.option_keys = option_keys(strategy)
         needs = mixer_on_two_domains(strategy, MixingConfig(), num_tasks=1).needs
@@ -67,7 +67,7 @@ class Choice:
         return self.needs.tasks or self.needs.task_samples
 
 
-# Keys that are no mixer's option: when they apply. An option applies where the strategy's factory takes it.
+# When a key applies that is no mixer's option. An option applies if the strategy's factory takes it.
 _APPLIES: dict[str, Callable[[Choice], bool]] = {
     STRATEGY: lambda choice: True,
     "dids_tasks": lambda choice: choice.tasks_wanted,
@@ -86,7 +86,7 @@ _APPLIES: dict[str, Callable[[Choice], bool]] = {
 
 
 def applicable(values: dict[str, Any]) -> list[str]:
-    """The keys that mean something with the strategy chosen, in the page's order; the strategy alone if the host's.
+    """The keys that have an effect with the chosen strategy, in the page's order. For a host's strategy, its key alone.
 
     Raises DidsError for a strategy of another package that cannot be used.
     """
@@ -98,7 +98,7 @@ def applicable(values: dict[str, Any]) -> list[str]:
 
 
 def chosen(values: dict[str, Any]) -> dict[str, Any]:
-    """The YAML keys that the page's values say: those that apply, where they are not what a run does anyway.
+    """The YAML keys for the page's values: those that apply and differ from a run's defaults.
 
     Raises DidsError as `applicable` does.
     """
@@ -117,15 +117,12 @@ def chosen(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_ours(strategy: str) -> bool:
-    """Whether a strategy is this plugin's, or another package's for it."""
+    """Whether a strategy is this plugin's, or another package's for this plugin."""
     return strategy in mixers.names()
 
 
 def problem(args: dict[str, Any]) -> str:
-    """What is wrong with a run's arguments, in one line, as far as it can be told before a run is started; or nothing.
-
-    `args` are those of a YAML file.
-    """
+    """What is wrong with a YAML file's arguments, in one line, as far as it shows before a start; else empty."""
     strategy = args.get(STRATEGY, FIRST[STRATEGY])
     try:
         check_names(args)

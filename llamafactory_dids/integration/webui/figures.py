@@ -1,6 +1,6 @@
-"""The live pictures, for the narrow column under the host's loss curve: shares and task losses so far.
+"""The live pictures in the narrow column under the host's loss curve: shares and task losses so far.
 
-They are SVG in the page itself: text and axes have the page's colour, light or dark, and its fonts.
+They are SVG inside the page, so text and axes have the page's fonts and its colour, light or dark.
 """
 
 import io
@@ -17,10 +17,10 @@ from ...report.run import movers
 from ...text import without_middle
 from .texts import say
 
-MAX_NAMED = 8  # domains, or tasks, with a line of their own: more could not be told apart at this size
-LARGEST = 3  # of the domains that are named whatever they did
+MAX_NAMED = 8  # domains, or tasks, with a line of their own; more could not be told apart at this size
+LARGEST = 3  # largest domains, which are always named
 _WIDTH, _HEIGHT = 5.0, 4.2  # inches
-_INK = "#010203"  # stands for the page's own colour of text
+_INK = "#010203"  # placeholder for the page's own colour of text
 _GREY = "#888888"
 _STYLE = {
     "svg.fonttype": "none",
@@ -30,17 +30,17 @@ _STYLE = {
 
 
 def probabilities_picture(record: MixtureRecord, lang: str) -> str:
-    """The shares in percent of the largest domains and of those that moved most, and the sum of the others."""
+    """SVG of the shares, in percent, of the largest domains and those that moved most, and of the others' sum."""
     return _svg(lambda: probabilities_figure(record, lang), "shares")
 
 
 def losses_picture(record: MixtureRecord, lang: str) -> str:
-    """Each task's loss at the updates; empty where no loss was measured."""
+    """SVG of each task's loss at the updates; empty if no loss was measured."""
     return _svg(lambda: losses_figure(record, lang), "losses") if np.isfinite(record.task_losses_UT).any() else ""
 
 
 def named_domains(record: MixtureRecord) -> list[int]:
-    """The domains that have a line of their own, in their own order."""
+    """Indices of the domains that have a line of their own, ascending."""
     shares_UD = record.probabilities_UD
     largest = np.argsort(-shares_UD[-1], kind="stable")[:LARGEST].tolist()
     others = [i for i in movers(shares_UD, MAX_NAMED) if i not in largest]
@@ -49,7 +49,7 @@ def named_domains(record: MixtureRecord) -> list[int]:
 
 
 def probabilities_figure(record: MixtureRecord, lang: str) -> Any:
-    """A domain has the colour and dashes of its place among all, so the same at every update."""
+    """A domain's colour and dashes depend on its index among all domains, so they are the same at every update."""
     shares_UD, named = 100 * record.probabilities_UD, named_domains(record)
     figure = new_figure(_WIDTH, _HEIGHT)
     axes = figure.subplots()
@@ -66,7 +66,7 @@ def probabilities_figure(record: MixtureRecord, lang: str) -> Any:
 
 
 def losses_figure(record: MixtureRecord, lang: str) -> Any:
-    """A task has the colour of its place among all."""
+    """A task's colour depends on its index among all tasks."""
     figure = new_figure(_WIDTH, _HEIGHT)
     axes = figure.subplots()
     for j, name in enumerate(record.task_names):
@@ -88,7 +88,7 @@ def _finished(figure: Any, axes: Any, what: str, lang: str) -> Any:
 
 
 def _svg(draw: Any, name: str) -> str:
-    """The figure as an SVG element. The browser has the fonts, so what matplotlib misses is no loss."""
+    """The figure as an SVG element. matplotlib may lack fonts, since the browser has them."""
     from matplotlib import rc_context
 
     stream = io.StringIO()

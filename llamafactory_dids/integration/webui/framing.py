@@ -1,4 +1,4 @@
-"""A page of ours in a frame of its own, where it can do no more than be looked at."""
+"""A page of ours in a sandboxed frame."""
 
 import html
 from pathlib import Path
@@ -12,7 +12,7 @@ OPEN = (
 
 
 def framed(path: Path, lang: str) -> str:
-    """The page at `path` in a frame, with a link that opens it in a tab, and where it lies."""
+    """The page at `path` in a frame, with a link that opens it in a tab, and with its path."""
     page = html.escape(path.read_text(encoding="utf-8"))
     link = f'<a href="#" onclick="{html.escape(OPEN)}">{html.escape(say("open_report", lang))}</a>'
     frame = f'<iframe sandbox="allow-scripts allow-downloads" srcdoc="{page}"></iframe>'

@@ -1,4 +1,4 @@
-"""Errors as the page tells them: with the names of its fields, in its language."""
+"""Errors as the page shows them: with the names of its fields, in its language."""
 
 import re
 
@@ -7,7 +7,7 @@ from . import texts
 _PLAIN = re.compile(r"^(\w+): got (.+?), allowed: (.+)$", flags=re.DOTALL)
 _UNKNOWN = re.compile(r"^(\w+): unknown key(?:, did you mean (\w+)\?)?;")
 
-# What is allowed, in Chinese where it is among what a form is most often refused for; else it stays English.
+# Chinese for what is allowed, in the most common refusals of a form. Others stay English.
 _CHINESE = (
     (r"at least one task for mix_strategy '(.+)'", r"策略 \1 至少需要一个任务"),
     (
@@ -28,7 +28,7 @@ _CHINESE = (
 
 
 def in_words(error: str, lang: str) -> str:
-    """The one line of an error with the labels of the page's fields; as it is, where it names none."""
+    """A one-line error with the labels of the page's fields. An error that names no field is unchanged."""
     lang = lang if lang in texts.LANGUAGES else "en"
     if found := _UNKNOWN.match(error):
         key, meant = found.groups()

@@ -1,4 +1,4 @@
-"""What stands in front of the host's functions of its web page."""
+"""The wrappers of the host's functions of its web page."""
 
 import functools
 import re
@@ -17,7 +17,7 @@ from . import fields, messages, texts
 
 
 def with_section(host: Callable[..., Any]) -> Callable[..., Any]:
-    """The host's `create_train_tab`, with our components in the tab, and our fields among the inputs of its buttons."""
+    """The host's `create_train_tab`, with our components in the tab, and our fields among its buttons' inputs."""
 
     @functools.wraps(host)
     def create_train_tab(engine: Any) -> dict[str, Any]:
@@ -36,13 +36,13 @@ def with_section(host: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def _also_inputs(manager: Any, components: set[Any]) -> Iterator[set[Any]]:
-    """Within, the components that a tab starts its inputs from are more by these; the set that it adds its own to."""
+    """Inside this context the host's buttons also take these components as inputs. Yields the set of all inputs."""
     inputs = manager.get_base_elems() | components
     manager.get_base_elems = lambda: inputs
     try:
         yield inputs
     finally:
-        del manager.get_base_elems  # the class's again
+        del manager.get_base_elems  # the class's method shows again
 
 
 def with_our_texts(host: dict[str, Any]) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def with_our_texts(host: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_our_keys(host: Callable[..., Any]) -> Callable[..., Any]:
-    """The host's `Runner._parse_train_args`, with the keys chosen; one that the extra arguments set is theirs."""
+    """The host's `Runner._parse_train_args`, with the chosen keys. The page's extra arguments override a key."""
 
     @functools.wraps(host)
     def _parse_train_args(self: Any, data: dict[Any, Any]) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def with_our_keys(host: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def refusing(host: Callable[..., Any]) -> Callable[..., Any]:
-    """The host's `Runner._initialize`, which tells what is wrong: also what is wrong with our entries."""
+    """The host's `Runner._initialize`, which says what is wrong with the entries: ours are checked too."""
 
     @functools.wraps(host)
     def _initialize(self: Any, data: dict[Any, Any], do_train: bool, from_preview: bool) -> str:
@@ -80,7 +80,7 @@ def refusing(host: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def explaining(host: Callable[..., Any]) -> Callable[..., Any]:
-    """The host's `Runner._preview`, which shows the command; and, with a mixture of ours, what it would do."""
+    """The host's `Runner._preview`, which shows the command. With a mixture of ours it adds what the run would do."""
 
     @functools.wraps(host)
     def _preview(self: Any, data: dict[Any, Any], do_train: bool) -> Iterator[dict[Any, Any]]:
@@ -101,7 +101,7 @@ def explaining(host: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def keeping_switches(host: Callable[..., Any]) -> Callable[..., Any]:
-    """The host's `_clean_cmd`, which drops what is false: not ours, where false is not what a run does anyway."""
+    """The host's `_clean_cmd`, which drops false values. Ours are kept, since false may differ from the default."""
 
     @functools.wraps(host)
     def _clean_cmd(args: dict[str, Any]) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def keeping_switches(host: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def one_line_failures(host: Callable[..., Any]) -> Callable[..., Any]:
-    """The host's `Runner.monitor`: of a run that was refused, the one line that says why, and no more of its output."""
+    """The host's `Runner.monitor`. For a run that was refused it shows only the line that says why."""
 
     @functools.wraps(host)
     def monitor(self: Any) -> Iterator[dict[Any, Any]]:
@@ -129,7 +129,7 @@ def one_line_failures(host: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _only_the_reason(value: Any, lang: str) -> Any:
-    """A failed run's stderr in a code block, cut down to our `error: …` where it has one; anything else as it is."""
+    """A failed run's stderr, cut down to our `error: …` if it has one; any other value unchanged."""
     if not isinstance(value, str):
         return value
     found = re.findall(r"^error: (.+)$", value, flags=re.MULTILINE)
@@ -137,7 +137,7 @@ def _only_the_reason(value: Any, lang: str) -> Any:
 
 
 def with_domain_progress(host: Callable[..., Any]) -> Callable[..., Any]:
-    """The host's `get_trainer_info`, whose progress bar shows the domain stage until there are training steps."""
+    """The host's `get_trainer_info`. Its progress bar shows the domain stage until there are training steps."""
 
     @functools.wraps(host)
     def get_trainer_info(lang: str, output_path: Any, do_train: bool) -> Any:

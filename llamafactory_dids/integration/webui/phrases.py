@@ -1,4 +1,4 @@
-"""What the page says beside the labels of its fields: (en, ru, zh, ko, ja)."""
+"""The page's texts other than the labels of its fields: (en, ru, zh, ko, ja)."""
 
 PHRASES: dict[str, tuple[str, str, str, str, str]] = {
     "domain": ("Domain", "Домен", "领域", "도메인", "ドメイン"),

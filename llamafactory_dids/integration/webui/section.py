@@ -1,8 +1,8 @@
-"""The components that are added to the Train tab, and their places.
+"""The components added to the Train tab, and their places.
 
-The accordion of the keys is made before the host makes the tab, so that the host's buttons take its fields as inputs,
-and is then moved below the datasets. The pictures of a run stand below the host's loss curve; its report, its domains
-and the comparison of runs above the host's log, which may become long.
+The accordion of the keys is made before the host makes the tab, so that the host's buttons take its fields as inputs.
+It is then moved below the datasets. The pictures of a run are below the host's loss curve. Its report, its domains and
+the comparison of runs are above the host's log, which may become long.
 """
 
 from typing import Any, Literal, get_args, get_origin
@@ -21,7 +21,7 @@ METHOD = (("dids_preset", "dids_ema_beta"), ("dids_trajectory", "dids_impact", "
 
 
 def make_fields() -> dict[str, Any]:
-    """The folded accordion with a field a key, those hidden that do not apply; by the ends of their ids."""
+    """The folded accordion with a field for each key, by key. Fields that do not apply are hidden."""
     import gradio as gr
 
     made = {}
@@ -52,7 +52,7 @@ def _field(key: str) -> Any:
         return gr.Dropdown(choices=[fields.AUTO, "cluster", "source"], allow_custom_value=True, **common)
     if choices := _choices(key):
         return gr.Dropdown(choices=[fields.PRESET, *choices] if value == fields.PRESET else choices, **common)
-    if isinstance(value, int):  # one that may be empty is a text: gradio shows a number that is none as 0
+    if isinstance(value, int):  # a number that may be empty is a text field: gradio shows None as 0
         return gr.Number(**common)
     return gr.Textbox(**common)
 
@@ -63,7 +63,7 @@ def _choices(key: str) -> list[str]:
 
 
 def make_views(host: dict[str, Any]) -> dict[str, Any]:
-    """What shows a run: pictures below the host's loss curve; report, domains and comparison, folded."""
+    """The views of a run, by name: pictures below the host's loss curve, and folded report, domains and comparison."""
     import gradio as gr
 
     texts = locales()
@@ -92,14 +92,14 @@ def make_views(host: dict[str, Any]) -> dict[str, Any]:
 
 
 def place(host: dict[str, Any], ours: dict[str, Any]) -> None:
-    """Move the accordions: of the keys below the datasets, of a run behind the row of the host's buttons."""
+    """Move the accordion of the keys below the datasets, and a run's accordions behind the host's row of buttons."""
     _move_behind(host["dataset"].parent, ours["dids_tab"])
     tabs = [ours[name] for name in ("dids_report_tab", "dids_domains_tab", "dids_compare_tab")]
     _move_behind(host["start_btn"].parent, *tabs)
 
 
 def _move_behind(place: Any, *components: Any) -> None:
-    """`place`, or what holds it among the components' siblings."""
+    """Move the components behind `place`, or behind its ancestor among their siblings."""
     while place.parent is not components[0].parent:
         place = place.parent
     siblings = place.parent.children

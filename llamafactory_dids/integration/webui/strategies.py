@@ -1,4 +1,4 @@
-"""A line for each strategy that the page offers: (en, ru, zh, ko, ja). Of another package's there is the name alone."""
+"""A line for each strategy of the page: (en, ru, zh, ko, ja). A strategy of another package has only its name."""
 
 from typing import Any
 
@@ -135,11 +135,11 @@ _TEXTS: tuple[tuple[str, str, str, str, str, str], ...] = (
         "自分で決めた固定の確率",
     ),
 )
-LINES = {name: lines for name, *lines in _TEXTS}  # in the order of the list that is offered
+LINES = {name: lines for name, *lines in _TEXTS}  # in the order of the page's list
 
 
 def choices(place: int) -> tuple[tuple[str, str], ...]:
-    """(what is shown, the strategy), in the `place`-th language."""
+    """(text, strategy) of each strategy, in the `place`-th language."""
     names: tuple[Any, ...] = (*HOST_STRATEGIES, *sorted(mixers.names(), key=_recommended_first))
     return tuple((f"{name} — {LINES[name][place]}" if name in LINES else name, name) for name in names)
 

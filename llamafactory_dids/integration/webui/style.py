@@ -1,9 +1,9 @@
-"""What keeps the page calm: nothing of ours fades while it is brought up to date, and pictures follow the theme."""
+"""The style of our components: nothing fades while it is updated, and pictures follow the theme."""
 
-MARK = "dids"  # the class of what we show
+MARK = "dids"  # the class of our components
 
-# The first rule: gradio lets HTML fade while an event that may change it is under way. The fourth: LLaMA-Factory's own
-# loss curve, which stands in the column of our pictures, is a picture on white.
+# The first rule is needed because gradio fades HTML while an event that may change it is running. The fifth inverts
+# LLaMA-Factory's own loss curve, which is a picture on white in the column of our pictures.
 CSS = """
 .dids .pending, .dids.pending { opacity: 1 !important; transition: none !important }
 .dids-frame svg { width: 100%; height: auto; color: var(--body-text-color); cursor: zoom-in }
@@ -23,10 +23,10 @@ CSS = """
 """
 HEAD = f"<style>{CSS}</style>"
 
-# The class is on the component, which stays when its picture is drawn anew: a picture that is large stays so.
+# The class is on the component, which outlives its picture: an enlarged picture stays large.
 ENLARGE = "this.closest('.dids-frame').classList.toggle('large')"
 
-# Writes the shares of an update into the table that stands there, so that what is unfolded stays as it is.
+# Writes the shares of an update into the existing table, so that unfolded rows stay unfolded.
 WRITE_SHARES = """(text) => {
   const news = text ? JSON.parse(text) : null;
   const table = news && document.querySelector('table.dids-domains');

@@ -1,6 +1,6 @@
-"""What the page calls our components, in each of its languages: (label, help).
+"""The names of our components in each of the page's languages: (label, help).
 
-A component's id ends in the key that it sets, so the tests can ask that none lacks a language.
+A component's id ends in the key that it sets. The tests use this to find a missing language.
 """
 
 from typing import Any
@@ -222,7 +222,7 @@ BUTTONS = {
 
 
 def locales() -> dict[str, dict[str, dict[str, Any]]]:
-    """Of each component in each language, in the form of the host's `LOCALES`: what changes with the language."""
+    """Each component's texts in each language, in the form of the host's `LOCALES`."""
     fields = {
         name: {lang: {"label": label, "info": text} for lang, (label, text) in texts.items()}
         for name, texts in FIELD_TEXTS.items()
@@ -235,5 +235,5 @@ def locales() -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def say(phrase: str, lang: str) -> str:
-    """A phrase in one of LANGUAGES, English before one was chosen."""
+    """A phrase in one of LANGUAGES; English until a language is chosen."""
     return PHRASES[phrase][LANGUAGES.index(lang) if lang in LANGUAGES else 0]

@@ -1,8 +1,7 @@
 """The report of a run in the page's language.
 
-A run writes `report.html` in English, unless `llamafactory-dids report --lang` wrote it again. Where the page is in
-another language, and there are texts in it, `report_LANG.html` is written beside it, the pictures in
-`report_LANG_files/`.
+A run writes `report.html` in English, unless `llamafactory-dids report --lang` wrote it again. For another language of
+the page with report texts, `report_LANG.html` is written beside it, and its pictures in `report_LANG_files/`.
 """
 
 import os
@@ -20,10 +19,10 @@ _writing = threading.Lock()  # the page serves several people at once
 
 
 def report_in(folder: Path, lang: str) -> Path:
-    """The run's report in a language, English where there are no texts in it; written where it is not there yet.
+    """The path of the run's report in a language, or in English without texts in it. It is written if it is missing.
 
-    It is there when it has the time of the `report.html` that it was written after. Raises DidsError where the run
-    cannot be read, and OSError where its folder cannot be written to.
+    An existing file is used if it has the time of its `report.html`. Raises DidsError if the run cannot be read, and
+    OSError if its folder cannot be written to.
     """
     report, lang = folder / REPORT, lang if lang in LANGUAGES else "en"
     if _language_of(report) == lang:
@@ -37,7 +36,7 @@ def report_in(folder: Path, lang: str) -> Path:
 
 
 def pictures_of(report: Path) -> list[Path]:
-    """The pictures of a report that stand beside it."""
+    """The picture files of a report."""
     return sorted((report.parent if report.name == REPORT else files_beside(report)).glob("*.png"))
 
 

@@ -1,8 +1,8 @@
 """A run's folder as the page shows it: live pictures, the report with its files, and the domains.
 
-A timer notes what lies in the folder that the page names as its output, and touches nothing that is shown; only what
-has changed since is drawn again. What a person typed or unfolded stays: the path of the domains is filled in while it
-is empty or the run's before, and an update writes its shares into the table that stands there.
+A timer notes the files in the page's output folder, and changes nothing on display. Only what changed since is drawn
+again. A person's entries and unfolded rows stay: the path of the domains is filled in only if it is empty or the
+previous run's, and an update writes its shares into the existing table.
 """
 
 import html
@@ -24,17 +24,17 @@ from .messages import in_words
 from .texts import say
 from .translated import REPORT, pictures_of, report_in
 
-# The components that `show` gives something to, in this order.
+# The components that `show` updates, in this order.
 SHOWN = (
     *("dids_probabilities", "dids_losses", "dids_report_tab", "dids_report", "dids_files"),
     *("dids_domains_tab", "dids_map", "dids_table", "dids_shares"),
 )
 LOG, MAP = "mixture.jsonl", "domains.json"
-FILES = (LOG, "domains.parquet", MAP, "config.yaml", "cost.json")  # to download, where they are there
+FILES = (LOG, "domains.parquet", MAP, "config.yaml", "cost.json")  # to download, if they exist
 
 
 class Seen(NamedTuple):
-    """What lay in a run's folder, by the stamps of its files."""
+    """The files in a run's folder, by their stamps."""
 
     lang: str
     folder: str
@@ -51,7 +51,7 @@ NOTHING = Seen("", "")
 
 
 def look(lang: str, model_name: str, finetuning_type: str, output_dir: str) -> Seen:
-    """What lies in the folder that the page's fields name."""
+    """The files in the folder that the page's fields name."""
     named = bool(model_name and output_dir)
     folder = Path(get_save_dir(model_name, finetuning_type, output_dir)) / "dids" if named else None
     return Seen(lang, str(folder or ""), *(_stamp(folder, name) for name in (LOG, REPORT, MAP)))
@@ -66,7 +66,7 @@ def _stamp(folder: Path | None, name: str) -> tuple[int, int] | None:
 
 
 def show(seen: Any, shown: Any, path: str) -> list[Any]:
-    """(what is shown now, an update for each of SHOWN): none for what is as it was. `path` is of the domains."""
+    """(what is shown now, an update for each of SHOWN). Unchanged components are skipped. `path` is for the domains."""
     import gradio as gr
 
     now, before = Seen(*seen), Seen(*shown)
@@ -78,7 +78,7 @@ def show(seen: Any, shown: Any, path: str) -> list[Any]:
         updates[:2] = _pictures(_record(now), now.lang)
     if elsewhere or now.report != before.report:
         updates[2:5] = _report(now)
-    follows = path.strip() in ("", before.folder)  # nobody typed another
+    follows = path.strip() in ("", before.folder)  # nobody typed another path
     if (elsewhere or now.map != before.map) and follows:
         updates[5:8] = _domains(now)
     elif now.log != before.log and now.map:
@@ -87,7 +87,7 @@ def show(seen: Any, shown: Any, path: str) -> list[Any]:
 
 
 def _record(seen: Seen) -> MixtureRecord | None:
-    """The log so far; None where there is none, or its first line is being written."""
+    """The log so far; None if there is none, or its first line is unfinished."""
     try:
         return MixtureLog(Path(seen.folder) / LOG).record() if seen.log else None
     except DidsError:
@@ -110,7 +110,7 @@ def _pictures(record: MixtureRecord | None, lang: str) -> list[Any]:
 
 
 def _report(seen: Seen) -> list[Any]:
-    """The accordion's update, the report in the page's language, and what can be downloaded."""
+    """The accordion's update, the report in the page's language, and the files to download."""
     import gradio as gr
 
     if not seen.report:
@@ -125,7 +125,7 @@ def _report(seen: Seen) -> list[Any]:
 
 
 def _copies(folder: Path, report: Path) -> list[str]:
-    """The files of a run where the page may give them out: beside the page, or in the folder for temporary files."""
+    """The files of a run, in a place that the page may serve: as they are, or copied to a temporary folder."""
     named = [report, *(folder / name for name in FILES), *pictures_of(report)]
     found = [path for path in named if path.is_file()]
     if folder.resolve().is_relative_to(Path.cwd()) or folder.resolve().is_relative_to(tempfile.gettempdir()):

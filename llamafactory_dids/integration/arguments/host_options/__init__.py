@@ -1,7 +1,7 @@
-"""Every option of LLaMA-Factory's, in a table for each of its argument classes: left alone, handled, or refused.
+"""Every option of LLaMA-Factory, in one table for each argument class: left alone, handled, or refused.
 
-What is refused is checked before any data or model is loaded. `docs/ways.md` has the tables; a test walks the host's
-classes and fails on an option that they lack.
+Refusals are checked before any data or model is loaded. `docs/ways.md` shows the tables. A test goes through the host's
+classes, and fails on an option that no table has.
 """
 
 import dataclasses
@@ -38,12 +38,12 @@ TABLES: dict[type, Table] = {
 
 
 def names_of(table: Table) -> set[str]:
-    """The options that a table has."""
+    """The names of the options in a table."""
     return {name for entry in table for name in entry.names.split()}
 
 
 def unknown_options(tables: Mapping[type, Table]) -> list[str]:
-    """Options of the installed LLaMA-Factory that its table lacks, in its order."""
+    """Options of the installed LLaMA-Factory that no table has, in its order."""
     return [
         field.name
         for kind, table in tables.items()
@@ -53,26 +53,24 @@ def unknown_options(tables: Mapping[type, Table]) -> list[str]:
 
 
 def refused(table: Table) -> list[Refused]:
-    """A table's refusals, in its order."""
     return [entry for entry in table if isinstance(entry, Refused)]
 
 
 def check_host_options(
     settings: Settings, model_args: Any, data_args: Any, training_args: Any, finetuning_args: Any
 ) -> None:
-    """Raise DidsError for an option of the host's that a mixture cannot be trained with; warn of one that is given and
-    that no table has."""
+    """Raise DidsError for a host option that no mixture works with. Warn of a given option that no table has."""
     if unknown := [name for name in unknown_options(TABLES) if name in settings.arguments]:
         logger.warning("%s: not known to this plugin, so no mixture was tried with it", ", ".join(unknown))
     run = Run(settings, model_args, data_args, training_args, finetuning_args)
     for arguments, table in (
-        (finetuning_args, FINETUNING),  # the stage first, which others look at
+        (finetuning_args, FINETUNING),  # the stage comes first: other refusals use it
         (training_args, TRAINING),
         (data_args, DATA),
         (model_args, MODEL),
     ):
         for entry in refused(table):
-            if hasattr(arguments, entry.name):  # or else it is of another version
+            if hasattr(arguments, entry.name):  # another version may lack it
                 _check(entry, getattr(arguments, entry.name), run)
 
 

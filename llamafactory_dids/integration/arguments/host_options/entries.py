@@ -1,4 +1,4 @@
-"""What an entry of the tables says: an option of the host's is left alone, handled, or refused for some values."""
+"""The entries of the tables. An option of the host's is left alone, handled, or refused for some values."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from ...settings import Settings
 
 @dataclass(frozen=True)
 class Run:
-    """A run's settings and the host's arguments, for a refusal to look at."""
+    """A run's settings and the host's arguments, for the conditions of refusals."""
 
     settings: Settings
     model_args: Any
@@ -20,48 +20,48 @@ class Run:
 
     @property
     def compares_gradients(self) -> bool:
-        """Whether gradients are read off the tracked layers of the model that trains."""
+        """Whether gradients are taken from the tracked layers of the model that trains."""
         return self.settings.needs.gradients
 
     @property
     def reads_batches(self) -> bool:
-        """Whether the domains' gradients are those of the training batches."""
+        """Whether the domains' gradients come from the training batches."""
         return self.compares_gradients and self.settings.config.dids_domain_gradients == "running"
 
     @property
     def trains_a_proxy(self) -> bool:
-        """Whether a proxy model is trained before, in the same processes."""
+        """Whether a proxy model is trained first, in the same processes."""
         return self.settings.needs.proxy_run is not None
 
     @property
     def has_pairs_or_answers(self) -> bool:
-        """Whether a sample's loss is of a pair or an answer, and not of next tokens."""
+        """Whether a sample's loss is over a pair or an answer, not over next tokens."""
         return STAGES[self.finetuning_args.stage].objective is not None
 
     def words(self) -> dict[str, str]:
-        """What `Refused.where` may name."""
+        """The words that `Refused.where` may use."""
         return {"strategy": self.settings.strategy, "stage": self.finetuning_args.stage}
 
 
 class Untouched(NamedTuple):
-    """Options that no mixture depends on, and why; `names` are separated by blanks."""
+    """Options that do not affect a mixture, and why; `names` are separated by blanks."""
 
     why: str
     names: str
 
     def words(self) -> str:
-        """As the documentation has it."""
+        """The text for the documentation."""
         return f"left alone: {self.why}"
 
 
 class Handled(NamedTuple):
-    """Options that a mixture goes with, and how; `names` are separated by blanks."""
+    """Options that a mixture supports, and how; `names` are separated by blanks."""
 
     how: str
     names: str
 
     def words(self) -> str:
-        """As the documentation has it."""
+        """The text for the documentation."""
         return f"handled: {self.how}"
 
 
@@ -71,15 +71,16 @@ Refuses: TypeAlias = Callable[[Any, Run], bool]
 
 
 def given(value: Any, _run: Run) -> bool:
-    """Any value but false, none and zero is refused."""
+    """Refuse any value but false, none and zero."""
     return bool(value)
 
 
 class Refused(NamedTuple):
-    """An option of which some values are refused: `when`, of its value and the run, says which, `allowed` what is left.
+    """An option with refused values. `when` says whether a value is refused in a run, `allowed` what is allowed
+    instead.
 
-    `where` names what it is that the values do not go with; `shown` is the value as the message has it. Other values
-    are handled, or left alone, as further entries of the option say.
+    `where` names the setting that the value conflicts with, `shown` the value in the message. Other entries for the
+    option cover its other values.
     """
 
     name: str
@@ -90,11 +91,11 @@ class Refused(NamedTuple):
 
     @property
     def names(self) -> str:
-        """As the other entries have it."""
+        """The name, under the attribute that the other entries have."""
         return self.name
 
     def words(self) -> str:
-        """As the documentation has it."""
+        """The text for the documentation."""
         where = "" if self.where == ANY_STRATEGY else f" with {self.where.format(stage='dpo, kto or rm')}"
         return f"refused; allowed{where}: {self.allowed}"
 

@@ -1,4 +1,4 @@
-"""LLaMA-Factory's training arguments, and those of transformers 4.55 to 5.8 that they extend."""
+"""LLaMA-Factory's training arguments, and the arguments of transformers 4.55 to 5.8 that they extend."""
 
 import os
 from typing import Any
@@ -18,12 +18,12 @@ BY_ITSELF = (
 
 
 def _in_config(value: Any, name: str) -> Any:
-    """What a configuration of accelerate's, or the dictionary that is to be one, has under a name."""
+    """The value under `name` in an accelerate configuration, or in the dictionary for one."""
     return value.get(name) if isinstance(value, dict) else getattr(value, name, None)
 
 
 def _shares_samples(value: Any, _run: Run) -> bool:
-    """Whether several ranks work on one sample, by the file or accelerate's environment."""
+    """Whether several ranks work on one sample, by the YAML file or accelerate's environment."""
     if value is None and parse_flag_from_env("ACCELERATE_USE_PARALLELISM_CONFIG"):
         value = {name: int(os.environ.get(f"PARALLELISM_CONFIG_{name.upper()}", "1")) for name in WITHIN_A_REPLICA}
     return any((_in_config(value, name) or 1) > 1 for name in WITHIN_A_REPLICA)
