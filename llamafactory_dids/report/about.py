@@ -8,7 +8,7 @@ Rows = list[tuple[str, str]]
 
 
 def rows(run: Run) -> Rows:
-    """(what, how it was) of all that the run's files tell."""
+    """(what, value) for everything that the run's files tell."""
     about, found = run.about, []
     for key, what in (("started", "started"), ("hardware", "hardware"), ("command", "command")):
         if about.get(key):

@@ -1,4 +1,4 @@
-"""Shares as bands on top of each other: a bar of the data's, and a stack of a run's over the training."""
+"""Shares as bands on top of each other: a bar for the data's shares, and a stack for a run's over the training."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ _EDGE = {"edgecolor": "white", "linewidth": 0.4}
 
 
 def draw_bar(axes: Any, shares_D: Floats, bands: list[Band], what: str) -> None:
-    """One bar, `what` below it, from the first band at the bottom to the last."""
+    """One bar with the first band at the bottom. `what` is the label below it."""
     bottom = 0.0
     for _, members, shade in bands:
         height = float(shares_D[members].sum())
@@ -24,7 +24,7 @@ def draw_bar(axes: Any, shares_D: Floats, bands: list[Band], what: str) -> None:
 
 
 def draw_stack(axes: Any, samples_U: Floats, shares_UD: Floats, bands: list[Band]) -> None:
-    """The bands over the training samples; each line's shares hold until the next."""
+    """The bands over the training samples. Each line's shares hold until the next line."""
     drawn = axes.stackplot(
         samples_U,
         [shares_UD[:, members].sum(axis=1) for _, members, _ in bands],

@@ -1,4 +1,4 @@
-"""What all pictures share: a figure without a window, the files that it is written to, short names, and its axes."""
+"""The common parts of all pictures: a figure without a window, its files, short names, and its axes."""
 
 import io
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ DPI = 130
 
 
 def new_figure(width: float, height: float) -> Any:
-    """A matplotlib figure of so many inches. Raises DidsError where matplotlib is not installed."""
+    """A matplotlib figure, its size in inches. Raises DidsError if matplotlib is not installed."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -26,13 +26,12 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def png(figure: Any) -> bytes:
-    """The figure as a PNG file."""
     return _saved(figure, "png", dpi=DPI)
 
 
 def svg(figure: Any) -> bytes:
-    """The figure as an SVG file, whose letters are shapes: it looks the same where a font is missing."""
-    return _saved(figure, "svg", metadata={"Date": None})  # so that the same figure makes the same file
+    """The figure as an SVG file. Letters are shapes, so it looks the same without the font."""
+    return _saved(figure, "svg", metadata={"Date": None})  # the same figure makes the same file
 
 
 def _saved(figure: Any, kind: str, **how: Any) -> bytes:
@@ -43,25 +42,24 @@ def _saved(figure: Any, kind: str, **how: Any) -> bytes:
 
 
 def short(name: str, limit: int = MAX_NAME) -> str:
-    """A name that fits beside an axis and can be drawn: its middle is left out, boxes are for letters of no font.
+    """A name that fits beside an axis and can be drawn: the middle is cut, and boxes replace letters that no font has.
 
-    `$` is escaped, as it would begin a formula.
+    `$` is escaped, since it would begin a formula.
     """
     return with_boxes(without_middle(name, limit)).replace("$", r"\$")
 
 
 def shorten_all(names: Sequence[str], limit: int = MAX_NAME) -> list[str]:
-    """`short` of each name."""
     return [short(name, limit) for name in names]
 
 
 def hide_frame(axes: Any) -> None:
-    """No lines above and to the right of the data."""
+    """Hide the lines above and to the right of the data."""
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def count_samples(axes: Any) -> None:
-    """Samples on the x axis, in thousands where they are that many."""
+    """Samples on the x axis, in thousands from a thousand on."""
     axes.set_xlabel(t("training samples seen"))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value >= 1000 else f"{value:g}")
 

@@ -1,4 +1,4 @@
-"""`clusters.png`: which source each domain's samples come from, and where the samples lie in the features' space."""
+"""`clusters.png`: the sources of each domain's samples, and the positions of samples in the features' space."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ from .run import Floats, Run
 from .shares import data_shares, drawn_shares
 from .words import percent, t
 
-MAX_BARS = 40  # domains that have a bar each
-MAX_SOURCES = 24  # rows of the table for more domains
-FURTHEST = 3.0  # doublings or halvings that are told apart by colour
+MAX_BARS = 40  # most domains with a bar each
+MAX_SOURCES = 24  # rows of the figure for more domains
+FURTHEST = 3.0  # doublings or halvings that colours tell apart
 
 
 def clusters_figure(run: Run) -> Any:
@@ -50,13 +50,13 @@ def clusters_figure(run: Run) -> Any:
 
 
 def _hues(run: Run, sources: list[str]) -> list[str]:
-    """The colour of each source: the hue of its domains where these are named after it."""
+    """The colour of each source: the hue of its domains, if they are named after it."""
     known = source_colours(run.record.domain_names)
     return [known.get(source) or colour(i) for i, source in enumerate(sources)]
 
 
 def _series(sources: list[str], hues: list[str]) -> list[tuple[str, str]]:
-    """(label, colour) of the largest sources, one colour each; the last stands for all others."""
+    """(label, colour) of the largest sources, with a colour each. The last stands for all others."""
     named = [(short(source), hue) for source, hue in zip(sources[: len(COLOURS)], hues, strict=False)]
     rest = len(sources) - len(named)
     return [*named, (t("{count} other sources", count=rest), REST)] if rest else named
@@ -71,14 +71,14 @@ def _bars(axes: Any, names: tuple[str, ...], counts_DS: Floats, sources: list[st
     axes.set_yticks(range(len(names)), shorten_all(names, 26), fontsize=8)
     axes.invert_yaxis()
     axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_xlim(right=1.03 * float(left_D.max()))  # the longest bar ends before the frame does
+    axes.set_xlim(right=1.03 * float(left_D.max()))  # the longest bar ends inside the frame
     axes.set_xlabel(t("training samples"))
     axes.set_title(t("Domains by source"), fontsize=11)
     hide_frame(axes)
 
 
 def _cells_figure(run: Run, counts_DS: Floats, sources: list[str]) -> Any:
-    """Sources as rows, their domains as cells: as wide as they are large, coloured by what was drawn of them."""
+    """Sources as rows, domains as cells. A cell's width is the domain's size, its colour the change of its share."""
     shown = sources[:MAX_SOURCES]
     figure = new_figure(11, 2.4 + 0.34 * len(shown))
     axes = figure.subplots()
@@ -116,7 +116,7 @@ def _cells_figure(run: Run, counts_DS: Floats, sources: list[str]) -> Any:
 
 
 def _drawn_map(run: Run) -> DomainMap | None:
-    """The run's map, if it says where samples lie."""
+    """The run's map, if it has positions of samples; else None."""
     if not (run.folder / "domains.parquet").exists():
         return None
     domain_map = load_map(run.folder)

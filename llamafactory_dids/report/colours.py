@@ -1,17 +1,17 @@
-"""One colour a domain, the same on every picture and page of a run.
+"""One colour for each domain, the same in all pictures and pages of a run.
 
-It follows from the names of the run's domains alone: a source has a hue, and its domains have shades of it. So what
-belongs together looks alike.
+It depends only on the names of the run's domains. A source has a hue, and its domains have shades of it, so they look
+alike.
 """
 
 from collections.abc import Sequence
 
-# Paul Tol's muted palette, which is safe for colour-blind readers; then others of his that differ from it.
+# Paul Tol's muted palette, which is safe for colour-blind readers; then colours of his other palettes.
 COLOURS = (
     *("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499"),
     *("#EE7733", "#0077BB", "#225522", "#663333", "#EE3377", "#77AADD", "#666633"),
 )
-REST = "#DDDDDD"  # what has no colour of its own
+REST = "#DDDDDD"  # for series without a colour of their own
 DARKEST, LIGHTEST = -0.4, 0.4  # shades of a source's first and last domain: towards black, towards white
 
 
@@ -21,7 +21,7 @@ def colour(index: int) -> str:
 
 
 def source_of(domain: str) -> str:
-    """The source that a domain's name says it is of: `code` of `code/3`."""
+    """The source in a domain's name: `code` in `code/3`."""
     head, _, number = domain.rpartition("/")
     return head if head and number.isdigit() else domain
 
@@ -40,12 +40,12 @@ def domain_colours(names: Sequence[str]) -> list[str]:
 
 
 def source_colours(names: Sequence[str]) -> dict[str, str]:
-    """The hue of each source of a run, by the names of its domains."""
+    """The hue of each source of a run, from the names of its domains."""
     return {source: colour(i) for i, source in enumerate(dict.fromkeys(map(source_of, names)))}
 
 
 def shaded(hue: str, amount: float) -> str:
-    """A colour moved by a share of the way to white, or, below 0, to black."""
+    """A colour moved towards white by the share `amount`, or towards black if `amount` is negative."""
     goal = 255 if amount > 0 else 0
     parts = (int(hue[k : k + 2], 16) for k in (1, 3, 5))
     return "#" + "".join(f"{round(part + abs(amount) * (goal - part)):02X}" for part in parts)

@@ -1,6 +1,6 @@
-"""Runs side by side: what each was, where each task ended, and what each was fed.
+"""Runs side by side: their settings, the last loss of each task, and the shares that were fed.
 
-Runs with the same domains are compared by these; others by data set, whose shares every run has.
+Runs with the same domains are compared by domain, other runs by data set, for which every run has shares.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ MAX_SETTINGS = 30
 
 
 class Summary(NamedTuple):
-    """A run in a line: the last loss of each observed task, and of each held-out set that it was evaluated on.
+    """A run in a row: the last loss of each observed task, and of each held-out set of its evaluation.
 
-    `losses` are those measured after the training began, the last at `measured_at` samples. `seconds` are of the
-    training, `update_seconds` the part of them that the mixture took, `domain_seconds` what making the domains took
-    before; None where no `cost.json` says.
+    `losses` are measured after the training began, the last at `measured_at` samples. `seconds` cover the training,
+    `update_seconds` the part for the mixture, `domain_seconds` the making of the domains before; None without
+    `cost.json`.
     """
 
     label: str
@@ -42,9 +42,10 @@ class Summary(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """`unit` is what the shares are of: domain or data set; `names` are all of them, `data` their shares of the
-    data, and `shares` those of each run's mixture at each line of its log. `said`, `refused` and `caution` are what
-    `compare_words.told` adds.
+    """Runs compared. `unit` is the unit of the shares, domain or data set, and `names` lists all of them.
+
+    `data` has their shares of the data, `shares` their shares of each run's mixture at each line of its log.
+    `compare_words.told` adds `said`, `refused` and `caution`.
     """
 
     runs: list[Run]
@@ -63,21 +64,21 @@ class Comparison(NamedTuple):
 
     @property
     def total(self) -> int:
-        """How many domains or data sets there are."""
+        """The number of domains or data sets."""
         return len(self.names)
 
     @property
     def has_equal_budgets(self) -> bool:
-        """Whether all were trained on as many samples, by the trainers' own counts."""
+        """Whether all runs were trained on equally many samples, by the trainers' own counts."""
         return are_equal([summary.samples for summary in self.summaries])
 
     def values(self, field: str, name: str, group: Group) -> dict[int, float]:
-        """The losses of a task (`losses`) or a held-out set (`held_out`) of a group's runs, by seed."""
+        """The losses of a task (`losses`) or a held-out set (`held_out`) in a group's runs, by seed."""
         known = [(seed, getattr(self.summaries[i], field)) for i, seed in zip(group.members, group.seeds, strict=True)]
         return {seed: losses[name] for seed, losses in known if name in losses}
 
     def means(self, field: str, names: Sequence[str], group: Group) -> dict[int, float]:
-        """Their means over some tasks, of the runs that have each of them."""
+        """The mean loss over some tasks, by seed, for the runs that have all of these tasks."""
         known = [(seed, getattr(self.summaries[i], field)) for i, seed in zip(group.members, group.seeds, strict=True)]
         return {
             seed: float(np.mean([losses[name] for name in names]))
@@ -86,16 +87,16 @@ class Comparison(NamedTuple):
         }
 
     def common(self, field: str) -> list[str]:
-        """The tasks that every run has a loss of, measured after equally many samples."""
+        """The tasks with a loss in every run, measured after equally many samples."""
         names: list[str] = getattr(self, "tasks" if field == "losses" else "held_out")
         if field == "losses" and not are_equal([summary.measured_at for summary in self.summaries]):
             return []
         return [name for name in names if all(name in getattr(summary, field) for summary in self.summaries)]
 
     def line(self, field: str, names: Sequence[str]) -> tuple[list[Estimate | None], list[Estimate | None], int | None]:
-        """Of the mean of some tasks: each group's, the first group's minus each other's, and which group is lowest.
+        """For the mean over some tasks: each group's mean, the first group's minus each other's, and the lowest group.
 
-        None for a group without it, and for the lowest where the two lowest are level or budgets differ.
+        None for a group without the tasks. The lowest group is None if the two lowest are level, or budgets differ.
         """
         found = [self.means(field, names, group) for group in self.groups]
         means = [mean_of(list(values.values())) if values else None for values in found]
@@ -107,7 +108,7 @@ class Comparison(NamedTuple):
         return means, differences, known[0][1]
 
     def different_settings(self) -> list[tuple[str, list[str]]]:
-        """(key, each group's value) of what the runs were made with and is not the same."""
+        """(key, each group's value) of the settings that differ between the groups."""
         found = [settings(self.runs[group.members[0]]) for group in self.groups]
         keys = sorted({key for values in found for key in values})
         rows = [(key, [str(values.get(key, "–")) for values in found]) for key in keys]
@@ -125,7 +126,9 @@ class Comparison(NamedTuple):
         return {"losses": losses, "runs": runs, "shares": self.last_shares()}
 
     def last_shares(self) -> list[dict[str, Any]]:
-        """A row a group and domain (or data set): its share of the data, and of the group's mean mixture at the end."""
+        """A row for each group and domain (or data set): its share of the data, and of the group's last mixture, on
+        average.
+        """
         ends = [(group.label, np.mean([self.shares[i][-1] for i in group.members], axis=0)) for group in self.groups]
         return [
             {self.unit.replace(" ", "_"): name, "group": label, "data": float(data), "end": float(end_D[i])}
@@ -134,7 +137,7 @@ class Comparison(NamedTuple):
         ]
 
     def as_dict(self) -> dict[str, Any]:
-        """For a program to read."""
+        """The comparison for `--json`."""
         return {
             "refused": self.refused or None,
             "verdict": list(self.said),
@@ -146,7 +149,7 @@ class Comparison(NamedTuple):
 
 
 def compare(runs: Sequence[Run]) -> Comparison:
-    """Compare two or more runs. Raises DidsError where they have neither domains nor data sets in common."""
+    """Compare two or more runs. Raises DidsError if they share neither domains nor data sets."""
     labels = _labels(runs)
     summaries = [_summary(run, label) for run, label in zip(runs, labels, strict=True)]
     groups = groups_of(runs, labels)
@@ -157,7 +160,7 @@ def compare(runs: Sequence[Run]) -> Comparison:
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
-    """The runs' names; with the folder above, their strategy or a number where these are not different."""
+    """The runs' names, with their strategy or the folder above if names repeat, or else with a number."""
     above = [f"{run.folder.resolve().parent.parent.name}/{run.name}" for run in runs]
     for labels in ([run.name for run in runs], [f"{run.name} ({run.strategy})" for run in runs], above):
         if len(set(labels)) == len(runs):
@@ -187,7 +190,7 @@ def _summary(run: Run, label: str) -> Summary:
 
 
 def _common_shares(runs: Sequence[Run]) -> tuple[str, list[str], Floats, list[Floats]]:
-    """What the runs are compared by, the first run's names and shares of the data, and each run's shares of them."""
+    """(unit, names in the first run's order, shares of the data, table of shares of each run)."""
     names = list(runs[0].record.domain_names)
     if len({frozenset(run.record.domain_names) for run in runs}) == 1 and _have_same_sizes(runs):
         tables = [
@@ -207,6 +210,6 @@ def _common_shares(runs: Sequence[Run]) -> tuple[str, list[str], Floats, list[Fl
 
 
 def _have_same_sizes(runs: Sequence[Run]) -> bool:
-    """Whether domains of the same names may be the same: those that were made with other seeds are of other samples."""
+    """Whether domains of the same names may be the same. Domains made with another seed have other samples."""
     sizes = [frozenset((domain["name"], domain["size"]) for domain in run.domains) for run in runs if run.domains]
     return len(set(sizes)) < 2

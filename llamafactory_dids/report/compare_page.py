@@ -17,7 +17,7 @@ from .words import in_language, t
 def write_comparison(folders: Sequence[Path], output: Path, lang: str = "en") -> tuple[Path, Comparison]:
     """Write a side-by-side comparison of several runs, with its pictures and tables in `…_files` beside it.
 
-    Gives its path, and what it says. Raises DidsError as `write_report` does, and for runs with nothing in common.
+    Returns its path and the comparison. Raises DidsError as `write_report` does, and for runs with nothing in common.
     """
     with in_language(lang):
         comparison = told(compare([load_run(folder) for folder in folders]))
@@ -37,7 +37,7 @@ def write_comparison(folders: Sequence[Path], output: Path, lang: str = "en") ->
 
 
 def _links(comparison: Comparison, output: Path) -> dict[str, str]:
-    """The path of each run's own report from the comparison's place, where that is there."""
+    """The path of each run's own report, relative to the comparison's folder, if the report exists."""
     here, found = output.resolve().parent, {}
     for label, run in zip(comparison.labels, comparison.runs, strict=True):
         report = run.folder.resolve() / "report.html"
@@ -47,7 +47,7 @@ def _links(comparison: Comparison, output: Path) -> dict[str, str]:
 
 
 def _loss_tables(comparison: Comparison) -> list[tuple[str, str, list[Any]]]:
-    """(title, note, rows) of the losses; a row is its name and what `Comparison.line` gives, the mean's the first."""
+    """(title, note, rows) of the losses. A row is a name and the result of `Comparison.line`; the mean comes first."""
     found = []
     for field, title, note in (
         ("held_out", "Loss on held-out data", "As LLaMA-Factory evaluated them after the training (all_results.json)."),

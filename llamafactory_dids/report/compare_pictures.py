@@ -1,4 +1,4 @@
-"""The two pictures of a comparison: each task's loss over the training samples, and what each run was fed."""
+"""The two pictures of a comparison: each task's loss over the training samples, and the shares that were fed."""
 
 import math
 from typing import Any
@@ -26,13 +26,13 @@ Curve = list[tuple[int, float]]
 
 @drawable_language()
 def render_comparison(comparison: Comparison) -> dict[str, Picture]:
-    """The pictures by their names; losses are left out where no run has any."""
+    """The pictures by name. The picture of losses is left out if no run has any."""
     figures = {"loss": loss_figure(comparison), "shares": shares_figure(comparison)}
     return {name: Picture(png(figure), svg(figure)) for name, figure in figures.items() if figure is not None}
 
 
 def loss_figure(comparison: Comparison) -> Any:
-    """A panel a task, a colour a group: each run thin, the mean of a group thick; None without any loss."""
+    """A panel for each task, a colour for each group: runs are thin, a group's mean is thick; None without any loss."""
     panels = {title: drawn for title, drawn in _panels(comparison).items() if any(drawn)}
     if not panels:
         return None
@@ -62,10 +62,10 @@ def _handle(i: int) -> Any:
 
 
 def _panels(comparison: Comparison) -> dict[str, list[list[Curve]]]:
-    """For each title the curves of each group's runs, after the training began; the mean of the tasks comes first.
+    """For each title, the curves of each group's runs after the training began. The mean of the tasks comes first.
 
-    Those that several groups have are shown alone, where there are any. Where no loss was measured along the way, what
-    the runs were evaluated with at their ends is all there is.
+    If several groups share some curves, only those are shown. If no loss was measured during training, the evaluations
+    at the end are shown as points.
     """
     found: dict[str, list[list[Curve]]] = {}
     for of_runs, title in (
@@ -89,7 +89,7 @@ def _panels(comparison: Comparison) -> dict[str, list[list[Curve]]]:
 
 
 def _mean(of_tasks: list[Curve]) -> Curve:
-    """The mean at the samples at which all were measured."""
+    """The mean of the tasks, at the samples at which all were measured."""
     tables = [dict(curve) for curve in of_tasks]
     samples = [n for n in tables[0] if all(n in table for table in tables)]
     return [(n, float(np.mean([table[n] for table in tables]))) for n in samples]
@@ -131,7 +131,7 @@ def _panel(axes: Any, title: str, groups: list[Group], drawn: list[list[Curve]])
 
 
 def shares_figure(comparison: Comparison) -> Any:
-    """A bar of the data's shares, and a stack for each group: the mean of its runs."""
+    """A bar of the data's shares, and for each group a stack of its runs' mean shares."""
     groups = comparison.groups[:MAX_GROUPS]
     columns = min(len(groups), 4)
     rows = math.ceil(len(groups) / columns)
@@ -170,7 +170,7 @@ def _stack(axes: Any, comparison: Comparison, group: Group, bands: list[Band]) -
 
 
 def _mean_shares(comparison: Comparison, group: Group) -> tuple[Any, Any]:
-    """The samples at which any run of the group has a line, up to its end, and the mean of the shares from there on."""
+    """The samples at which any run of the group has a line, with its end, and the mean shares from each on."""
     records = [comparison.runs[i].record for i in group.members]
     ends = [
         comparison.summaries[i].samples or int(r.samples_U[-1]) for i, r in zip(group.members, records, strict=True)

@@ -1,15 +1,15 @@
-"""What a comparison says: which runs end lower, by how much and how surely, or why that cannot be said."""
+"""The words of a comparison: which runs end lower, by how much and how surely, or why nothing can be said."""
 
 from .compare import Comparison
 from .groups import Estimate, difference
 from .words import t
 
-MANY_TOKENS = 0.05  # of a budget: what differs by more is told
+MANY_TOKENS = 0.05  # share of a budget; a larger difference is mentioned
 PLACES = (("held_out", "On the held-out data"), ("losses", "On the observed samples"))
 
 
 def told(comparison: Comparison) -> Comparison:
-    """The comparison with what it says, in the language of now."""
+    """The comparison with its words, in the current language."""
     if not comparison.has_equal_budgets:
         return comparison._replace(refused=_refusal(comparison))
     said = [sentence for field, where in PLACES for sentence in _sentences(comparison, field, t(where))]
@@ -17,7 +17,7 @@ def told(comparison: Comparison) -> Comparison:
 
 
 def _refusal(comparison: Comparison) -> str:
-    """Why there is no verdict: unequal budgets, or unknown ones."""
+    """The reason for no verdict: unequal or unknown budgets."""
     each = ", ".join(
         f"{summary.label} {t('unknown') if summary.samples is None else format(summary.samples, ',')}"
         for summary in comparison.summaries
@@ -30,7 +30,7 @@ def _refusal(comparison: Comparison) -> str:
 
 
 def _tokens(comparison: Comparison) -> str:
-    """That the runs were trained on as many samples and not on as many tokens; nothing where that is not so."""
+    """A caution for runs with equally many samples and different numbers of tokens; empty otherwise."""
     known = [(summary.tokens, summary.label) for summary in comparison.summaries if summary.tokens]
     if len(known) < len(comparison.summaries):
         return ""
@@ -48,7 +48,7 @@ def _tokens(comparison: Comparison) -> str:
 
 
 def _sentences(comparison: Comparison, field: str, where: str) -> list[str]:
-    """The group of the lowest mean against each other one."""
+    """A sentence for each other group, which compares the group of the lowest mean with it."""
     names = comparison.common(field)
     if not names:
         return []

@@ -1,4 +1,4 @@
-"""What a run cost, in words and as a table: from its `cost.json`, or, where there is none, from the log alone."""
+"""The cost of a run, in words and as a table: from its `cost.json`, or else from the log alone."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ Rows = list[tuple[str, str]]
 
 
 def in_words(run: Run) -> str:
-    """The cost in a sentence or a few."""
+    """The cost in one or a few sentences."""
     total, spent = run.seconds, run.cost.get("update_seconds")
     if _measures_nothing(run):
         trained = t("{time} of training, ", time=duration(total)) if run.cost else ""
@@ -32,7 +32,7 @@ def _measures_nothing(run: Run) -> bool:
 
 
 def _before(run: Run) -> list[str]:
-    """What came before the training."""
+    """Sentences on the work before the training."""
     clustered = run.config.get("dids_domains") == "cluster"
     made, compared = run.cost.get("domain_seconds"), run.cost.get("importance_seconds")
     said = []
@@ -50,7 +50,7 @@ def _before(run: Run) -> list[str]:
 
 
 def table(run: Run) -> Rows:
-    """(what, how much) in the order of the run; nothing for a fixed mixture of which no `cost.json` says."""
+    """(what, how much) in the order of the run; empty for a fixed mixture without `cost.json`."""
     return [] if run.is_fixed and not run.cost else [*_rows_before(run), *_rows_of_training(run)]
 
 

@@ -1,4 +1,4 @@
-"""What the host wrote about a run: its evaluations on held-out data, and how much was trained on.
+"""The host's results of a run: its evaluations on held-out data, and the amount of training.
 
 LLaMA-Factory leaves `all_results.json` and `trainer_state.json` in the folder above the run's `dids/`.
 """
@@ -14,19 +14,19 @@ SPEED = ("runtime", "samples_per_second", "steps_per_second", "model_preparation
 
 
 class Budget(NamedTuple):
-    """How much a run was trained on; `tokens` are those whose loss was counted. None where nothing says."""
+    """The amount that a run was trained on. `tokens` counts the tokens with a loss. None if it is unknown."""
 
     samples: int | None
     tokens: int | None
 
 
 def held_out(run: Run) -> dict[str, float]:
-    """The losses of the host's own evaluation after the training, where it made one."""
+    """The losses of the host's own evaluation after the training, by data set; empty without an evaluation."""
     return {name: found["loss"] for name, found in evaluations(run).items() if "loss" in found}
 
 
 def evaluations(run: Run) -> dict[str, dict[str, float]]:
-    """Each held-out data set's measures after the training: `loss`, and what else the host was told to compute."""
+    """Each held-out data set's measures after the training: `loss`, and others that the host was told to compute."""
     results = {
         key.removeprefix("eval_"): float(value)
         for key, value in _read(run, "all_results.json").items()
@@ -44,7 +44,7 @@ def evaluations(run: Run) -> dict[str, dict[str, float]]:
 
 
 def curves(run: Run) -> dict[str, list[tuple[int, float]]]:
-    """(samples, loss) of each held-out data set at each evaluation while the run trained, and after it."""
+    """(samples, loss) of each held-out data set at each evaluation during and after the training."""
     per_step, found = samples_per_step(run), {}
     if per_step is not None:
         for entry in _read(run, "trainer_state.json").get("log_history", []):
@@ -62,20 +62,20 @@ def curves(run: Run) -> dict[str, list[tuple[int, float]]]:
 
 
 def budget(run: Run) -> Budget:
-    """What the run was trained on, by the trainer's own count of steps."""
+    """The run's budget, by the trainer's own count of steps."""
     steps, per_step, last = _read(run, "trainer_state.json").get("global_step"), samples_per_step(run), run.lines[-1]
     samples = int(last["samples_seen"]) if last.get("closing") else None
     if samples is None and steps is not None and per_step is not None:
         samples = round(steps * per_step)
     if samples is None and last["samples_seen"]:
-        samples = int(last["samples_seen"])  # it was broken off, and more than this is not known
+        samples = int(last["samples_seen"])  # the run was broken off, and no more is known
     tokens = last.get("domain_tokens")
     whole = tokens and int(last["samples_seen"]) == samples
     return Budget(samples, sum(tokens.values()) if whole else None)
 
 
 def samples_per_step(run: Run) -> float | None:
-    """Training samples of a step, by the log, or else by the settings of a run on one device."""
+    """Training samples of a step, by the log, or else by the run's settings; None if neither tells."""
     for line in reversed(run.lines):
         if line.get("step"):
             return float(line["samples_seen"] / line["step"])
@@ -86,7 +86,7 @@ def samples_per_step(run: Run) -> float | None:
 
 
 def _measure(key: str, name: str, names: list[str]) -> str:
-    """What a key of the results says of a data set: `loss` of `a_test_loss`; nothing where it is of another one."""
+    """The measure in a key of the results: `loss` in `a_test_loss`; empty if the key belongs to another data set."""
     if not name:
         other = any(key.startswith(f"{longer}_") for longer in names if longer)
         return "" if other else key
@@ -95,7 +95,7 @@ def _measure(key: str, name: str, names: list[str]) -> str:
 
 
 def _only_set(run: Run) -> str:
-    """What the host calls nothing but `eval_loss`: the one held-out data set, or all in one."""
+    """The name for plain `eval_loss`: the one held-out data set, or `held_out` for all together."""
     names = split_list(run.config.get("eval_dataset"))
     return names[0] if len(names) == 1 else "held_out"
 
@@ -105,5 +105,5 @@ def _read(run: Run, name: str) -> dict[str, Any]:
     try:
         found = read_json(path) if path.exists() else {}
     except DidsError:
-        return {}  # it is the host's, and may be in the middle of writing it
+        return {}  # the host may be writing it
     return found if isinstance(found, dict) else {}

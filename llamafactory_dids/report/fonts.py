@@ -1,8 +1,8 @@
-"""Letters that matplotlib's own font has not: Chinese, Japanese and Korean names from a font that is installed.
+"""Fonts for letters that matplotlib's own font lacks: Chinese, Japanese and Korean names use an installed font.
 
-matplotlib draws a letter from the first of a text's families that has it. So each text of ours is given the families
-that its figure's letters need; the host's settings (`rcParams`) are read and never changed, also not for a moment, as
-the web page draws in several threads.
+matplotlib draws a letter from the first of a text's families that has it. Each of our texts therefore gets the families
+that its figure's letters need. The host's settings (`rcParams`) are read and never changed, not even for a moment,
+because the web page draws in several threads.
 """
 
 import functools
@@ -15,8 +15,8 @@ from .words import in_language, language, t
 
 logger = logging.getLogger(__name__)
 
-BOX = "□"  # stands for a letter that no font has
-# Fonts that come with systems or are commonly added; those for one language follow those that have all three.
+BOX = "□"  # replaces a letter that no font has
+# Fonts that come with systems or are commonly added. Fonts for all three languages come first.
 FAMILIES = (
     *(f"Noto Sans CJK {place}" for place in ("SC", "TC", "HK", "JP", "KR")),
     *(f"Source Han Sans{place}" for place in ("", " SC", " CN", " TC", " K", " HW SC")),
@@ -29,7 +29,7 @@ FAMILIES = (
 
 
 def with_boxes(text: str) -> str:
-    """The text with a box for each letter that no font here has; that there are such letters is logged once."""
+    """The text with a box for each letter that no font here has. Such letters are logged once."""
     if text.isascii():
         return text
     drawn = "".join(letter if letter.isascii() or _family_of(letter) is not None else BOX for letter in text)
@@ -40,13 +40,13 @@ def with_boxes(text: str) -> str:
 
 @contextmanager
 def drawable_language() -> Iterator[None]:
-    """Within, texts are in English where no font here has the letters of the language of now; that is logged once."""
+    """Use English inside this context, and log it once, if no font here has the current language's letters."""
     wanted = language()
     letters = [letter for letter in t("training samples seen") if not letter.isascii()]
     try:
         without = next((letter for letter in letters if _family_of(letter) is None), None)
     except ImportError:
-        without = None  # whoever draws tells that matplotlib is missing
+        without = None  # the drawing itself reports a missing matplotlib
     if without is not None:
         _tell_of_language(wanted, without)
     with in_language(wanted if without is None else "en"):
@@ -54,7 +54,7 @@ def drawable_language() -> Iterator[None]:
 
 
 def use_fonts_for_letters(figure: Any) -> None:
-    """Give all texts of a figure the further families that some of them need."""
+    """Give all texts of a figure the additional font families that some of its letters need."""
     from matplotlib.text import Text
 
     texts = figure.findobj(Text)
@@ -67,7 +67,7 @@ def use_fonts_for_letters(figure: Any) -> None:
 
 
 def _family_of(letter: str) -> str | None:
-    """'' where the host's own families have the letter, else the first of FAMILIES that has; None where none."""
+    """'' if the host's own families have the letter, else the first of FAMILIES that has it, else None."""
     from matplotlib.font_manager import get_font_names
 
     if any(_has(family, letter) for family in _own_families()):

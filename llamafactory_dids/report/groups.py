@@ -1,7 +1,7 @@
-"""Runs of one strategy over seeds belong together: their means, and differences of means with 95% intervals.
+"""Groups of runs of one strategy over seeds: their means, and differences of means with 95% intervals.
 
-Differences are paired by seed where both sides have two seeds or more in common: then chance that both share, such as
-the model's first weights and the order of the data, is not in them. Intervals are Student's t.
+Differences are paired by seed if both groups have at least two seeds in common. Chance that both share, such as the
+model's first weights and the order of the data, then cancels. Intervals are Student's t.
 """
 
 import math
@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit  # Student's t by its freedom and level; `scipy.stats` takes a second to import
+from scipy.special import stdtrit  # Student's t by degrees of freedom and level; `scipy.stats` takes a second to import
 
 from .run import Run
 
 LEVEL = 0.95
-NEAR = 0.01  # of a budget: what differs less is equal
-LEAST = 0.001  # nats: what is nearer is level where there is no interval
-# What a run may have of its own beside its seed, and belong to others all the same.
+NEAR = 0.01  # share of a budget; budgets that differ by less are equal
+LEAST = 0.001  # nats; without an interval, a smaller difference is level
+# Keys that may differ between the runs of a group.
 OF_ITS_OWN = (
     *("seed", "dids_seed", "data_seed", "output_dir", "logging_dir", "run_name", "overwrite_output_dir"),
     *("resume_from_checkpoint", "dids_cache_dir", "report_to", "logging_steps", "plot_loss", "disable_tqdm"),
@@ -24,7 +24,7 @@ OF_ITS_OWN = (
 
 
 class Group(NamedTuple):
-    """Runs, by their places, that differ in nothing but their seeds; a run that there is no other of is one alone."""
+    """Runs, by index, that differ only in their seeds. A run without such partners is a group alone."""
 
     label: str
     members: tuple[int, ...]
@@ -32,7 +32,7 @@ class Group(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """A mean, half its 95% interval (None of a single value), and of how many values; `how` a difference was formed."""
+    """A mean, half its 95% interval (None for one value), the number of values; `how` a difference was formed."""
 
     mean: float
     half: float | None
@@ -41,12 +41,12 @@ class Estimate(NamedTuple):
 
     @property
     def is_level(self) -> bool:
-        """Whether a difference is none that could be told from zero."""
+        """Whether the difference cannot be told from zero."""
         return abs(self.mean) < LEAST if self.half is None else abs(self.mean) <= self.half
 
 
 def groups_of(runs: Sequence[Run], labels: Sequence[str]) -> list[Group]:
-    """The groups in the order of their first runs. Runs that would all be one group are compared one by one."""
+    """The groups in the order of their first runs. If all runs would be one group, each run is its own group."""
     by_settings: dict[str, list[int]] = {}
     for i, run in enumerate(runs):
         by_settings.setdefault(repr(sorted(settings(run).items(), key=lambda item: item[0])), []).append(i)
@@ -66,7 +66,7 @@ def groups_of(runs: Sequence[Run], labels: Sequence[str]) -> list[Group]:
 
 
 def settings(run: Run) -> dict[str, Any]:
-    """What a run was made with, its seed and places apart: in a path, a folder that is named by the seed too."""
+    """A run's settings without its seed and places. In a path, a folder named after the seed becomes `*`."""
     seed = run.config.get("seed")
     marks = {str(seed), *(f"{word}{seed}" for word in ("seed", "seed_", "seed-", "s"))} if seed is not None else set()
 
@@ -79,18 +79,17 @@ def settings(run: Run) -> dict[str, Any]:
 
 
 def are_equal(numbers: Sequence[int | None]) -> bool:
-    """Whether all are known and as large as each other, but for a hundredth."""
+    """Whether all numbers are known and equal within one percent."""
     known = [number for number in numbers if number is not None]
     return len(known) == len(numbers) and max(known) - min(known) <= NEAR * max(known)
 
 
 def mean_of(values: Sequence[float]) -> Estimate:
-    """The mean of some runs' values."""
     return _estimate(np.array(values, dtype=float), "")
 
 
 def difference(first: Mapping[int, float], second: Mapping[int, float]) -> Estimate:
-    """The mean of `first` minus that of `second`, each by its seed."""
+    """The mean of `first` minus the mean of `second`, both by seed."""
     common = [seed for seed in first if seed in second]
     if len(common) > 1:
         return _estimate(np.array([first[seed] - second[seed] for seed in common]), "paired")

@@ -1,8 +1,8 @@
-"""`report.html`: one file that explains a run, or compares several, and opens without a network.
+"""`report.html`: one file that explains a run, and opens without a network.
 
-Texts of the data are arbitrary, so the templates escape everything; pictures and tables are data URIs, style and script
-inline. Beyond a thousand domains the file stays below 2 MB: curves are thinned, typical texts are cut to a budget, and
-what is too large to be saved from the page lies beside it alone.
+Texts of the data are arbitrary, so the templates escape everything. Pictures and tables are data URIs; style and script
+are inline. With more than a thousand domains the file stays below 2 MB: curves are thinned, typical texts are cut to a
+budget, and files too large for the page are only beside it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,21 +29,21 @@ from .words import in_language, t
 
 __all__ = ["find_run", "write_comparison", "write_report"]
 
-MAX_POINTS = 40  # of a curve in the file
-TEXT_BUDGET = 240_000  # bytes of typical texts in all
-MANY_DOMAINS = 200  # where rows and curves leave little room for these
-MAX_NUMBERS = 2000  # impacts that are also told task by task
-CURVE_UNIT = 100_000  # probabilities are kept as integers, in hundred-thousandths
+MAX_POINTS = 40  # points of a curve in the file
+TEXT_BUDGET = 240_000  # bytes of all typical texts together
+MANY_DOMAINS = 200  # from so many on, rows and curves leave little room for pictures and tables to save
+MAX_NUMBERS = 2000  # most impacts that are also listed task by task
+CURVE_UNIT = 100_000  # probabilities are integers, in hundred-thousandths
 DRAWN_AT_FIRST = 6  # domains whose curves are shown before anyone chooses
-NAMED_DATASETS = 8  # in the first sentence
+NAMED_DATASETS = 8  # data sets named in the first sentence
 
 
 def write_report(folder: Path, output: Path | None = None, lang: str = "en") -> Path:
-    """Write `report.html` for the run in a `dids/` folder, and give its path.
+    """Write `report.html` for the run in a `dids/` folder, and return its path.
 
-    Without an `output` it stands in the run's folder, the pictures beside it and the tables in `tables/`; with one
-    these are in a folder `…_files` beside it. Raises DidsError where there is no log, jinja2 or matplotlib is not
-    installed, or `lang` is none that there are texts in.
+    By default it is in the run's folder, with its pictures beside it and its tables in `tables/`. With an `output`,
+    pictures and tables are in a folder `…_files` beside it. Raises DidsError without a log, without jinja2 or
+    matplotlib, or if there are no texts in `lang`.
     """
     run = load_run(folder)
     with in_language(lang):
@@ -57,7 +57,7 @@ def write_report(folder: Path, output: Path | None = None, lang: str = "en") -> 
 
 
 def find_run(path: Path) -> Path:
-    """The `dids/` folder of a run, given itself, the run's output folder or its log. DidsError where there is none."""
+    """The `dids/` folder of a run, from itself, the run's output folder or its log. Raises DidsError without a log."""
     return find_log(path).parent
 
 
@@ -96,7 +96,7 @@ def _content(run: Run, pictures: Mapping[str, Picture], found: Mapping[str, list
 
 
 def _trained_on(run: Run) -> str:
-    """What was trained on what, as far as `config.yaml` tells."""
+    """The model and its training data in words, as far as `config.yaml` tells."""
     model, names = run.config.get("model_name_or_path"), run.config.get("dataset")
     if not model or not names:
         return ""
@@ -111,7 +111,7 @@ def _trained_on(run: Run) -> str:
 
 
 def _thinned(count: int) -> list[int]:
-    """At most MAX_POINTS indices from the first to the last."""
+    """At most MAX_POINTS indices, from the first to the last."""
     return sorted({round(float(i)) for i in np.linspace(0, count - 1, min(count, MAX_POINTS))})
 
 
@@ -120,7 +120,7 @@ def _integers(shares_U: Any) -> list[int]:
 
 
 def _rows(run: Run) -> list[dict[str, Any]]:
-    """A row a domain of the table, the largest share at the end first; `index` is its place in the log."""
+    """A row of the table for each domain, the largest final share first; `index` is the domain's index in the log."""
     record, impact = run.record, measured_impact(run)
     domains = run.domains or [{"size": None, "sources": {}, "typical_texts": []} for _ in record.domain_names]
     num_texts = sum(len(domain["typical_texts"]) for domain in domains)
@@ -150,7 +150,7 @@ def _rank(item: tuple[str, int]) -> int:
 
 
 def _impact_words(impact: Impact, domain: int, tasks: Sequence[str]) -> dict[str, str]:
-    """The task on which the domain's impact is surest, and each task's where they are not too many."""
+    """The task on which the domain's impact is surest; and every task's impact, unless there are too many."""
     digits = decimals(float(np.nanmax(np.abs(impact.mean_DT))) or 1.0)
 
     def told(j: int) -> str:

@@ -1,8 +1,7 @@
-"""`impact.png`: what each domain was measured to do for each task: the mean over the updates, and how sure that is.
+"""`impact.png`: each domain's measured impact on each task: the mean over the updates, and its standard error.
 
-Rows go from the largest share of the mixture now to the smallest, with each domain's share of the data beside it, so
-that impacts are seen beside what was made of them. Many domains: the largest shares and moves by name, and beside them
-the distribution of all.
+Rows are sorted by the present share of the mixture, the largest first, and show the domain's share of the data too.
+With many domains, the largest shares and moves have a row, and a second panel shows the distribution of all impacts.
 """
 
 import math
@@ -16,14 +15,14 @@ from .run import Floats, Run
 from .shares import data_shares, named_domains
 from .words import percent, t
 
-MAX_ROWS = 40  # domains that have a line each
-MAX_NUMBERS = 240  # cells that can be read
-SURE = 2.0  # standard errors from zero
+MAX_ROWS = 40  # most domains with a row each
+MAX_NUMBERS = 240  # most cells with numbers
+SURE = 2.0  # standard errors from zero that are beyond chance
 
 
 class Impact(NamedTuple):
-    """Mean over the updates (D, T), NaN where none was measured, and its standard error, NaN of fewer than two; the
-    mean weight of each task (T), NaN where the log has none.
+    """Mean over the updates (D, T), its standard error (D, T), and the mean weight of each task (T). NaN for a mean
+    without an update, for an error of fewer than two, and for a weight that the log does not have.
     """
 
     mean_DT: Floats
@@ -32,7 +31,7 @@ class Impact(NamedTuple):
     num_updates: int
 
     def overall_D(self) -> Floats:
-        """The mean over the tasks, by their weights where these are known; NaN where nothing was measured."""
+        """The mean over the tasks (D), by their weights if known; NaN if nothing was measured."""
         weight_T = np.where(np.isfinite(self.weight_T), self.weight_T, 1.0)
         weight_DT = np.where(np.isfinite(self.mean_DT), weight_T, 0.0)
         total_D = weight_DT.sum(axis=1)
@@ -40,7 +39,7 @@ class Impact(NamedTuple):
         return np.where(total_D > 0, sums_D / np.where(total_D > 0, total_D, 1), np.nan)
 
     def strongest(self, domain: int) -> int | None:
-        """The task on which the domain's impact is furthest from zero, by its error; None where none was measured."""
+        """The task with the domain's surest impact: furthest from zero, in errors. None if none was measured."""
         mean_T, error_T = self.mean_DT[domain], self.error_DT[domain]
         if not np.isfinite(mean_T).any():
             return None
@@ -49,7 +48,7 @@ class Impact(NamedTuple):
 
 
 def measured_impact(run: Run) -> Impact | None:
-    """What the updates measured; None without any."""
+    """The impact over all updates; None without any measurement."""
     impact_UDT = run.impact_UDT
     seen_DT = np.isfinite(impact_UDT).sum(axis=0)
     if not seen_DT.any():
@@ -65,7 +64,7 @@ def measured_impact(run: Run) -> Impact | None:
 
 
 def impact_figure(run: Run) -> Any:
-    """The figure of a run; None where no impact was measured."""
+    """The figure of a run; None if no impact was measured."""
     found = measured_impact(run)
     if found is None:
         return None
@@ -99,12 +98,12 @@ def _heat(axes: Any, found: Impact, rows: list[int], labels: list[str], tasks: t
     mean_RT, error_RT = found.mean_DT[rows], found.error_DT[rows]
     limit = float(np.nanmax(np.abs(mean_RT))) if np.isfinite(mean_RT).any() else 0.0
     limit = limit or 1.0
-    sure_RT = np.where(np.abs(mean_RT) < SURE * error_RT, 0.35, 1.0)  # what may be chance is pale
+    sure_RT = np.where(np.abs(mean_RT) < SURE * error_RT, 0.35, 1.0)  # possible chance is pale
     # red-blue with white in the middle reads for all common kinds of colour blindness
     image = axes.imshow(
         mean_RT, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest", alpha=sure_RT
     )
-    axes.set_facecolor("#BBBBBB" if not np.isfinite(mean_RT).all() else "white")  # seen where nothing was measured
+    axes.set_facecolor("#BBBBBB" if not np.isfinite(mean_RT).all() else "white")  # seen in empty cells
     weights = ["" if not np.isfinite(w) else "\n" + t("weight {weight}", weight=percent(w)) for w in found.weight_T]
     columns = [f"{name}{weight}" for name, weight in zip(shorten_all(tasks, 22), weights, strict=True)]
     axes.set_xticks(range(len(tasks)), columns, rotation=40, ha="right", rotation_mode="anchor")
@@ -117,7 +116,7 @@ def _heat(axes: Any, found: Impact, rows: list[int], labels: list[str], tasks: t
 
 
 def decimals(limit: float) -> int:
-    """How many make two digits of the largest number."""
+    """The number of decimals that shows two digits of the largest number."""
     return max(0, 1 - math.floor(math.log10(limit))) if limit > 0 else 2
 
 
@@ -134,7 +133,7 @@ def _write_values(axes: Any, mean_RT: Floats, error_RT: Floats, limit: float) ->
 
 
 def _spread(axes: Any, impact_DT: Floats, tasks: tuple[str, ...]) -> None:
-    """The impacts of all domains in order, a line a task: how many help, how many harm, how strongly."""
+    """The sorted impacts of all domains, a line for each task: how many help, how many harm, how strongly."""
     for j in range(min(len(tasks), 9)):
         values = np.sort(impact_DT[:, j][np.isfinite(impact_DT[:, j])])[::-1]
         axes.plot(np.arange(len(values)), values, color=colour(j), linewidth=1.5, label=short(tasks[j], 22))

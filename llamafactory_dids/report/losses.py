@@ -1,4 +1,4 @@
-"""`losses.png`: each task's loss as it was measured, the decay fitted to it, and what that says of the next window."""
+"""`losses.png`: each task's measured loss, the decay fitted to it, and its prediction for the next window."""
 
 import math
 from typing import Any, NamedTuple
@@ -15,14 +15,14 @@ MAX_PANELS = 24
 
 
 class Outlook(NamedTuple):
-    """A task's fitted decay and the loss that it foresees one update on."""
+    """A task's fitted decay, and the predicted loss after one more update."""
 
     decay: Decay
     next_loss: float
 
 
 def outlook(losses_U: Floats) -> Outlook | None:
-    """The fit through a task's losses; None where there are too few to tell a decay."""
+    """The fit to a task's losses; None if there are too few to tell a decay."""
     if np.isfinite(losses_U).sum() < MIN_POINTS:
         return None
     decay = fit_decay(losses_U)
@@ -30,7 +30,7 @@ def outlook(losses_U: Floats) -> Outlook | None:
 
 
 def losses_figure(run: Run) -> Any:
-    """The figure of a run; None where no task's loss was measured."""
+    """The figure of a run; None if no task's loss was measured."""
     losses_UT, tasks = run.record.task_losses_UT, run.record.task_names
     if not np.isfinite(losses_UT).any():
         return None

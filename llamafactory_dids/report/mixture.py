@@ -1,8 +1,8 @@
-"""`mixture.png`: how the shares of the domains moved away from those of the data.
+"""`mixture.png`: how the shares of the domains moved away from their shares of the data.
 
-Few domains: all of them, stacked. Many: the largest shares and the largest moves, and the others as two bands, those
-that are fed more than their share of the data and those that are not; beside them each named domain's share, where a
-thousand domains of a thousandth each can still be read. A bar at the left has the shares of the data.
+Few domains are all stacked. Of many, the largest shares and the largest moves are stacked, and the others form two
+bands: those fed more than their share of the data, and those fed less. A second panel has each named domain's share on
+its own scale, where even a thousandth can be read. A bar at the left has the shares of the data.
 """
 
 from typing import Any
@@ -18,15 +18,14 @@ from .words import percent, t
 
 MAX_NAMED = 12  # domains with a colour of their own
 GAINED, LOST = "#BBBBBB", "#E6E6E6"
-TAIL = 0.04  # of the width, for the mixture that the last update chose
+TAIL = 0.04  # share of the width, for the mixture of the last update
 TITLE = "Shares of the domains over training"
 
 
 def mixture_figure(run: Run) -> Any:
-    """The figure of a run."""
     record, data_D = run.record, data_shares(run)
     shares_UD, names = record.probabilities_UD, record.domain_names
-    span = record.samples_U[-1] - record.samples_U[0] or 1.0  # a fixed mixture may have one line
+    span = record.samples_U[-1] - record.samples_U[0] or 1.0  # the log of a fixed mixture may have one line
     samples_U = np.append(record.samples_U, record.samples_U[-1] + TAIL * span)
     shares_UD = np.vstack([shares_UD, shares_UD[-1]])
     many = len(names) > MAX_NAMED + 1
@@ -34,7 +33,7 @@ def mixture_figure(run: Run) -> Any:
     widths = (0.35, 3, 2) if many else (0.25, 3)
     data, left, *right = figure.subplots(1, len(widths), width_ratios=widths)
     named = list(range(len(names)))
-    if many:  # from the smallest share at the end, so that the legend runs from the highest line to the lowest
+    if many:  # sorted by the final share, so that the legend runs from the highest line to the lowest
         named = sorted(named_domains(data_D, shares_UD, MAX_NAMED), key=lambda i: float(shares_UD[-1, i]))
     colours = domain_colours(names)
     bands = _bands(names, data_D, shares_UD, named, colours)
@@ -53,7 +52,7 @@ def mixture_figure(run: Run) -> Any:
 def _bands(
     names: tuple[str, ...], data_D: Floats, shares_UD: Floats, named: list[int], colours: list[str]
 ) -> list[Band]:
-    """From the lowest to the highest."""
+    """The bands, from the lowest to the highest."""
     bands = [(short(names[i]), [i], colours[i]) for i in named]
     rest = [i for i in range(len(names)) if i not in set(named)]
     gained = [i for i in rest if shares_UD[-1, i] > data_D[i]]
@@ -68,7 +67,7 @@ def _bands(
 
 
 def _lines(axes: Any, samples_U: Floats, shares_UD: Floats, named: list[int], colours: list[str]) -> None:
-    """Each named domain's share, on a scale of its own size, in the colour that it has in the stack."""
+    """Each named domain's share, scaled to the largest of them, in its colour in the stack."""
     for i in named:
         axes.step(samples_U, shares_UD[:, i], where="post", color=colours[i], linewidth=1.6)
     even = 1 / shares_UD.shape[1]

@@ -1,4 +1,4 @@
-"""What became of each observed task: its losses as they were measured, and where they are going, in words."""
+"""The outcome of each observed task: its measured losses, and their direction in words."""
 
 import math
 from typing import NamedTuple
@@ -12,10 +12,9 @@ from .words import t
 
 
 class TaskOutcome(NamedTuple):
-    """A task's losses: before the training, at the first measurement after it began, the last, and the lowest.
+    """A task's losses: before the training, then the first, the last and the lowest after it began.
 
-    `first` and `last` are None where nothing was measured after the training began. `trend` is where it is going, in
-    words.
+    The latter three are None if nothing was measured after the training began. `trend` is the direction, in words.
     """
 
     name: str
@@ -27,12 +26,12 @@ class TaskOutcome(NamedTuple):
 
     @property
     def change(self) -> float | None:
-        """Last minus first, both measured while it trained; None where there are not two."""
+        """Last minus first loss after the training began; None without a measurement."""
         return None if self.first is None or self.last is None else self.last - self.first
 
 
 def task_outcomes(run: Run) -> list[TaskOutcome]:
-    """Each task that has a finite loss."""
+    """An outcome for each task that has a finite loss."""
     outcomes = []
     training_U = run.record.samples_U > 0
     for name, losses_U in zip(run.record.task_names, run.record.task_losses_UT.T, strict=True):
@@ -54,7 +53,7 @@ def task_outcomes(run: Run) -> list[TaskOutcome]:
 
 
 def learned(tasks: list[TaskOutcome]) -> str:
-    """On how many tasks the loss fell while it trained; nothing where none was measured twice."""
+    """The number of tasks whose loss fell during training, in words; empty if no task was measured twice."""
     changes = [task.change for task in tasks if task.change is not None and task.first != task.last]
     if not changes:
         return ""
@@ -63,11 +62,11 @@ def learned(tasks: list[TaskOutcome]) -> str:
 
 
 def trend(losses_U: Floats) -> str:
-    """Where a task's loss is going, in words, with the number that the words are about.
+    """The direction of a task's loss, in words, with the number that the words are about.
 
-    The table of an update (`training/progress.py`) has the same rule, with two differences. It says that a last loss is
-    not finite; this looks at finite losses alone. A rise between two measurements is no fall there, and a negative one
-    here.
+    The table of an update (`training/progress.py`) has the same rule, with two differences. The table reports a last
+    loss that is not finite; this function looks at finite losses alone. Between two measurements, a rise is no fall
+    there, and a negative fall here.
     """
     seen = losses_U[np.isfinite(losses_U)]
     last, lowest = float(seen[-1]), float(seen.min())
@@ -90,5 +89,5 @@ def trend(losses_U: Floats) -> str:
 
 
 def perplexity(loss: float) -> float:
-    """exp(loss): of a loss in nats a token."""
+    """exp(loss), for a loss in nats per token."""
     return math.exp(min(loss, 700.0))

@@ -1,4 +1,4 @@
-"""What the pages of a run and of a comparison share: templates that escape, pictures and tables as data URIs."""
+"""The common parts of the pages of a run and of a comparison: escaping templates, pictures and tables as data URIs."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -11,11 +11,11 @@ from . import tables
 from .pictures import Picture
 from .words import duration, language, percent, t, times
 
-EXPORT_BUDGET = 480_000  # bytes of pictures and tables that can be saved from the page, in all
+EXPORT_BUDGET = 480_000  # bytes of all pictures and tables to save from the page
 
 
 def environment() -> Any:
-    """The templates. Raises DidsError where jinja2 is not installed."""
+    """The templates. Raises DidsError if jinja2 is not installed."""
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
     except ImportError:
@@ -33,7 +33,7 @@ def environment() -> Any:
 
 
 def _breakable(name: str) -> Any:
-    """A name that breaks behind its slashes, underscores and hyphens, and nowhere else."""
+    """A name that may break after slashes, underscores and hyphens only."""
     from markupsafe import Markup
 
     safe = str(escape(name))
@@ -43,14 +43,14 @@ def _breakable(name: str) -> Any:
 
 
 def embedded(pictures: Mapping[str, Picture]) -> dict[str, str]:
-    """The pictures as data URIs, by their names."""
+    """The pictures as data URIs, by name."""
     return {name: _data_uri(picture.png, "image/png") for name, picture in pictures.items()}
 
 
 def exports(
     pictures: Mapping[str, Picture], found: Mapping[str, Sequence[Mapping[str, Any]]], left: int = EXPORT_BUDGET
 ) -> dict[str, str]:
-    """What can be saved from the page itself: data URIs by file names, as many as their budget has room for."""
+    """The files to save from the page: data URIs by file name, as many as fit the budget."""
     files = {f"{name}.csv": (tables.as_csv(rows), "text/csv") for name, rows in found.items() if rows}
     files |= {f"{name}.svg": (picture.svg, "image/svg+xml") for name, picture in pictures.items()}
     kept = {}
@@ -66,5 +66,5 @@ def _data_uri(content: bytes, kind: str) -> str:
 
 
 def files_beside(output: Path) -> Path:
-    """The folder of what belongs to a page that stands elsewhere than in a run."""
+    """The folder for the files of a page outside a run's folder."""
     return output.with_name(f"{output.stem}_files")

@@ -1,4 +1,4 @@
-"""The pictures of a run, drawn beside its log, each as PNG and as SVG."""
+"""The pictures of a run, each as PNG and as SVG."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,21 +24,19 @@ FIGURES = {
 
 
 class Picture(NamedTuple):
-    """A picture as both kinds of file."""
-
     png: bytes
     svg: bytes
 
 
 @drawable_language()
 def render(run: Run) -> dict[str, Picture]:
-    """The pictures of a run, by their names."""
+    """The pictures of a run, by name."""
     figures = {name: make(run) for name, make in FIGURES.items()}
     return {name: Picture(png(figure), svg(figure)) for name, figure in figures.items() if figure is not None}
 
 
 def save_pictures(pictures: Mapping[str, Picture], folder: Path) -> list[Path]:
-    """Write pictures into a folder; those that an earlier run left, and this one has none of, go."""
+    """Write pictures into a folder. Pictures of an earlier run that this one does not have are deleted."""
     written = []
     for name in {**FIGURES, **pictures}:
         for kind in Picture._fields:

@@ -1,4 +1,4 @@
-"""A run's folder, read: what all pictures and the report are made of.
+"""A run's folder, read for the pictures and the report.
 
 Shapes: `U` lines of the log (the start first), `D` domains, `T` tasks.
 """
@@ -18,12 +18,12 @@ from ..artifacts.mixture_log import MixtureLog, MixtureRecord
 from ..errors import DidsError
 
 Floats = NDArray[np.float64]
-FOLDER = "dids"  # in the folder that a run writes to
+FOLDER = "dids"  # subfolder of a run's output folder
 
 
 @dataclass(frozen=True)
 class Run:
-    """The `dids/` folder of a run, finished or not: its log as arrays; other files where they are there."""
+    """The `dids/` folder of a run, finished or not: its log as arrays, and other files if they exist."""
 
     folder: Path
     record: MixtureRecord
@@ -31,55 +31,55 @@ class Run:
 
     @property
     def name(self) -> str:
-        """What the run is called: the folder that it was told to write to."""
+        """The run's name: the name of its output folder."""
         folder = self.folder.resolve()
         return (folder.parent if folder.name == FOLDER else folder).name
 
     @property
     def num_updates(self) -> int:
-        """How often the mixture was updated: a line each, but for the first, the closing, and those of a fixed one."""
+        """The number of updates: all lines but the first, the closing one, and the lines of a fixed mixture."""
         return sum(not (line.get("closing") or line.get("fixed")) for line in self.lines[1:])
 
     @property
     def is_fixed(self) -> bool:
-        """Whether the mixture was never updated: of a strategy that does not, or in a run that ended before."""
+        """Whether the mixture was never updated: the strategy makes no updates, or the run ended before the first."""
         return self.num_updates == 0
 
     @property
     def is_too_short(self) -> bool:
-        """Whether the strategy updates the mixture, and the run ended before it did."""
+        """Whether the strategy updates the mixture, and the run ended before the first update."""
         if not self.is_fixed or any(line.get("fixed") for line in self.lines):
             return False
-        measured = bool(self.lines[0].get("task_loss"))  # what runs of earlier versions tell of it
+        measured = bool(self.lines[0].get("task_loss"))  # all that runs of earlier versions tell
         return bool(self.about.get("is_updated", measured))
 
     @cached_property
     def about(self) -> dict[str, Any]:
-        """When, where, by what and how the run was made (`run.json`); empty where that is not there."""
+        """When, where, by what and how the run was made (`run.json`); empty without the file."""
         path = self.folder / "run.json"
         found = read_json(path) if path.exists() else {}
         return found if isinstance(found, dict) else {}
 
     @cached_property
     def cost(self) -> dict[str, float]:
-        """The seconds in `cost.json`; empty where there is none. Earlier versions wrote fewer keys."""
+        """The seconds in `cost.json`; empty without the file. Earlier versions wrote fewer keys."""
         path = self.folder / "cost.json"
         found = read_json(path) if path.exists() else {}
         return found if isinstance(found, dict) else {}
 
     @property
     def seconds(self) -> float:
-        """Of the training: to its end as `cost.json` has it, else to the last line."""
+        """Seconds of training: to its end by `cost.json`, else to the last line."""
         return float(self.cost.get("seconds") or self.lines[-1].get("seconds") or 0.0)
 
     @property
     def strategy(self) -> str:
-        """The run's `mix_strategy`, as far as `config.yaml` tells."""
+        """The run's `mix_strategy`, or "mixture" if `config.yaml` does not tell."""
         return str(self.config.get("mix_strategy", "mixture"))
 
     @cached_property
     def impact_UDT(self) -> Floats:
-        """Impact of each domain on each task at each line; NaN where none was measured."""
+        """Impact of each domain on each task at each line; NaN if none was measured."""
         names, tasks = self.record.domain_names, self.record.task_names
         impact_UDT = np.full((len(self.lines), len(names), len(tasks)), np.nan)
         for row_DT, line in zip(impact_UDT, self.lines, strict=True):
@@ -104,7 +104,7 @@ class Run:
 
     @property
     def texts_are_random(self) -> bool:
-        """Whether the domains' texts are of random samples, and not of typical ones."""
+        """Whether the domains' texts are of random samples, not of typical ones."""
         return texts_are_random(self._map.get("inputs", {}))
 
     @cached_property
@@ -114,13 +114,13 @@ class Run:
 
     @cached_property
     def config_text(self) -> str:
-        """`config.yaml` as it stands, or nothing."""
+        """The text of `config.yaml`, empty without the file."""
         path = self.folder / "config.yaml"
         return path.read_text(encoding="utf-8") if path.exists() else ""
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The keys of `config.yaml`; empty where there is none, or it was spoilt."""
+        """The keys of `config.yaml`; empty if the file is missing or broken."""
         try:
             values = yaml.safe_load(self.config_text)
         except yaml.YAMLError:
@@ -129,7 +129,7 @@ class Run:
 
 
 def load_run(folder: Path) -> Run:
-    """Read a run's `dids/` folder. Raises DidsError, with the file's name, where there is no whole log."""
+    """Read a run's `dids/` folder. Raises DidsError, with the file's name, without a complete log."""
     log = MixtureLog(folder / "mixture.jsonl")
     lines = log.read()
     if not lines:
@@ -138,6 +138,6 @@ def load_run(folder: Path) -> Run:
 
 
 def movers(shares_UD: Floats, count: int) -> list[int]:
-    """The `count` domains whose share changed most over the run, in their own order; all where they are few."""
+    """Indices of the `count` domains whose share changed most over the run, ascending."""
     moved_D = shares_UD.max(axis=0) - shares_UD.min(axis=0)
     return sorted(int(i) for i in np.argsort(-moved_D, kind="stable")[:count])

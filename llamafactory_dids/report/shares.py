@@ -1,6 +1,6 @@
-"""What a run fed: each domain's and data set's share of the data, of what was drawn, and of the mixture now.
+"""Shares of a run: each domain's and data set's share of the data, of the drawn samples, and of the mixture now.
 
-The data is the reference of all that is called more or less: a start that a strategy chose is a choice already.
+"More" and "less" are always relative to the data. A strategy's start is no reference, since it is already a choice.
 """
 
 import math
@@ -12,14 +12,15 @@ from ..text import beginning, one_line
 from .run import Floats, Run
 
 LONGEST_EXAMPLE = 110  # characters
-BY_CHANCE = 3.0  # standard errors of a count: what is nearer to the data's share is no move
-MANY_REPEATS = 4.0  # times that a sample is seen; what is gained from more fades (Muennighoff et al. 2023)
+BY_CHANCE = 3.0  # standard errors of a count; a smaller distance from the data's share is no move
+MANY_REPEATS = 4.0  # times that a sample is seen; the gain from more fades (Muennighoff et al. 2023)
 
 
 class Share(NamedTuple):
-    """Of a domain or data set. `data` is its share of the data, or, where that is not known, of the start's mixture.
+    """The shares of a domain or data set. `data` is its share of the data, or of the start's mixture if that is
+    unknown.
 
-    `repeats`: how often its samples were drawn, on average; None where that is not known.
+    `count` samples were drawn of its `size`; None if unknown. `moved` says whether `drawn` differs by more than chance.
     """
 
     name: str
@@ -33,40 +34,40 @@ class Share(NamedTuple):
 
     @property
     def times(self) -> float | None:
-        """The share that was drawn, of that of the data; None where the data has none of it."""
+        """The drawn share divided by the share of the data; None if the data has none of it."""
         return self.drawn / self.data if self.data > 0 else None
 
     @property
     def repeats(self) -> float | None:
-        """How often each of its samples was drawn, on average; None where that is not known."""
+        """The mean number of times that each of its samples was drawn; None if unknown."""
         return self.count / self.size if self.size and self.count is not None else None
 
     @property
     def change(self) -> float:
-        """What was drawn beyond the data's share: negative where it was cut."""
+        """The drawn share minus the data's share; negative for a cut."""
         return self.drawn - self.data
 
 
 def sizes_D(run: Run) -> Floats | None:
-    """Samples of each domain; None where the map is not there, or counts none."""
+    """Number of samples of each domain (D); None without a map, or if the map counts none."""
     sizes = np.array([domain["size"] for domain in run.domains], dtype=float)
     return sizes if sizes.sum() > 0 else None
 
 
 def tokens_D(run: Run) -> Floats:
-    """What a sample of each domain counts in the run's shares: its tokens, where they are of these, or else 1."""
+    """Units of a sample of each domain (D): its mean tokens if the run's shares are of tokens, else 1."""
     tokens = run.lines[0].get("tokens_per_sample") or {}
     return np.array([tokens.get(name, 1.0) for name in run.record.domain_names], dtype=float)
 
 
 def data_shares(run: Run) -> Floats:
-    """The share of the data that each domain has (D); of the mixture at the start where sizes are not known."""
+    """Each domain's share of the data (D); its share of the starting mixture if sizes are unknown."""
     sizes = sizes_D(run)
     return run.record.probabilities_UD[0] if sizes is None else _normalised(sizes * tokens_D(run))
 
 
 def drawn_shares(run: Run) -> Floats:
-    """The share that each domain has of all that was drawn (D), by its count, or else by the mixture."""
+    """Each domain's share of everything drawn (D), by the counts, or else by the mixture."""
     counts_D = drawn_counts(run)
     if counts_D is not None:
         return _normalised(counts_D * tokens_D(run))
@@ -74,18 +75,18 @@ def drawn_shares(run: Run) -> Floats:
 
 
 def drawn_counts(run: Run) -> Floats | None:
-    """Samples that were drawn of each domain until the last line (D); None where none was, or the log does not say."""
+    """Samples drawn of each domain until the last line (D); None if none was drawn, or the log does not say."""
     counts = run.lines[-1].get("samples_drawn") or {}
     counts_D = np.array([counts.get(name, 0) for name in run.record.domain_names], dtype=float)
     return counts_D if counts_D.sum() > 0 else None
 
 
 def domain_shares(run: Run) -> list[Share]:
-    """A share for each domain, in the order of the log."""
+    """A Share for each domain, in the order of the log."""
     names, sizes, counts = run.record.domain_names, sizes_D(run), drawn_counts(run)
     texts = [domain["typical_texts"] for domain in run.domains] or [[] for _ in names]
     now_D = run.record.probabilities_UD[-1]
-    packed = bool(run.config.get("packing"))  # a draw is of many samples then
+    packed = bool(run.config.get("packing"))  # a packed row holds many samples
     return [
         Share(
             name,
@@ -102,9 +103,9 @@ def domain_shares(run: Run) -> list[Share]:
 
 
 def by_source(run: Run) -> tuple[list[str], Floats] | None:
-    """The data sets, and the share of each domain that is of each (D, S); None where domains are of no known source.
+    """(data sets, part of each domain that comes from each data set (D, S)); None if the sources are unknown.
 
-    A domain of several data sets counts for each by its share of the domain's samples, as the sampler draws.
+    A domain of several data sets counts for each by its part of the domain's samples, as the sampler draws.
     """
     if not run.domains:
         return None
@@ -116,13 +117,13 @@ def by_source(run: Run) -> tuple[list[str], Floats] | None:
 
 
 def source_shares(run: Run) -> tuple[list[str], Floats] | None:
-    """The probability of each data set at each line, (names, shape (U, S)); None where they are not known."""
+    """(names, probability of each data set at each line (U, S)); None if the sources are unknown."""
     found = by_source(run)
     return None if found is None else (found[0], run.record.probabilities_UD @ found[1])
 
 
 def shares_by_source(run: Run) -> list[Share]:
-    """A share for each data set, in the order of the map; empty where these are not known."""
+    """A Share for each data set, in the order of the map; empty if the sources are unknown."""
     found = by_source(run)
     if found is None:
         return []
@@ -151,31 +152,31 @@ def _normalised(amounts_D: Floats) -> Floats:
 
 
 def _moved(data: float, drawn: float, counts: Floats | None) -> bool:
-    """Whether what was drawn is further from the data's share than chance takes it."""
+    """Whether the drawn share is further from the data's share than chance explains."""
     if counts is None:
         return abs(drawn - data) > 1e-9
     return abs(drawn - data) > BY_CHANCE * math.sqrt(max(data * (1 - data), 1e-12) / float(counts.sum()))
 
 
 def most_cut(shares: list[Share]) -> list[Share]:
-    """Those that were drawn less than their share of the data, the largest cut first."""
+    """Shares drawn less than their share of the data, the largest cut first."""
     return sorted((share for share in shares if share.moved and share.change < 0), key=lambda share: share.change)
 
 
 def most_fed(shares: list[Share]) -> list[Share]:
-    """Those that were drawn more than their share of the data, the largest gain first."""
+    """Shares drawn more than their share of the data, the largest gain first."""
     return sorted((share for share in shares if share.moved and share.change > 0), key=lambda share: -share.change)
 
 
 def repeated(shares: list[Share]) -> list[Share]:
-    """Those whose samples were drawn more than four times, the most repeated first."""
+    """Shares whose samples were drawn more than four times, the most repeated first."""
     found = [share for share in shares if (share.repeats or 0) > MANY_REPEATS]
     return sorted(found, key=lambda share: -(share.repeats or 0))
 
 
 def named_domains(data_D: Floats, shares_UD: Floats, count: int) -> list[int]:
-    """The domains to name where not all can be: half of them for the largest shares of the last line, half for the
-    largest distances from the data's share; in the order of the log.
+    """At most `count` domains to name, ascending: one half with the largest shares of the last line, the other half
+    with the largest distances from the data's share.
     """
     largest = np.argsort(-shares_UD[-1], kind="stable").tolist()
     moved = np.argsort(-np.abs(shares_UD[-1] - data_D), kind="stable").tolist()
@@ -188,5 +189,5 @@ def named_domains(data_D: Floats, shares_UD: Floats, count: int) -> list[int]:
 
 
 def _example(texts: list[str]) -> str:
-    """The first text in one line, cut: names such as `code/3` tell a reader nothing, a sample does."""
+    """The first text, cut to one line. A sample tells a reader more than a name such as `code/3`."""
     return beginning(one_line(texts[0]), LONGEST_EXAMPLE, whole_words=True) if texts else ""

@@ -1,4 +1,4 @@
-"""The tables of a report as rows of plain values, for its page and for CSV files alike."""
+"""The tables of a report as rows of plain values, for both its page and CSV files."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ Row = dict[str, Any]
 
 
 def of_run(run: Run) -> dict[str, list[Row]]:
-    """Each table of a run by its name; those that there is nothing for are empty. Shares are parts of one."""
+    """Each table of a run by its name, empty if there is nothing for it. Shares are parts of one."""
     return {
         "domains": [_share(share) | losses for share, losses in zip(domain_shares(run), _losses(run), strict=True)],
         "data_sets": [_share(share) for share in shares_by_source(run)],
@@ -42,7 +42,7 @@ def of_run(run: Run) -> dict[str, list[Row]]:
 
 
 def domain_losses(run: Run) -> list[tuple[float | None, float | None]]:
-    """The first and the last training loss of each domain, in the order of the log; None where none was drawn."""
+    """The (first, last) training loss of each domain, in the order of the log; None if no sample was drawn."""
     found: list[tuple[float | None, float | None]] = []
     for losses_W in training_losses(run)[1].T:
         seen = losses_W[np.isfinite(losses_W)]
@@ -51,7 +51,7 @@ def domain_losses(run: Run) -> list[tuple[float | None, float | None]]:
 
 
 def tells_domain_losses(run: Run) -> bool | None:
-    """Whether the log has training losses of domains; None for a log of before they were kept, or without a window."""
+    """Whether the log has domains' training losses; None for a log of an earlier version, or without a window."""
     windows = [line for line in run.lines[1:] if "domain_loss" in line]
     return any(line["domain_loss"] for line in windows) if windows else None
 
@@ -91,7 +91,7 @@ def _impact(run: Run) -> list[Row]:
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """The rows as a CSV file with a heading; what is not known, or not a number, is empty."""
+    """The rows as a CSV file with a heading. Unknown values, NaN and infinities are empty."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     stream = io.StringIO()
     writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
@@ -101,7 +101,7 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def save_tables(tables: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path) -> list[Path]:
-    """Write a CSV file for each table that has rows; those that an earlier report left, and this has none for, go."""
+    """Write a CSV file for each table with rows. Files of an earlier report for empty tables are deleted."""
     written = []
     for name, rows in tables.items():
         path = folder / f"{name}.csv"

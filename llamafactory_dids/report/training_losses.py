@@ -1,4 +1,4 @@
-"""`training.png`: the loss that each domain's own samples were trained with, window by window."""
+"""`training.png`: the training loss of each domain's own samples, window by window."""
 
 from typing import Any
 
@@ -10,13 +10,13 @@ from .run import Floats, Run
 from .shares import data_shares, named_domains
 from .words import t
 
-MAX_NAMED = 12  # domains with a line of their own
+MAX_NAMED = 12  # most domains with a line of their own
 
 
 def training_losses(run: Run) -> tuple[Floats, Floats]:
-    """(samples, losses): where each window ended (W), and the mean loss in it of each domain's samples (W, D).
+    """(samples, losses): the end of each window (W), and the mean loss of each domain's samples in it (W, D).
 
-    NaN where none of a domain was drawn; W is 0 where the log has no such losses.
+    NaN for a domain without a drawn sample. W is 0 if the log has no such losses.
     """
     lines = [line for line in run.lines if line.get("domain_loss")]
     names = run.record.domain_names
@@ -25,7 +25,7 @@ def training_losses(run: Run) -> tuple[Floats, Floats]:
 
 
 def training_figure(run: Run) -> Any:
-    """The figure of a run; None where fewer than two windows have such losses."""
+    """The figure of a run; None if fewer than two windows have such losses."""
     samples_W, losses_WD = training_losses(run)
     if len(samples_W) < 2:
         return None

@@ -1,6 +1,6 @@
-"""What a run did, in words with numbers, for someone who was not there.
+"""A run in words with numbers, for someone who was not there.
 
-Each sentence says what was measured and no more: whether another mixture had done better is not in one run's log.
+Each sentence says what was measured and no more. One run's log cannot tell whether another mixture would do better.
 """
 
 from typing import NamedTuple
@@ -31,9 +31,10 @@ NUM_NAMED = 3
 
 
 class Verdict(NamedTuple):
-    """What stands at the top of a report, from `lines`, its first sentences, to `cautions`.
+    """The top of a report, from its first sentences (`lines`) to the `cautions`.
 
-    `fed_more` and `fed_less` are domains; `sources` goes from the largest gain against the data to the largest cut.
+    `fed_more` and `fed_less` are domains. `sources` is sorted from the largest gain against the data to the largest
+    cut.
     """
 
     lines: list[str]
@@ -46,7 +47,6 @@ class Verdict(NamedTuple):
 
 
 def judge(run: Run) -> Verdict:
-    """The verdict on a run."""
     domains, sources = domain_shares(run), _own_sources(run)
     tasks = task_outcomes(run)
     return Verdict(
@@ -61,14 +61,14 @@ def judge(run: Run) -> Verdict:
 
 
 def reference(run: Run) -> str:
-    """What shares are counted against, in words."""
+    """The reference of the shares, in words."""
     if sizes_D(run) is None:
         return t("the start")
     return t("the data (in tokens)") if run.lines[0].get("share_of") == "tokens" else t("the data")
 
 
 def effective_number(shares_D: Floats) -> float:
-    """exp(entropy): how many domains an even mixture of the same entropy would have."""
+    """exp(entropy): the number of domains in an even mixture of the same entropy."""
     positive = shares_D[shares_D > 0]
     return float(np.exp(-(positive * np.log(positive)).sum()))
 
@@ -85,7 +85,7 @@ def _held_out(run: Run) -> str:
 
 
 def _moves(run: Run, shares: list[Share]) -> list[str]:
-    """What was cut most and fed most, against the data."""
+    """Sentences on the largest cuts and the largest gains, against the data."""
     of = reference(run)
     sentences = []
     if cut := most_cut(shares)[:NUM_NAMED]:
@@ -142,7 +142,7 @@ def _headline(run: Run) -> str:
 
 
 def _own_sources(run: Run) -> list[Share]:
-    """The data sets, where they are not the domains themselves, and more than one."""
+    """The data sets; empty if there is only one, or they are the domains themselves."""
     found = shares_by_source(run)
     return [] if len(found) in (0, 1, len(run.record.domain_names)) else found
 

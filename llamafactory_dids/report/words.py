@@ -1,7 +1,7 @@
-"""The language of a report: each text is written in English where it is used, and looked up by that in a table.
+"""The language of a report. Each text is written in English where it is used, and translated by a table.
 
-The tables are `templates/LANGUAGE.json`. `in_language` is of the thread that calls it, as the web page draws for
-several people at once.
+The tables are `templates/LANGUAGE.json`. `in_language` applies to the thread that calls it, because the web page draws
+for several people at once.
 """
 
 import functools
@@ -18,14 +18,14 @@ _language: ContextVar[str] = ContextVar("language", default="en")
 
 
 def t(text: str, /, **values: object) -> str:
-    """The text in the language of now; with its `{names}` filled in, where values are given."""
+    """The text in the current language, with its `{names}` filled in if values are given."""
     told = _table(_language.get()).get(text, text)
     return told.format(**values) if values else told
 
 
 @functools.cache
 def _table(code: str) -> dict[str, str]:
-    """The texts of a language by the English ones; English has none."""
+    """The texts of a language by their English originals; empty for English."""
     if code == "en":
         return {}
     path = files("llamafactory_dids.report") / "templates" / f"{code}.json"
@@ -34,13 +34,13 @@ def _table(code: str) -> dict[str, str]:
 
 
 def language() -> str:
-    """The code of the language of now."""
+    """The code of the current language."""
     return _language.get()
 
 
 @contextmanager
 def in_language(code: str) -> Iterator[None]:
-    """Write in this language within. Raises DidsError for one that there is no table of."""
+    """Write in this language inside the context. Raises DidsError for a language without a table."""
     if code not in LANGUAGES:
         raise refuse("--lang", code, ", ".join(LANGUAGES))
     token = _language.set(code)
@@ -51,13 +51,13 @@ def in_language(code: str) -> Iterator[None]:
 
 
 def percent(share: float) -> str:
-    """A share, with about two digits that count."""
+    """A share in percent, with about two significant digits."""
     value = 100 * share
     return f"{value:.0f}%" if value >= 99.5 else f"{value:.1f}%" if value >= 1 else f"{value:.2g}%"
 
 
 def times(ratio: float | None) -> str:
-    """How many times as much, or as little; nothing is told where there was none before."""
+    """A ratio as `×` or `÷` a number; a dash if there was nothing before."""
     if ratio is None:
         return "–"
     if ratio <= 0:
@@ -66,13 +66,13 @@ def times(ratio: float | None) -> str:
 
 
 def counted(number: int, what: str) -> str:
-    """A number and a noun, in English the plural where it is not one."""
+    """A number and a noun, which takes an s in English unless the number is one."""
     plural = "" if number == 1 or _language.get() != "en" else "s"
     return f"{number:,} {t(what)}{plural}"
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
+    """Seconds in a readable unit."""
     if seconds < 120:
         return f"{seconds:.3g} s"
     if seconds < 7200:
