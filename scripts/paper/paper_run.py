@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from llamafactory_dids.errors import DidsError
 
-from .paper_preset import ROOT, Recipe, Step, write
+from .recipe import ROOT, Recipe, Step, write
 
 
 def lines(recipe: Recipe) -> Iterator[str]:

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from scripts.paper import definition, prepare_data, rendering, results, score
-from scripts.paper.paper_preset import Preset
-from scripts.paper.results import Table
+from scripts.experiments import definition, results, tables
+from scripts.experiments.results import Table
+from scripts.paper import prepare_data, score
+from scripts.paper.recipe import Preset
 from tests.integration.support import build_model, examples, train
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -85,7 +86,7 @@ def test_a_run_goes_from_files_to_its_row_of_a_table(tmp_path, monkeypatch):
     row = next(row for row in table.definition.rows if row.run == "dids")
     assert set(table.values(row, "piqa")) == {1} and table.values(row, "average") == {}, "one of nine tasks was scored"
     assert table.left("dids", "llama_tulu") == [1]
-    text = rendering.page(table).markdown
+    text = tables.page(table).markdown
     assert "| DIDS (Original) | paper | 69.2 |" in text and "|  | here, n = 1 | – | – |" in text
     line = results.read("paper", "dids", "llama_tulu", tmp_path / "results")[1]
     assert line["cost"]["update_seconds"] > 0 and set(line["scores"]) == {"piqa"}

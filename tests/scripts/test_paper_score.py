@@ -7,8 +7,9 @@ import pytest
 import yaml
 
 from llamafactory_dids.errors import DidsError
-from scripts.paper import results, score, score_local, score_loss
-from scripts.paper.definition import TASKS
+from scripts.experiments import results
+from scripts.experiments.definition import TASKS
+from scripts.paper import score, score_local, score_loss
 from scripts.paper.task_sources import SOURCES
 
 NO_HARNESS = "lm-evaluation-harness is not installed: pip install llamafactory-dids[paper]"
