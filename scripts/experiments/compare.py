@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from llamafactory_dids.errors import DidsError, refuse  # noqa: E402
-from scripts.experiments.pages import Results, markdown, shown  # noqa: E402
-from scripts.experiments.runner import read_results  # noqa: E402
+from scripts.experiments.results import read  # noqa: E402
+from scripts.experiments.stats import Results, ends, markdown  # noqa: E402
 
 KINDS = {"losses": "observed tasks", "unseen": "tasks not observed"}
 LEAST_SHARE = 0.01  # a source that none of the runs draws more of is not listed
@@ -30,7 +30,7 @@ LEAST_SHARE = 0.01  # a source that none of the runs draws more of is not listed
 def results_of(name: str) -> Results:
     """The lines of `FOLDER/RUN`, by seed. Raises DidsError where there are none."""
     preset, _, run = name.rpartition("/")
-    if not (found := read_results(run, preset)):
+    if not (found := read(preset, run)):
         raise refuse("run", name, "the folder and name of a file in docs/results, such as mini_continued/dids")
     return found
 
@@ -69,7 +69,7 @@ def _row(label: str, lines: Sequence[Sequence[Mapping[str, Any]]], value: Callab
         differences = [first - (c - d) for first, c, d in zip(differences, *values[2:], strict=True)]
     lower = sum(difference < 0 for difference in differences)
     means = [f"{statistics.mean(run):.3f}" for run in values]
-    return [label, *means, shown(differences), f"{lower} of {len(differences)}"]
+    return [label, *means, ends(differences), f"{lower} of {len(differences)}"]
 
 
 def _drawn(names: Sequence[str], lines: Sequence[Sequence[Mapping[str, Any]]]) -> str:

@@ -1,6 +1,6 @@
 """The cost of each stage in floating point operations, at the paper's sizes and at any others.
 
-    python scripts/experiments/cost.py        # Tables 3 and 12: what the paper prints, and what this model gives
+    python scripts/experiments/reproduce.py --table 3/12 --render    # the paper's, this model's, and what was measured
 
 A forward pass costs 2 operations a parameter and token, and attention 2 L W S more, for L layers of width W over S
 earlier positions, causal. A backward pass is two forward ones; through the last tenth of the blocks alone, a tenth of
@@ -16,15 +16,10 @@ Not counted, since they are smaller by orders: projection, running sums, k-means
 numbers for each of 939,344 samples is 0.00014 PFLOP).
 """
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from llamafactory_dids.core.computing import gradient_passes, training_passes  # noqa: E402
+from llamafactory_dids.core.computing import gradient_passes, training_passes
 
 PETA = 1e15
 
@@ -154,17 +149,6 @@ def total(found: Mapping[str, float]) -> float:
     return sum(found.values())
 
 
-def overhead(found: Mapping[str, float]) -> float:
-    """What all but the training costs, as a share of it."""
-    return total(found) / found["base"] - 1
-
-
-def sample_length(printed_flop: float, sizes: Sizes = PAPER) -> float:
-    """Tokens an observed sample must have had for an impact stage of so many operations."""
-    a_token = sizes.model.gradients(1, sizes.observed_length, sizes.share)
-    return printed_flop / (sizes.updates * sizes.tasks * 200 * a_token)
-
-
 # --- measured ------------------------------------------------------------------------------------------------
 
 
@@ -186,27 +170,3 @@ def measured(cost: Mapping[str, float]) -> dict[str, float]:
 def shares(found: Mapping[str, float]) -> dict[str, float]:
     """Each stage as a share of the training, measured or predicted, so that the two stand side by side."""
     return {stage: value / found["base"] for stage, value in found.items() if stage != "base"}
-
-
-def main() -> None:
-    """Print the paper's figures beside the model's."""
-    from scripts.experiments import definition
-
-    tables = definition.load_all()
-    of_dids, of_dga = stages(PAPER, "dids"), stages(PAPER, "dga")
-    print("PFLOP for 1B tokens: the paper's (which it calls TFLOPs), this model's")
-    for row in tables["table_03"].rows:
-        pairs = [(row.paper[0], of_dga, "DGA"), (row.paper[1], of_dids, "DIDS")]
-        for printed, found, name in pairs:
-            value = total(found) if row.more["stage"] == "total" else found.get(row.more["stage"])
-            if printed is not None and value is not None:
-                print(f"  {name:5} {row.label:32} {printed:9.4g} {value / PETA:9.3g}")
-    for row in tables["table_12"].rows:
-        found = stages(PAPER, row.more["strategy"])
-        print(f"  {row.label:38} {row.paper[0]:9.4g} {total(found) / PETA:9.3g}  overhead {overhead(found):.1%}")
-    for name, printed in (("DGA", 98.6), ("DIDS", 178)):
-        print(f"{name}: {printed} PFLOP of impact are observed samples of {sample_length(printed * PETA):.0f} tokens")
-
-
-if __name__ == "__main__":
-    main()

@@ -5,6 +5,7 @@ a text is the mean of its words' vectors, a word's vector its inverse document f
 SVD of the sources' TF-IDF matrix (Deerwester et al. 1990), so that texts of like words are near each other.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,6 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-from scripts.experiments.sizes import sources_of_preset
 from scripts.quickstart import build_model
 
 DIMENSIONS = 128
@@ -22,21 +22,21 @@ WORD = r"\w+"
 OTHER = "[other]"  # a word without one
 
 
-def prepare(data: Path, folder: Path, dimensions: int = DIMENSIONS) -> None:
-    """The encoder of the preset's own data folder; what is there stays."""
+def prepare(files: Sequence[Path], folder: Path, dimensions: int = DIMENSIONS) -> None:
+    """The encoder of the sources in these files; what is there stays."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.models import Normalize, StaticEmbedding
 
     if (folder / "modules.json").exists():
         return
-    words, vectors_WE = word_vectors(texts(data), dimensions)
+    words, vectors_WE = word_vectors(texts(files), dimensions)
     static = StaticEmbedding(_tokenizer(words), embedding_weights=torch.from_numpy(vectors_WE))
     SentenceTransformer(modules=[static, Normalize()], device="cpu").save(str(folder))
 
 
-def texts(data: Path) -> list[str]:
+def texts(files: Sequence[Path]) -> list[str]:
     """Each training sample's, its prompt and its answer."""
-    rows = [row for name in sources_of_preset(data) for row in build_model.samples(data / f"{name}.parquet")]
+    rows = [row for file in files for row in build_model.samples(file)]
     return ["\n".join([row["instruction"], row["input"] or "", row["output"]]) for row in rows]
 
 

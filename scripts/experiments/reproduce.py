@@ -8,8 +8,8 @@
 `mini` is a small Llama from scratch on a CPU (runner.py), `mini_continued` the same from the proxy's weights,
 `mini_continued_fp32` that for a CPU without bf16 of its own, `mini_3m`, `mini_3m_continued` and `mini_gpu` larger ones,
 `paper` Llama-3.1-8B and Mistral-7B on 8 GPUs.
-May be broken off at any time: a run that has ended is not made again. Writes docs/results/tables/PRESET/table_01.md
-and .csv, of a figure a picture too.
+May be broken off at any time: a run that has ended is not made again. Writes docs/results/tables/PRESET/table_01.md,
+of a figure a picture too.
 """
 
 import argparse
@@ -24,12 +24,12 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from llamafactory_dids.errors import DidsError  # noqa: E402
-from scripts.experiments import definition, drawing, runs, tables, weights  # noqa: E402
+from scripts.experiments import definition, figures, results, runs, tables  # noqa: E402
 from scripts.experiments.definition import MINI, PRESETS, Definition  # noqa: E402
-from scripts.experiments.results import FOLDER, Table  # noqa: E402
+from scripts.experiments.results import Table  # noqa: E402
 from scripts.paper.recipe import FOLDER as PAPER_RUNS  # noqa: E402
 
-TABLES = FOLDER / "tables"
+TABLES = results.FOLDER / "tables"
 SEEDS = {**dict.fromkeys(MINI, 5), "paper": 1}  # the paper's runs are single ones
 
 
@@ -73,9 +73,9 @@ def _asked_for(given: argparse.Namespace) -> list[Definition]:
     return definition.find(kind, given.table or given.figure)
 
 
-def table_of(one: Definition, preset: str, seeds: Sequence[int], folder: Path = FOLDER) -> Table:
+def table_of(one: Definition, preset: str, seeds: Sequence[int]) -> Table:
     """A definition with the results of a preset. The mini presets have the runs that runs.yaml names, and no others."""
-    return Table(one, preset, seeds, list(runs.load()) if preset in MINI else None, folder)
+    return Table(one, preset, seeds, list(runs.load()) if preset in MINI else None)
 
 
 def show_all(seeds: int | None) -> None:
@@ -95,11 +95,14 @@ def show_all(seeds: int | None) -> None:
 def write(one: Definition, preset: str, seeds: Sequence[int]) -> str:
     """Write a table's files; where they are."""
     table = table_of(one, preset, seeds)
-    path = TABLES / preset / one.name
-    tables.write(tables.page(table), path)
+    if one.kind == "weights":
+        table.folders = {run: _folder_of(run, one.base, preset) for run in one.runs}
+    path = TABLES / preset / f"{one.name}.md"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(tables.page(table), encoding="utf-8")
     if one.kind == "figure":
-        path.with_suffix(".png").write_bytes(drawing.draw(table))
-    return str(path.with_suffix(".md").relative_to(ROOT))
+        path.with_suffix(".png").write_bytes(figures.draw_table(table))
+    return str(path.relative_to(ROOT))
 
 
 # --- running ---------------------------------------------------------------------------------------------------
@@ -111,7 +114,6 @@ def execute(definitions: Sequence[Definition], preset: str, seeds: Sequence[int]
         from scripts.experiments import runner
 
         runner.execute(_mini_names(definitions, preset, seeds), seeds, jobs, **MINI[preset])
-        keep_weights(definitions, preset)
         return
     from scripts.paper import dry_run, paper_run
 
@@ -122,7 +124,6 @@ def execute(definitions: Sequence[Definition], preset: str, seeds: Sequence[int]
             f"allowed: {', '.join(MINI)}, or --dry-run"
         )
     paper_run.execute(recipes)
-    keep_weights(definitions, preset)
 
 
 def _mini_names(definitions: Sequence[Definition], preset: str, seeds: Sequence[int]) -> list[str]:
@@ -142,15 +143,6 @@ def recipes_of(definitions: Sequence[Definition], seeds: Sequence[int]) -> list[
                 wanted.setdefault((run, base, seed), {}).update(dict.fromkeys(tasks))
     preset = Preset(runs.load())
     return [preset.recipe(run, base, seed, list(tasks)) for (run, base, seed), tasks in wanted.items()]
-
-
-def keep_weights(definitions: Sequence[Definition], preset: str) -> None:
-    """Of the tables of weights: those of the first seed's runs, where they are."""
-    for one in definitions:
-        for run in one.runs if one.kind == "weights" else ():
-            folder = _folder_of(run, one.base, preset)
-            if (folder / "dids" / "mixture.jsonl").exists():
-                weights.keep(folder, preset, run)
 
 
 def _folder_of(run: str, base: str, preset: str) -> Path:

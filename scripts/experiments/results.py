@@ -1,7 +1,6 @@
-"""What runs have left: a line a seed in docs/results/PRESET, read as values by task, seed and run."""
+"""What runs have left: a line a seed in docs/results, and the values of a table's rows in them by seed."""
 
 import json
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,14 +16,14 @@ SCORED_BY_MINI = (*TASKS, "arc_challenge", "mbpp")
 Values = dict[int, float]  # by seed
 
 
-def path_of(preset: str, run: str, base: str, folder: Path = FOLDER) -> Path:
+def path_of(preset: str, run: str, base: str = "") -> Path:
     """The result file of a run."""
-    return folder / "paper" / base / f"{run}.jsonl" if preset == "paper" else folder / preset / f"{run}.jsonl"
+    return FOLDER / preset / (base if preset == "paper" else "") / f"{run}.jsonl"
 
 
-def read(preset: str, run: str, base: str, folder: Path = FOLDER) -> dict[int, dict[str, Any]]:
+def read(preset: str, run: str, base: str = "") -> dict[int, dict[str, Any]]:
     """The lines of a run by seed; none where it has not been made."""
-    path = path_of(preset, run, base, folder)
+    path = path_of(preset, run, base)
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return {line["seed"]: line for line in map(json.loads, lines)}
 
@@ -50,25 +49,18 @@ def measured(line: Mapping[str, Any]) -> dict[str, float]:
 class Table:
     """A definition's values in one preset. `runs` are the names that the preset knows; None is all of them."""
 
-    def __init__(
-        self,
-        definition: Definition,
-        preset: str,
-        seeds: Sequence[int],
-        runs: Sequence[str] | None,
-        folder: Path = FOLDER,
-    ) -> None:
+    def __init__(self, definition: Definition, preset: str, seeds: Sequence[int], runs: Sequence[str] | None) -> None:
         self.preset = preset
+        self.folders: dict[str, Path] = {}  # what the first seed's runs left, for a table of weights
         self.seeds = tuple(seeds)
         self.is_mini = preset in MINI
         self.definition = definition = definition.in_mini() if self.is_mini else definition
         excluded = self.is_mini and definition.not_mini is not None
         wanted = [] if excluded else definition.wanted()
         self.wanted = [(run, base) for run, base in wanted if runs is None or run in runs]
-        self.lines = {key: self._of_seeds(read(preset, *key, folder)) for key in self.wanted}
-
-    def _of_seeds(self, lines: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
-        return {seed: line for seed, line in lines.items() if seed in self.seeds}
+        self.lines = {
+            key: {seed: line for seed, line in read(preset, *key).items() if seed in self.seeds} for key in self.wanted
+        }
 
     def scores(self, task: str) -> bool:
         """Whether the preset has values of a task at all."""
@@ -107,24 +99,10 @@ class Table:
         name = self.definition.reference
         return next((row for row in self.definition.rows if row.run == name and row.base == base), None)
 
-    def difference(self, row: Row, column: str) -> Values:
-        """Against the reference with the same seed."""
+    def difference(self, row: Row, column: str) -> list[float]:
+        """Against the reference, for each seed in common."""
         other = self.reference(row.base)
         if other is None or other.run == row.run:
-            return {}
+            return []
         ours, theirs = self.values(row, column), self.values(other, column)
-        return {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}
-
-
-def interval(values: Sequence[float], digits: int) -> str:
-    """Mean ± standard error; the value alone where there is one, a dash where there is none."""
-    if not values:
-        return "–"
-    mean = f"{statistics.fmean(values):.{digits}f}"
-    error = f" ± {error_of(values):.{digits}f}" if len(values) > 1 else ""
-    return (mean + error).replace("-", "−")
-
-
-def error_of(values: Sequence[float]) -> float:
-    """The standard error of the mean, 0 of a single value."""
-    return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+        return [ours[seed] - theirs[seed] for seed in ours if seed in theirs]

@@ -48,12 +48,12 @@ from scripts.experiments import (  # noqa: E402
     one_run,
     results,
     runs,
+    scores,
     sizes,
 )
-from scripts.experiments.sizes import IRRELEVANT, PROXY_SEED, TASKS, UNSEEN  # noqa: E402
+from scripts.experiments.sizes import IRRELEVANT, PROXY_SEED  # noqa: E402
 
-KEYS = Path(__file__).resolve().parent / "keys"
-RESULTS = results.FOLDER
+KEYS = (Path(__file__).resolve().parent / "keys", ROOT / "examples" / "yaml")
 SIZES = sizes.SIZES
 DATA = ROOT.parent / "shared" / "data"
 CONTINUED = "continued"  # the ending of a preset whose runs begin with the proxy's weights
@@ -90,7 +90,7 @@ class Preset:
         self.data = folder / "data"
         self.runs = runs.load()
         self.base: dict[str, Any] = {}
-        for name in ["mini", *self.size.files, *([CONTINUED] if continued else [])]:
+        for name in [*self.size.files, *([CONTINUED] if continued else [])]:
             self.base |= _read(name)
         if fp32:
             self.base["bf16"] = False
@@ -107,12 +107,12 @@ class Preset:
         """All keys of a run, for the host."""
         run = self.overrides(name)
         updates, budget = run.pop("updates", None), run.pop("budget", 1)
-        tasks, share, other = run.pop("tasks", TASKS), run.pop("mix_in", 0), run.pop("of", None)
+        tasks, share, other = run.pop("tasks", self.size.tasks), run.pop("mix_in", 0), run.pop("of", None)
         spoilt, own_proxy = run.pop("spoilt", None), run.pop("own_proxy", False)
         values = self.base | self._places(name, seed) | run
         values["max_steps"] = round(budget * self.base["max_steps"])
         if updates:
-            values["dids_update_samples"] = one_run.samples_of(values) // updates
+            values["dids_update_samples"] = scores.samples_of(values) // updates
         values["dids_tasks"] = ",".join(f"{task}_val" for task in tasks)
         if share:
             values["dataset"] = ",".join([values["dataset"], *irrelevant.cut_names(IRRELEVANT, share)])
@@ -120,7 +120,7 @@ class Preset:
             values["dids_domains"] = str(self.folder / spoilt / f"{values['dids_num_domains']}_{seed}")
         if run.get("dids_cluster_features") == "semantic":
             values["dids_semantic_model"] = str(self.encoder)
-        if own_proxy:
+        if own_proxy or not self.size.has_proxy:
             del values["dids_proxy_model"]
         if other:
             values["dids_probs"] = str(self.output(other, seed) / "dids" / "mixture.jsonl")
@@ -131,14 +131,18 @@ class Preset:
         return {
             "model_name_or_path": str(self._first_weights(seed)),
             "dataset_dir": str(self.data),
-            "dataset": ",".join(sizes.sources_of_preset(self.data)),
-            "eval_dataset": ",".join(f"{task}_test" for task in (*TASKS, *UNSEEN)),
+            "dataset": ",".join(self.sources()),
+            "eval_dataset": ",".join(f"{task}_test" for task in (*self.size.tasks, *self.size.unseen)),
             "dids_proxy_model": str(self.proxy),
             "dids_cache_dir": str(self.folder / "cache"),
             "dids_seed": seed,
             "seed": seed,
             "output_dir": str(self.output(name, seed)),
         }
+
+    def sources(self) -> list[str]:
+        """The training sources, without the irrelevant ones."""
+        return sizes.sources_of_preset(self.data, self.size)
 
     def _first_weights(self, seed: int) -> Path:
         if self.size.pretrained:
@@ -164,15 +168,21 @@ class Preset:
         sizes.prepare_data(self.source, self.data, self.size)
         if self.size.pretrained:
             models.ensure(self.size.pretrained)
-        for seed in (PROXY_SEED, *(() if self.size.pretrained else seeds)):
+        for seed in (*([PROXY_SEED] if self.size.has_proxy else []), *(() if self.size.pretrained else seeds)):
             sizes.prepare_model(self.data, self.folder / "models" / str(seed), seed, self.size)
-        if not (self.proxy / "all_results.json").exists():
-            _in_a_process(one_run.train_and_score, self.proxy_arguments(), self.proxy.with_suffix(".log"), self.start)
+        if self.size.has_proxy and not (self.proxy / "all_results.json").exists():
+            self._train(self.proxy_arguments(), self.proxy.with_suffix(".log"))
+
+    def _train(self, values: dict[str, Any], log: Path) -> dict[str, Any]:
+        """One training and its scores, in a process of its own."""
+        function = functools.partial(one_run.train_and_score, self.size.tasks, self.size.unseen)
+        result: dict[str, Any] = _in_a_process(function, values, log, self.start)
+        return result
 
     def cut_irrelevant(self, names: Sequence[str]) -> None:
         """The irrelevant data of these runs, cut to their shares."""
         for share in sorted({self.overrides(name).get("mix_in", 0) for name in names} - {0}):
-            irrelevant.write(self.data, IRRELEVANT, sizes.sources_of_preset(self.data), share)
+            irrelevant.write(self.data, IRRELEVANT, self.sources(), share)
 
     def semantic(self, names: Sequence[str]) -> list[str]:
         """Those of the runs that cluster by the sentence encoder. Raises DidsError where its library is missing."""
@@ -192,7 +202,7 @@ class Preset:
 
     def is_done(self, name: str, seed: int) -> bool:
         """Whether the same run has ended before."""
-        done = read_results(name, self.name)
+        done = results.read(self.name, name)
         return seed in done and done[seed]["digest"] == _digest(self.arguments(name, seed), self.folder)
 
     def with_needed(self, names: Sequence[str]) -> list[str]:
@@ -211,7 +221,7 @@ class Preset:
         if spoilt := self.overrides(name).get("spoilt"):
             self._spoil(spoilt, values)
         with self._alone_while_tokenising(Path(values["tokenized_path"])):
-            result = _in_a_process(one_run.train_and_score, values, log, self.start)
+            result = self._train(values, log)
         result["cost"]["clustering_seconds"] = clustering
         _add({"run": name, "seed": seed, "digest": _digest(values, self.folder), **result}, self.name)
         mean = sum(result["losses"].values()) / len(result["losses"])
@@ -237,7 +247,8 @@ class Preset:
 
 
 def _read(name: str) -> dict[str, Any]:
-    values: dict[str, Any] = yaml.safe_load((KEYS / f"{name}.yaml").read_text(encoding="utf-8"))
+    (path,) = (path for folder in KEYS if (path := folder / f"{name}.yaml").exists())
+    values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return values
 
 
@@ -267,15 +278,10 @@ def _in_a_process(function: Any, values: dict[str, Any], log: Path, start: str) 
 # --- results -----------------------------------------------------------------------------------------------
 
 
-def read_results(name: str, preset: str = "mini") -> dict[int, dict[str, Any]]:
-    """The results of a run that are there, by seed."""
-    return results.read(preset, name, "", RESULTS)
-
-
 def _add(result: dict[str, Any], preset: str = "mini") -> None:
     """Put a result into its run's file, in the place of an older one of the same seed."""
     with _writing:
-        results.add(results.path_of(preset, result["run"], "", RESULTS), result)
+        results.add(results.path_of(preset, result["run"]), result)
 
 
 _writing = threading.Lock()
@@ -283,7 +289,7 @@ _writing = threading.Lock()
 
 def state(names: Sequence[str], seeds: Sequence[int], preset: str = "mini") -> dict[str, int]:
     """How many of the seeds each run has a result of."""
-    return {name: len(set(seeds) & set(read_results(name, preset))) for name in names}
+    return {name: len(set(seeds) & set(results.read(preset, name))) for name in names}
 
 
 def execute(
@@ -303,8 +309,10 @@ def execute(
     if on_gpu and not torch.cuda.is_available():
         allowed = ", ".join(name for name, other in SIZES.items() if not other.on_gpu)
         raise SystemExit(f"--size: got {size!r}, but torch finds no GPU here; allowed: {allowed}")
-    if continued and SIZES[size].pretrained:
-        raise SystemExit(f"--continued: got it with --size {size}, whose model is pretrained; allowed: without it")
+    if continued and (SIZES[size].pretrained or not SIZES[size].has_proxy):
+        raise SystemExit(
+            f"--continued: got it with --size {size}, which has no proxy of its model's; allowed: without it"
+        )
     places = (folder or folder_of(size)).resolve(), data.resolve()
     preset = Preset(*places, size, continued, fp32)
     try:
@@ -321,7 +329,7 @@ def execute(
     elif semantic:
         from scripts.experiments import encoder  # which needs what comes with sentence-transformers
 
-        encoder.prepare(preset.data, preset.encoder)
+        encoder.prepare([preset.data / f"{name}.parquet" for name in preset.sources()], preset.encoder)
     run_all(preset, names, seeds, jobs)
 
 

@@ -1,14 +1,17 @@
-"""Tables as Markdown and CSV: of each row the paper's values, ours over the seeds, and ours against the reference's."""
+"""The paper's tables as Markdown: of each row the paper's values, ours over seeds, and ours less the reference's."""
 
-import csv
-import io
+import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from . import arithmetic, cost, weights
+import numpy as np
+
+from llamafactory_dids.artifacts.mixture_log import MixtureLog, find_log
+
+from . import cost
 from .definition import AVERAGE, MINI, Definition, Row, size_of
-from .results import NOT_SCORED, Table, error_of, interval
+from .results import NOT_SCORED, Table
+from .stats import markdown, plus_minus
 
 SHORT = {"minerva_math": "MathQA", "gsm8k": "GSM8K", "mmlu": "MMLU", "bbh": "BBH", "piqa": "PIQA", "mbpp": "MBPP"}
 SHORT |= {"boolq": "BoolQ", "ifeval": "IFEval", "pubmedqa": "PubMedQA", "truthfulqa": "TruthfulQA", "wmt16": "WMT16"}
@@ -29,36 +32,15 @@ MINI_SAYS = (
 PAPER_SAYS = "Paper preset: scores of lm-evaluation-harness in percent, higher is better, as in the paper."
 
 
-@dataclass(frozen=True)
-class Page:
-    """What is written of a table: Markdown, and rows for the CSV."""
-
-    markdown: str
-    rows: list[list[str]]
-
-    def csv(self) -> str:
-        """The rows as CSV."""
-        stream = io.StringIO()
-        csv.writer(stream, lineterminator="\n").writerows(self.rows)
-        return stream.getvalue()
-
-
-def page(table: Table) -> Page:
+def page(table: Table) -> str:
     """The table of any kind."""
-    kinds = {"cost": _costs, "weights": _weights}
-    body, rows = kinds.get(table.definition.kind, _scores)(table)
-    return Page(_frame(table, body), rows)
-
-
-def _frame(table: Table, body: str) -> str:
     definition = table.definition
-    scores = MINI_SAYS.format(begins=_begins(table.preset)) if table.is_mini else PAPER_SAYS
-    says = {"scores": scores, "weights": "", "cost": ""}
+    body = {"cost": _costs, "weights": _weights}.get(definition.kind, _scores)(table)
     text = [f"# {definition.heading}: {definition.title}", "", _state(table), ""]
-    if sentence := says.get(definition.kind, says["scores"]):
-        text += [sentence, ""]
-    text += [body, ""]
-    if notes := [*definition.notes, *arithmetic.footnotes(definition), *_not_scored(definition)]:
+    if definition.kind not in ("cost", "weights"):
+        text += [MINI_SAYS.format(begins=_begins(table.preset)) if table.is_mini else PAPER_SAYS, ""]
+    text += [markdown(body, right=2)]
+    if notes := [*definition.notes, *_not_scored(definition)]:
         text += ["Notes:", "", *(f"{number}. {note}" for number, note in enumerate(notes, 1)), ""]
     return "\n".join(text)
 
@@ -70,17 +52,13 @@ def _begins(preset: str) -> str:
 
 
 def _state(table: Table) -> str:
-    made = _command(table)
-    if table.is_mini and table.definition.not_mini:
-        return f"Made by `{made}`. Not part of the mini preset, which has {table.definition.not_mini}."
-    needed = len(table.wanted) * len(table.seeds)
-    return f"Made by `{made}`: {table.done()} of {needed} runs are there. Values are mean ± standard error over seeds."
-
-
-def _command(table: Table) -> str:
     kind, _, number = table.definition.name.partition("_")
     option = f"--{kind} {number.lstrip('0')} --preset {table.preset} --seeds {len(table.seeds)}"
-    return f"python scripts/experiments/reproduce.py {option} --render"
+    made = f"Made by `python scripts/experiments/reproduce.py {option} --render`"
+    if table.is_mini and table.definition.not_mini:
+        return f"{made}. Not part of the mini preset, which has {table.definition.not_mini}."
+    needed = len(table.wanted) * len(table.seeds)
+    return f"{made}: {table.done()} of {needed} runs are there. Values are mean ± half of the 95% interval over seeds."
 
 
 def _not_scored(definition: Definition) -> list[str]:
@@ -88,28 +66,19 @@ def _not_scored(definition: Definition) -> list[str]:
     return [f"{', '.join(names)}: not scored, since lm-evaluation-harness has no judge model for it."] if names else []
 
 
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """Rows, the first the head, as a table."""
-    lines = [rows[0], ["---"] * 2 + ["---:"] * (len(rows[0]) - 2), *rows[1:]]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 # --- scores and figures ----------------------------------------------------------------------------------------
 
 
-def _scores(table: Table) -> tuple[str, list[list[str]]]:
-    definition = table.definition
-    columns = definition.all_columns
+def _scores(table: Table) -> list[list[str]]:
+    columns = table.definition.all_columns
     shown = [["", "", *(SHORT.get(column, column) for column in columns)]]
-    plain = [["section", "row", "run", "what", "column", "value", "standard error", "seeds"]]
     section = ""
-    for row in definition.rows:
+    for row in table.definition.rows:
         if row.section != section:
             section = row.section
             shown.append([f"**{section}**", *[""] * (len(columns) + 1)])
         shown += _lines(table, row, columns)
-        plain += _plain(table, row, columns)
-    return markdown(shown), plain
+    return shown
 
 
 def _lines(table: Table, row: Row, columns: Sequence[str]) -> list[list[str]]:
@@ -121,11 +90,11 @@ def _lines(table: Table, row: Row, columns: Sequence[str]) -> list[list[str]]:
     digits = 3 if table.is_mini else 1
     ours = [list(table.values(row, column).values()) for column in columns]
     if any(ours):
-        cells = [interval(values, digits) for values in ours]
+        cells = [plus_minus(values, digits) for values in ours]
         found.append(["" if found else row.label, f"here, {_seeds(ours)}", *cells])
-        less = [list(table.difference(row, column).values()) for column in columns]
+        less = [table.difference(row, column) for column in columns]
         if any(less):
-            found.append(["", f"less {_name(table.reference(row.base))}", *(interval(v, digits) for v in less)])
+            found.append(["", f"less {_name(table.reference(row.base))}", *(plus_minus(v, digits) for v in less)])
     return found or [[row.label, "", *[DASH] * len(columns)]]
 
 
@@ -145,31 +114,18 @@ def _seeds(values: Sequence[Sequence[float]]) -> str:
     return f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
 
 
-def _plain(table: Table, row: Row, columns: Sequence[str]) -> list[list[str]]:
-    found = []
-    for place, column in enumerate(columns):
-        head = [row.section, row.label, row.run_of(column) or ""]
-        if row.paper and row.paper[place] is not None:
-            found.append([*head, "paper", column, f"{row.paper[place]:g}", "", ""])
-        for what, by_seed in (("here", table.values(row, column)), ("difference", table.difference(row, column))):
-            if values := list(by_seed.values()):
-                mean = f"{sum(values) / len(values):.5f}"
-                found.append([*head, what, column, mean, f"{error_of(values):.5f}", str(len(values))])
-    return found
-
-
 # --- costs ---------------------------------------------------------------------------------------------------
 
 COSTS = ("paper, PFLOP", "model, PFLOP", "paper, share", "model, share", "model at our sizes, share", "measured, share")
 
 
-def _costs(table: Table) -> tuple[str, list[list[str]]]:
+def _costs(table: Table) -> list[list[str]]:
     """The paper's figures and the analytic model's, and of our own sizes the model's shares and the measured ones."""
     shown = [["", "", *COSTS]]
     for row in table.definition.rows:
         names = [row.more["strategy"]] if "strategy" in row.more else list(table.definition.runs)
         shown += [_cost_line(table, row, strategy, place) for place, strategy in enumerate(names)]
-    return markdown(shown), [["row", "strategy", *COSTS], *shown[1:]]
+    return shown
 
 
 def _cost_line(table: Table, row: Row, strategy: str, place: int) -> list[str]:
@@ -183,14 +139,9 @@ def _cost_line(table: Table, row: Row, strategy: str, place: int) -> list[str]:
     assert base is not None
     share = DASH if printed is None else _percent(printed / base - (stage == "total"))
     models = [_share(cost.shares(found), stage), DASH]
-    if sizes := _own_sizes(table):
+    if table.is_mini and (sizes := cost.MINI_SIZES.get(size_of(table.preset))):
         models[1] = _share(cost.shares(cost.stages(sizes, strategy, shared_clusters=True)), stage)
     return [row.label, strategy, *amounts, share, *models, _measured(table, strategy, stage)]
-
-
-def _own_sizes(table: Table) -> cost.Sizes | None:
-    """Those of a mini preset; the paper preset's are the paper's."""
-    return cost.MINI_SIZES.get(size_of(table.preset)) if table.is_mini else None
 
 
 def _share(shares: Mapping[str, float], stage: str) -> str:
@@ -206,7 +157,7 @@ def _measured(table: Table, strategy: str, stage: str) -> str:
     runs = [cost.shares(cost.measured(line["cost"])) for line in lines if line.get("cost")]
     parts = [sum(of_run.values()) if stage == "total" else of_run.get(stage) for of_run in runs]
     values = [100 * part for part in parts if part is not None]
-    return f"{interval(values, 1)}%" if values else DASH
+    return plus_minus(values, 1, "%")
 
 
 def _percent(share: float) -> str:
@@ -215,20 +166,33 @@ def _percent(share: float) -> str:
 
 # --- weights --------------------------------------------------------------------------------------------------
 
+TENTHS = 11
+SHOWN = 10  # domains, as in the paper
 
-def _weights(table: Table) -> tuple[str, list[list[str]]]:
+
+def _weights(table: Table) -> list[list[str]]:
+    """The weights of domains over a training: the paper's, and those of the first seed's runs, where they are."""
     shown = [["domain", "", *table.definition.columns]]
     for row in table.definition.rows:
         shown.append([row.section, f"{row.label}, paper", *(f"{value:g}" for value in row.paper)])
-    kept = {run: weights.read(table.preset, run) for run in table.definition.runs}
-    for domain in weights.chosen(kept):
-        for run, of_run in kept.items():
-            shown.append([domain, f"{run}, here", *(f"{value:g}" for value in of_run[domain])])
-    return markdown(shown), shown
+    found = {run: condense(folder) for run, folder in table.folders.items() if (folder / "dids/mixture.jsonl").exists()}
+    for domain in chosen(found):
+        shown += [
+            [domain, f"{run}, here", *(f"{value:g}" for value in of_run[domain])] for run, of_run in found.items()
+        ]
+    return shown
 
 
-def write(found: Page, path: Path) -> None:
-    """`path`.md and `path`.csv."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_suffix(".md").write_text(found.markdown, encoding="utf-8")
-    path.with_suffix(".csv").write_text(found.csv(), encoding="utf-8")
+def condense(run: Path) -> dict[str, list[float]]:
+    """Each domain's weight in percent at 0%, 10% … 100% of the way from the first update to the last."""
+    record = MixtureLog(find_log(run)).record()
+    points = np.linspace(record.samples_U[0], record.samples_U[-1], TENTHS)
+    lines = np.searchsorted(record.samples_U, points, side="right") - 1  # the last update at or before each point
+    percent_DU = 100 * record.probabilities_UD[lines].T
+    return {name: [round(float(w), 2) for w in row] for name, row in zip(record.domain_names, percent_DU, strict=True)}
+
+
+def chosen(weights: Mapping[str, Mapping[str, list[float]]], seed: int = 1) -> list[str]:
+    """The domains that are shown: ten at random of those that all runs have, the same whenever it is asked."""
+    shared = sorted(set.intersection(*(set(of_run) for of_run in weights.values()))) if weights else []
+    return sorted(random.Random(seed).sample(shared, min(SHOWN, len(shared))))

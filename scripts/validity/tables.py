@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from llamafactory_dids.errors import DidsError
-from scripts.experiments.pages import interval, shown
+from scripts.experiments.stats import ends, markdown, plus_minus
 from scripts.validity.estimates import TODAY
 from scripts.validity.records import Checkpoint, Key
 from scripts.validity.scoring import Scores, ceiling, reliability, score
@@ -19,7 +19,7 @@ def table(
 ) -> str:
     """Markdown, the highest share of the gain first. Raises DidsError where no checkpoint is left.
 
-    A score is the mean over tasks of a checkpoint; mean and 95% interval (Student's t) are over the checkpoints of all
+    A score is the mean over tasks of a checkpoint; mean ± half of its 95% interval are over the checkpoints of all
     seeds, and differences are paired by checkpoint.
     """
     known = {
@@ -30,14 +30,14 @@ def table(
     if not known:
         raise DidsError("results: got no checkpoint with a truth, allowed: a file of `run`, and seeds and steps in it")
     scores = _scores(known)
-    rows = [HEAD, ["---"] * len(HEAD), _ceiling_row(known)]
+    rows = [HEAD, _ceiling_row(known)]
     for name in sorted(scores, key=lambda name: -statistics.mean(float(s.gain) for s in scores[name].values())):
         of_name, today = scores[name], scores.get(TODAY, {})
         differences = [float(s.gain - today[key].gain) for key, s in of_name.items() if key in today]
-        compared = shown(differences) if name != TODAY and len(differences) > 1 else ""
+        compared = ends(differences) if name != TODAY and len(differences) > 1 else ""
         label = f"**{name}** (today's)" if name == TODAY else name
         rows.append([_with_number(label, of_name, known), *_cells(list(of_name.values())), compared])
-    return _about(known) + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return _about(known) + markdown(rows)
 
 
 def _scores(known: Mapping[Key, Checkpoint]) -> dict[str, dict[Key, Scores]]:
@@ -60,16 +60,7 @@ def _with_number(label: str, of_name: Mapping[Key, Scores], known: Mapping[Key, 
 
 def _cells(scores: Sequence[Scores]) -> list[str]:
     gains, pearsons, bests = ([float(value) for value in values] for values in zip(*scores, strict=True))
-    return [_cell(gains), _cell(pearsons), _cell(bests, percent=True)]
-
-
-def _cell(values: Sequence[float], percent: bool = False) -> str:
-    scale, form, unit = (100, ".0f", "%") if percent else (1, ".2f", "")
-    values = [scale * value for value in values]
-    if len(values) < 2:
-        return f"{values[0]:{form}}{unit}".replace("-", "−")
-    mean, low, high = interval(values)
-    return f"{mean:{form}}{unit} [{low:{form}}, {high:{form}}]".replace("-", "−")
+    return [plus_minus(gains, 2), plus_minus(pearsons, 2), plus_minus([100 * best for best in bests], 0, "%")]
 
 
 def _about(known: Mapping[Key, Checkpoint]) -> str:
