@@ -115,7 +115,7 @@ def execute(definitions: Sequence[Definition], preset: str, seeds: Sequence[int]
 
         runner.execute(_mini_names(definitions, preset, seeds), seeds, jobs, **MINI[preset])
         return
-    from scripts.paper import dry_run, paper_run
+    from scripts.paper import dry_run, recipe
 
     recipes = recipes_of(definitions, seeds)
     if gone := dry_run.missing(recipes):
@@ -123,7 +123,7 @@ def execute(definitions: Sequence[Definition], preset: str, seeds: Sequence[int]
             f"--preset: got 'paper', for which this machine lacks {'; '.join(gone)}; "
             f"allowed: {', '.join(MINI)}, or --dry-run"
         )
-    paper_run.execute(recipes)
+    recipe.execute(recipes)
 
 
 def _mini_names(definitions: Sequence[Definition], preset: str, seeds: Sequence[int]) -> list[str]:
@@ -163,20 +163,20 @@ def dry_run(definitions: Sequence[Definition], preset: str, seeds: Sequence[int]
             for run, base in table.wanted:
                 print(f"{one.heading}: {run}: seeds to run: {', '.join(map(str, table.left(run, base))) or 'none'}")
         return 0
-    from scripts.paper import dry_run, paper_run
+    from scripts.paper import dry_run, recipe
 
     recipes = recipes_of(definitions, seeds)
     problems = []
     with tempfile.TemporaryDirectory() as folder:
         stand_ins = dry_run.StandIns(Path(folder))
-        for recipe in recipes:
-            print("\n".join(paper_run.lines(recipe)))
-            problems += dry_run.problems(recipe, stand_ins)
+        for made in recipes:
+            print("\n".join(recipe.lines(made)))
+            problems += dry_run.problems(made, stand_ins)
     for gone in dry_run.missing(recipes):
         print(f"missing here: {gone}")
     for problem in problems:
         print(f"wrong: {problem}")
-    steps = sum(len(recipe.steps) for recipe in recipes)
+    steps = sum(len(made.steps) for made in recipes)
     print(json.dumps({"runs": len(recipes), "commands": steps, "wrong": len(problems)}))
     return 1 if problems else 0
 

@@ -310,8 +310,9 @@ def execute(
         allowed = ", ".join(name for name, other in SIZES.items() if not other.on_gpu)
         raise SystemExit(f"--size: got {size!r}, but torch finds no GPU here; allowed: {allowed}")
     if continued and (SIZES[size].pretrained or not SIZES[size].has_proxy):
+        allowed = ", ".join(name for name, other in SIZES.items() if other.has_proxy and not other.pretrained)
         raise SystemExit(
-            f"--continued: got it with --size {size}, which has no proxy of its model's; allowed: without it"
+            f"--continued: got it with --size {size}, allowed: with {allowed}, whose proxy is of their kind"
         )
     places = (folder or folder_of(size)).resolve(), data.resolve()
     preset = Preset(*places, size, continued, fp32)

@@ -1,12 +1,12 @@
-"""The paper's values as they were typed in, and the checker of which of them do not add up."""
+"""The paper's values as they were typed in, and the names of runs."""
 
 import statistics
 
 import pytest
 
 from llamafactory_dids.errors import DidsError
-from scripts.experiments import arithmetic, definition, runs
-from scripts.experiments.definition import TASKS, Definition, Row
+from scripts.experiments import definition, runs
+from scripts.experiments.definition import TASKS
 
 ALL = definition.load_all()
 WITH_AVERAGES = [one for one in ALL.values() if one.average]
@@ -14,14 +14,6 @@ WITH_AVERAGES = [one for one in ALL.values() if one.average]
 
 def values(table, label, section=""):
     return next(r.paper for r in ALL[table].rows if r.label == label and section in r.section)
-
-
-def row(*paper, label="row", section="", **more):
-    return Row(label, section, "dids", "llama_tulu", paper, more=more)
-
-
-def made_up(*rows, kind="scores", columns=("a", "b"), average=True):
-    return Definition("table_99", "t", kind, columns, average, "llama_tulu", None, (), None, "", rows)
 
 
 def test_there_is_a_file_for_each_table_and_figure_of_the_paper():
@@ -61,47 +53,6 @@ def test_every_run_of_a_table_can_be_made():
     apart = (runs.UNTRAINED, runs.FULL)
     names = {run for one in ALL.values() for run, _ in one.wanted() if run not in apart and not run.startswith("mix_")}
     assert [name for name in sorted(names) if not runs.resolve(name, known)] == []
-
-
-# --- the checker ------------------------------------------------------------------------------------------------
-
-
-def test_an_average_off_by_more_than_rounding_is_told_and_one_within_it_is_not():
-    assert arithmetic.disagreement((60.0, 61.0), 60.6) is None
-    assert arithmetic.disagreement((60.0, 61.0), 60.61) == 60.5
-    assert arithmetic.disagreement((60.0, None), 60.0) is None
-    (found,) = arithmetic.footnotes(made_up(row(60.0, 61.0, 61.0), row(1.0, 2.0, 1.5), row()))
-    assert found == "row: the paper prints an average of 61.0; that of its values is 60.50."
-
-
-def test_the_sources_that_table_4_lists_lack_one():
-    (found,) = arithmetic.footnotes(ALL["table_04"])
-    assert "889,344 samples under a total of 939,344" in found and found.endswith("Open-Math-2-GSM8K (50,000).")
-
-
-@pytest.mark.parametrize("name", ["table_03", "table_12"])
-def test_the_unit_of_the_costs_is_off_by_a_thousand(name):
-    (found,) = arithmetic.footnotes(ALL[name])
-    assert "4.82e+19 FLOP" in found and "4.82e+04 PFLOP" in found
-
-
-def test_a_total_that_is_not_the_sum_of_its_parts_is_told():
-    base = Row("Base Training", "", None, "llama_tulu", (4.82e7,), more={"stage": "base"})
-    part = Row("part", "", None, "llama_tulu", (1.0e6,), more={"stage": "impact"})
-    right, wrong = (
-        Row("Total", "", None, "llama_tulu", (v,), more={"stage": "total", "total": True}) for v in (4.92e7, 4.99e7)
-    )
-    assert arithmetic.footnotes(made_up(base, part, right, kind="cost", columns=("tflops",), average=False)) == []
-    (found,) = arithmetic.footnotes(made_up(base, part, wrong, kind="cost", columns=("tflops",), average=False))
-    assert found == "tflops: the paper prints a total of 4.99e+07; its parts sum to 4.92e+07."
-
-
-def test_an_overhead_that_its_total_does_not_give_is_told():
-    columns = ("tflops", "overhead_percent", "hours")
-    base = Row("Base Training", "", None, "llama_tulu", (5.00e7, None, 1.0))
-    other = Row("DGA", "", None, "llama_tulu", (5.50e7, 12.0, 1.0))
-    (found,) = arithmetic.footnotes(made_up(base, other, kind="cost", columns=columns, average=False))
-    assert found == "DGA: printed 12.0% overhead; its total gives 10.0%."
 
 
 # --- reading ----------------------------------------------------------------------------------------------------

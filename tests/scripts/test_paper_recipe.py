@@ -5,10 +5,11 @@ import json
 import pytest
 import yaml
 
+from llamafactory_dids.errors import DidsError
 from scripts.experiments import definition, runs
 from scripts.experiments.definition import TASKS
-from scripts.paper import dry_run, paper_run
-from scripts.paper.recipe import Preset, Step, write
+from scripts.paper import dry_run
+from scripts.paper.recipe import Preset, Step, execute, write
 
 KNOWN = {
     "dids": {"mix_strategy": "dids"},
@@ -136,7 +137,6 @@ def test_code_is_run_only_where_a_task_needs_it(preset):
 
 
 def test_a_step_that_is_done_is_skipped_and_one_that_fails_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(paper_run, "ROOT", tmp_path)
     monkeypatch.setattr("scripts.paper.recipe.ROOT", tmp_path)
     (tmp_path / "trained").touch()
     said = []
@@ -146,8 +146,8 @@ def test_a_step_that_is_done_is_skipped_and_one_that_fails_is_named(tmp_path, mo
         Step("score", ("false",), "scores.jsonl", environment={"X": "1"}),
     )
     made = type("Made", (), {"steps": steps})
-    with pytest.raises(paper_run.DidsError, match="^X=1 false: ended with code 1; the same command goes on from here$"):
-        paper_run.execute([made], said.append)
+    with pytest.raises(DidsError, match="^X=1 false: ended with code 1; the same command goes on from here$"):
+        execute([made], said.append)
     assert said == ["true", "X=1 false"]
     assert (tmp_path / "domains" / "1.done").exists() and yaml.safe_load((tmp_path / "b.yaml").read_text()) == {"a": 2}
     assert not (tmp_path / "a.yaml").exists()

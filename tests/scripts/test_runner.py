@@ -17,7 +17,6 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
-from scipy import stats
 from sentence_transformers import SentenceTransformer
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -29,7 +28,7 @@ from llamafactory_dids import mixers
 from llamafactory_dids.artifacts.domain_map import DomainMap
 from llamafactory_dids.config import MixingConfig
 from llamafactory_dids.errors import DidsError
-from scripts.experiments import compare, definition, encoder, figures, maps, models, one_run, pages, runner, sizes
+from scripts.experiments import definition, encoder, maps, models, results, runner, scores, sizes
 from scripts.quickstart import build_model
 
 RUNS = yaml.safe_load((Path(runner.__file__).parent / "runs.yaml").read_text())
@@ -147,7 +146,7 @@ def test_a_result_belongs_to_its_keys_wherever_the_folder_is(tmp_path, data):
 
 
 def test_a_result_takes_the_place_of_an_older_one_of_its_seed(tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "RESULTS", tmp_path)
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
     for seed, value in ((2, 1.0), (1, 2.0), (2, 3.0)):
         runner._add({"run": "a", "seed": seed, "value": value})
     lines = [json.loads(line) for line in (tmp_path / "mini" / "a.jsonl").read_text().splitlines()]
@@ -199,7 +198,7 @@ def test_only_a_run_of_spoilt_domains_makes_a_map_first(preset, monkeypatch, nam
     called, lines = [], []
 
     def instead(function, values, *_):
-        called.append(getattr(function, "func", function).__name__)
+        called.append(function.func.__name__)
         return {"losses": {"a": 1.0}, "cost": {}, "seconds": 1.0, "cpu_seconds": 1.0}
 
     monkeypatch.setattr(runner, "_in_a_process", instead)
@@ -215,7 +214,7 @@ def test_a_text_of_the_encoder_is_its_projection_on_the_axes_of_latent_semantic_
     write(data / "train" / "poems.parquet", rows)
     folder = tmp_path / "own"
     sizes.prepare_data(data, folder)
-    encoder.prepare(folder, tmp_path / "encoder", dimensions=8)
+    encoder.prepare([folder / f"{name}.parquet" for name in ("poems", "sums")], tmp_path / "encoder", dimensions=8)
     texts = [
         f"{one['instruction']}\n\n{one['output']}"
         for name in ("poems", "sums")
@@ -230,13 +229,14 @@ def test_a_text_of_the_encoder_is_its_projection_on_the_axes_of_latent_semantic_
 def test_the_encoder_is_made_for_runs_that_cluster_by_it_alone(tmp_path, data, monkeypatch):
     made = []
     monkeypatch.setattr(encoder, "prepare", lambda *places: made.append(places))
+    monkeypatch.setattr(runner.Preset, "sources", lambda *_: ["poems"])
     monkeypatch.setattr(runner.Preset, "prepare", lambda *_: None)
     monkeypatch.setattr(runner, "run_all", lambda *_: None)
     for name in ("dids", "dids_global"):
         runner.execute([name], [1], 1, folder=tmp_path, data=data)
     assert not made
     runner.execute(["dids", "dids_gc"], [1], 1, folder=tmp_path, data=data)
-    assert made == [(tmp_path / "data", tmp_path / "encoder")]
+    assert made == [([tmp_path / "data" / "poems.parquet"], tmp_path / "encoder")]
 
 
 def test_a_run_with_the_encoder_names_it(preset):
@@ -256,7 +256,7 @@ def test_a_run_that_clusters_semantically_is_refused_without_the_library(tmp_pat
 @pytest.fixture
 def noted(preset, monkeypatch, tmp_path):
     """A preset whose runs only note that they began and ended; `fails` are names of those that fail instead."""
-    monkeypatch.setattr(runner, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(results, "FOLDER", tmp_path / "results")
     preset.notes, preset.fails, lock = [], set(), threading.Lock()
 
     def note(*what):
@@ -350,7 +350,7 @@ def test_the_cpus_larger_size_differs_in_its_model_alone_and_has_its_own_results
 
 
 def test_the_gpu_size_has_its_own_keys_model_folder_and_results(tmp_path, data, monkeypatch):
-    monkeypatch.setattr(runner, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(results, "FOLDER", tmp_path / "results")
     preset = runner.Preset(tmp_path / "saves", data, "gpu")
     sizes.prepare_data(data, preset.data, preset.size)
     assert pq.read_table(preset.data / "poems.parquet").num_rows == round(sizes.GPU.share * 100)
@@ -359,7 +359,7 @@ def test_the_gpu_size_has_its_own_keys_model_folder_and_results(tmp_path, data, 
     samples = values["max_steps"] * values["per_device_train_batch_size"]
     assert samples % values["dids_update_samples"] == 0 and 16 <= samples // values["dids_update_samples"] <= 25
     runner._add({"run": "dids", "seed": 1, "digest": runner._digest(values, preset.folder)}, preset.name)
-    assert preset.is_done("dids", 1) and not runner.read_results("dids")
+    assert preset.is_done("dids", 1) and not results.read("mini", "dids")
     assert (tmp_path / "results" / "mini_gpu" / "dids.jsonl").exists()
 
 
@@ -373,6 +373,29 @@ def test_the_gpu_size_is_refused_without_a_gpu(tmp_path, data, monkeypatch):
     monkeypatch.setattr(runner.torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit, match="--size: got 'gpu', but torch finds no GPU here; allowed: cpu, cpu_3m"):
         runner.execute(["dids"], [1], 1, size="gpu", folder=tmp_path / "saves", data=data)
+
+
+@pytest.mark.parametrize("size", ["quickstart", "real"])
+def test_a_size_without_a_proxy_clusters_by_its_seeds_model_and_has_its_own_tasks(tmp_path, data, size):
+    for name in sizes.REAL.chosen:
+        write(data / "train" / f"{name}.parquet", [row(f"{name} {i}", "yes") for i in range(20)])
+    preset = runner.Preset(tmp_path / "saves", data, size)
+    sizes.prepare_data(data, preset.data, preset.size)
+    values, info = preset.arguments("dga", 3), json.loads((preset.data / "dataset_info.json").read_text())
+    assert "dids_proxy_model" not in values and values["mix_strategy"] == "dga"
+    assert values["model_name_or_path"].endswith("models/3") and preset.name == size
+    assert set(values["dataset"].split(",")) == set(preset.size.chosen) <= set(info)
+    assert values["dids_tasks"].split(",") == [f"{task}_val" for task in preset.size.tasks]
+    if size == "quickstart":
+        assert set(values["dids_tasks"].split(",") + values["eval_dataset"].split(",")) <= set(info)
+        example = yaml.safe_load((runner.KEYS[1] / "quickstart.yaml").read_text())
+        assert {key for key in example if example[key] != values[key]} <= {
+            *("model_name_or_path", "dataset_dir", "mix_strategy", "dids_tasks", "dids_cache_dir", "output_dir", "seed")
+        }
+
+
+def test_every_strategy_has_a_run():
+    assert {run["mix_strategy"] for run in RUNS.values()} == set(mixers.names())
 
 
 CHAT = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -434,7 +457,7 @@ def test_each_seed_begins_with_the_pretrained_model_and_the_proxy_is_a_mini_one(
     assert {values["model_name_or_path"] for values in runs} == {str(pretrained)}
     assert runs[0]["finetuning_type"] == "lora" and runs[0]["dids_proxy_model"] == str(smollm2.proxy)
     (proxy,) = trained
-    base = yaml.safe_load((runner.KEYS / "mini.yaml").read_text())
+    base = yaml.safe_load((runner.KEYS[0] / "mini.yaml").read_text())
     shared = ("template", "cutoff_len")
     assert {key: proxy[key] for key in base if key not in shared} == {
         key: value for key, value in base.items() if key not in shared
@@ -460,7 +483,7 @@ def test_domains_by_the_model_itself_are_a_run_of_their_own(smollm2):
 def test_a_pretrained_models_runs_have_eight_to_twenty_five_updates_and_rows_that_fit(tmp_path, data, size):
     preset = runner.Preset(tmp_path / "saves", data, size)
     values = preset.base
-    samples = one_run.samples_of(values)
+    samples = scores.samples_of(values)
     assert samples % values["dids_update_samples"] == 0 and 8 <= samples // values["dids_update_samples"] <= 25
     assert values["cutoff_len"] == preset.size.tokens <= preset.size.max_length
     assert values["use_cpu"] != preset.size.on_gpu and preset.name == f"mini_{size}"
@@ -518,7 +541,7 @@ def test_a_pretrained_models_texts_are_clustered_by_minilm(smollm2, tmp_path, da
 
 
 def test_a_pretrained_model_is_not_continued_from_a_proxy(tmp_path, data):
-    with pytest.raises(SystemExit, match="^--continued: got it with --size smollm2, whose model is pretrained; all"):
+    with pytest.raises(SystemExit, match="^--continued: got it with --size smollm2, allowed: with cpu, cpu_3m, gpu,"):
         runner.execute(["dids"], [1], 1, size="smollm2", continued=True, folder=tmp_path, data=data)
 
 
@@ -541,9 +564,7 @@ def test_a_process_that_fails_says_where_its_output_is(tmp_path, start):
 # --- accuracy ----------------------------------------------------------------------------------------------
 
 
-def test_the_gold_choice_wins_where_the_model_finds_it_likelier(tmp_path, monkeypatch):
-    monkeypatch.setattr(one_run, "TASKS", ("quiz",))
-    monkeypatch.setattr(one_run, "UNSEEN", ())
+def test_the_gold_choice_wins_where_the_model_finds_it_likelier(tmp_path):
     words = iter(["Human: is it ?", "\nAssistant: yes no"] * 20)
     tokenizer = build_model.train_tokenizer(words, 300, 64)
     model = build_model.build_llama(tokenizer, seed=3)
@@ -551,7 +572,9 @@ def test_the_gold_choice_wins_where_the_model_finds_it_likelier(tmp_path, monkey
     model.save_pretrained(tmp_path / "model")
     rows = [row("is it?", "yes", choices=["yes", "no"], label=label) for label in (0, 1)]
     write(tmp_path / "quiz_test.parquet", [*rows, row("no choices here", "yes")])
-    found = one_run.accuracies(tmp_path / "model", tmp_path, "default", 32)
+    write(tmp_path / "story_test.parquet", [row("no choices here", "yes")])
+    how = {"template": "default", "cutoff_len": 32}
+    found = scores.accuracies(tmp_path / "model", tmp_path, ["quiz", "story"], how)
     assert found == {"quiz": 0.5}, "one of two opposite questions, whichever choice the model prefers"
 
 
@@ -564,85 +587,9 @@ def test_an_adapters_folder_is_loaded_as_its_model_with_it(tmp_path, pretrained)
     ).eval()
     adapted.save_pretrained(tmp_path / "adapter")
     ids = torch.arange(20).reshape(2, 10)
-    found = [model(input_ids=ids).logits for model in (one_run._load(tmp_path / "adapter"), adapted, bare)]
+    found = [model(input_ids=ids).logits for model in (scores._load(tmp_path / "adapter"), adapted, bare)]
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-4)
     assert (found[0] - found[2]).abs().max() > 1e-2
-
-
-# --- tables ------------------------------------------------------------------------------------------------
-
-
-def test_an_interval_is_that_of_a_paired_t_test():
-    rng = np.random.default_rng(0)
-    first, second = rng.normal(5, 1, 6), rng.normal(4.5, 1, 6)
-    expected = stats.ttest_rel(first, second).confidence_interval(0.95)
-    assert pages.interval(list(first - second)) == pytest.approx(((first - second).mean(), expected.low, expected.high))
-    with pytest.raises(ValueError, match="differences: got 1, allowed: at least 2"):
-        pages.interval([1.0])
-
-
-def made_up(values: list[float]) -> dict[int, dict]:
-    rest = {"unseen": {"c": 1.0}, "accuracy": {"d": 0.5}, "samples": 640, "proxy_samples": 0, "cpu_seconds": 9.0}
-    return {seed: {"losses": {"a": value, "b": value + 1}, **rest} for seed, value in enumerate(values)}
-
-
-def test_differences_are_paired_by_seed_and_bold_where_the_interval_excludes_zero():
-    noise = [0.3, -0.2, 0.9, 0.0]
-    worse, better = made_up([1 + x for x in noise]), made_up([0.5 + x + 1e-3 * i for i, x in enumerate(noise)])
-    assert pages.difference(better, worse).startswith("**−0.498 [")
-    assert pages.difference(better, made_up([1.0, 0.1])) == pages.difference(
-        {seed: better[seed] for seed in (0, 1)}, made_up([1.0, 0.1])
-    )
-    assert not pages.difference(better, better)
-
-
-def test_a_table_stands_between_its_markers_and_says_what_was_not_run(monkeypatch):
-    known = {("dids", "mini"): made_up([1.0, 1.1]), ("uniform", "mini"): made_up([2.0, 2.2])}
-    monkeypatch.setattr(pages, "read_results", lambda *run: known.get(run, {}))
-    page = "before\n<!-- mini: uniform, dids, doge | against: uniform -->\nold\n<!-- end -->\nafter\n"
-    once = pages.rebuilt(page)
-    assert pages.rebuilt(once) == once and "old" not in once
-    assert once.startswith("before\n<!-- mini: uniform, dids, doge | against: uniform -->") and once.endswith("after\n")
-    assert once.index("| `dids` |") < once.index("| `uniform` |") and "Not run: doge." in once
-    assert f"| `dids` | 2 | {1.55:.3f} |" in once
-
-
-def test_a_table_of_several_folders_has_the_first_run_and_the_others_less_it(monkeypatch):
-    known = {
-        ("dids", "mini"): made_up([1.0, 1.1]),
-        ("uniform", "mini"): made_up([2.0, 2.2]),
-        ("dids", "mini_gpu"): made_up([3.0, 3.1]),
-    }
-    monkeypatch.setattr(pages, "read_results", lambda *run: known.get(run, {}))
-    lines = pages.rebuilt("<!-- mini, mini_gpu: dids, uniform -->\n<!-- end -->\n").splitlines()
-    above = pages.shown([1.0, 1.1])
-    assert "| `dids` | 1.550 | 3.550 | 1.000 |" in lines
-    assert f"| `uniform` | {above} | – | {pages.shown([0.0, 0.0])} |" in lines
-
-
-def test_a_marker_says_which_folder_its_results_are_in(monkeypatch):
-    known = {("dids", "mini_first"): made_up([1.0])}
-    monkeypatch.setattr(pages, "read_results", lambda *run: known.get(run, {}))
-    page = "".join(f"<!-- {preset}: dids -->\n<!-- end -->\n" for preset in ("mini", "mini_first"))
-    new, old = pages.rebuilt(page).split("<!-- mini_first:")
-    assert "Not run: dids." in new and "| `dids` | 1 |" in old
-
-
-def test_the_table_of_tasks_has_each_tasks_mean_over_seeds(monkeypatch):
-    known = {("dids", "mini"): made_up([1.0, 1.5])}
-    monkeypatch.setattr(pages, "read_results", lambda *run: known.get(run, {}))
-    page = "<!-- mini tasks: dids, doge -->\n<!-- end -->\n"
-    lines = pages.rebuilt(page).splitlines()
-    assert "| run | a | b | c (unseen) |" in lines and "| `dids` | 1.25 | 2.25 | 1.00 |" in lines
-
-
-def test_the_picture_shows_differences_to_proportional_of_the_seeds_in_common(monkeypatch):
-    known = {("dids", "mini"): made_up([1.0, 1.1, 9.0]), ("proportional", "mini"): made_up([2.0, 2.3])}
-    monkeypatch.setattr(figures, "read_results", lambda *run: known.get(run, {}))
-    assert figures.differences("dids", "mini") == pytest.approx([-1.0, -1.2])
-    assert figures.differences("doge", "mini") == []
-    text = figures.draw(("dids", "doge"))
-    assert "from scratch, 0.92M" in text and "continued, 0.92M" not in text, "only where the first strategy was run"
 
 
 def test_each_point_of_figure_3b_has_the_number_of_domains_that_it_says(preset):
@@ -651,78 +598,3 @@ def test_each_point_of_figure_3b_has_the_number_of_domains_that_it_says(preset):
         values = preset.arguments(row.run, 1)
         said = "the sources" if values.get("dids_domains") == "source" else values["dids_num_domains"]
         assert said == ("the sources" if row.x == 18 else row.x), row.label
-
-
-# --- two runs beside each other ----------------------------------------------------------------------------
-
-
-LOSSES_RS = np.random.default_rng(7).normal(4.0, 0.3, (4, 5))  # four runs, five seeds
-
-
-@pytest.fixture
-def four_runs(monkeypatch):
-    """Runs `one` to `four` of the folder `mini`, and `alone`, which has a single seed."""
-    names = ("one", "two", "three", "four")
-    known = {(name, "mini"): made_up(losses_S) for name, losses_S in zip(names, LOSSES_RS, strict=True)}
-    known["alone", "mini"] = made_up([1.0])
-    for number, run in enumerate(known.values()):
-        for line in run.values():
-            line["shares"] = {"poems": 0.1 * (1 + number), "sums": 0.9 - 0.1 * number, "rare": 0.001}
-    monkeypatch.setattr(compare, "read_results", lambda run, preset: known.get((run, preset), {}))
-
-
-def row_of(page: str, label: str) -> list[str]:
-    (found,) = [line for line in page.splitlines() if line.startswith(f"| {label} |")]
-    return [word.strip() for word in found.strip("|").split("|")]
-
-
-def said(differences: np.ndarray) -> str:
-    """By scipy's t test, which shares nothing with what is tested."""
-    low, high = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
-    text = f"{differences.mean():+.3f} [{low:+.3f}, {high:+.3f}]".replace("-", "−")
-    return f"**{text}**" if low > 0 or high < 0 else text
-
-
-def test_two_runs_are_compared_by_task_and_on_the_mean_of_those_that_are_left(four_runs):
-    one, two = LOSSES_RS[:2]
-    for page, label, more in (
-        (compare.page(["mini/one", "mini/two"]), "**mean of 2 observed tasks**", 0.5),
-        (compare.page(["mini/one", "mini/two"]), "b", 1.0),
-        (compare.page(["mini/one", "mini/two"], without="a"), "**mean of 1 observed tasks**", 1.0),
-    ):
-        means = [f"{run.mean() + more:.3f}" for run in (one, two)]
-        assert row_of(page, label) == [label, *means, said(one - two), f"{(one < two).sum()} of 5"]
-    assert "seeds 0, 1, 2, 3, 4" in page and row_of(page, "c")[1:3] == ["1.000", "1.000"]
-
-
-def test_seeds_above_the_number_are_left_out(four_runs):
-    first, second = LOSSES_RS[:2, :3]
-    page = compare.page(["mini/one", "mini/two"], seeds=2)
-    assert row_of(page, "a")[3:] == [said(first - second), f"{(first < second).sum()} of 3"]
-
-
-def test_four_runs_give_the_difference_of_two_differences(four_runs):
-    one, two, three, four = LOSSES_RS
-    page = compare.page([f"mini/{name}" for name in ("one", "two", "three", "four")])
-    assert row_of(page, "a")[5] == said((one - two) - (three - four))
-
-
-def test_what_was_drawn_stands_below_but_for_what_nobody_drew(four_runs):
-    page = compare.page(["mini/one", "mini/two"])
-    assert row_of(page, "sums") == ["sums", "90.0%", "80.0%"] and row_of(page, "poems") == ["poems", "10.0%", "20.0%"]
-    assert "rare" not in page and page.index("sums") < page.index("poems")
-
-
-@pytest.mark.parametrize(
-    ("names", "more", "said"),
-    [
-        (["mini/one"], {}, "runs: got 'mini/one', allowed: two, or four"),
-        (["mini/one", "mini/lost"], {}, "run: got 'mini/lost', allowed: the folder and name of a file in docs/results"),
-        (["mini/one", "mini/alone"], {}, "allowed: runs with at least two seeds in common (they have 1)"),
-        (["mini/one", "mini/two"], {"without": "poetry"}, "--without: got 'poetry', allowed: a, b, c"),
-    ],
-)
-def test_runs_that_cannot_be_compared_are_refused_by_name(four_runs, names, more, said):
-    with pytest.raises(DidsError) as refused:
-        compare.page(names, **more)
-    assert said in str(refused.value)

@@ -377,7 +377,7 @@ def test_the_table_has_the_ceiling_first_and_then_the_best_with_intervals():
     about, _, head, _, ceiling, good, today, bad = page.splitlines()
     assert about.startswith("4 checkpoints (seeds 1, 2; steps 5, 9), 6 domains, 1 tasks. Reliability of the truth")
     assert head.startswith("| estimate | share of the gain |") and "ceiling" in ceiling
-    assert good.startswith("| good | 1.00 [1.00, 1.00] | 1.00 [1.00, 1.00] | 100% [100, 100] | **+0.")
+    assert good.startswith("| good | 1.00 ± 0.00 | 1.00 ± 0.00 | 100% ± 0% | **+0.")
     assert today.startswith(f"| **{TODAY}** (today's) | 0.5") and today.endswith("|  |")
     assert bad.startswith("| bad | −1.00")
 
@@ -417,9 +417,8 @@ def data(tmp_path, monkeypatch):
         write(f"data/eval/{task}_val", 50)
         write(f"data/eval/{task}_test", 30)
     (tmp_path / "data/dataset_info.json").write_text("{}")
+    monkeypatch.setitem(runner.SIZES, "cpu", replace(sizes.CPU, tasks=("boolq", "piqa"), unseen=()))
     monkeypatch.setattr(sizes, "TASKS", ("boolq", "piqa"))
-    monkeypatch.setattr(runner, "TASKS", ("boolq", "piqa"))
-    monkeypatch.setattr(runner, "UNSEEN", ())
     return tmp_path / "data"
 
 
