@@ -25,7 +25,8 @@ sys.path.insert(0, str(ROOT))
 
 from llamafactory_dids.errors import DidsError  # noqa: E402
 from scripts import split_sources  # noqa: E402
-from scripts.paper import irrelevant, task_sources  # noqa: E402
+from scripts.experiments import irrelevant  # noqa: E402
+from scripts.paper import task_sources  # noqa: E402
 from scripts.paper.contamination import Questions, Report  # noqa: E402
 from scripts.paper.task_sources import SOURCES, Sample  # noqa: E402
 

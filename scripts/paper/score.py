@@ -26,8 +26,8 @@ sys.path.insert(0, str(ROOT))
 
 from llamafactory_dids.config import split_list  # noqa: E402
 from llamafactory_dids.errors import DidsError  # noqa: E402
-from scripts.paper import results  # noqa: E402
-from scripts.paper.definition import TASKS  # noqa: E402
+from scripts.experiments import results  # noqa: E402
+from scripts.experiments.definition import TASKS  # noqa: E402
 
 SHOTS = 3
 INSTALL = "allowed: after `pip install llamafactory-dids[paper]`"

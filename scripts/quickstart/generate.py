@@ -38,11 +38,25 @@ No prompt occurs twice anywhere: sources, observed parts and held-out parts are 
 import argparse
 import json
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from wordings import ADD, FACT, FRAMES, KIND, SUBTRACT, TRAIT
-from world import DAYS, FACTS, PEOPLE, THINGS, TRAIT_VERBS, TRAITS, WORDS, World, make_world, number
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from scripts.quickstart.wordings import ADD, FACT, FRAMES, KIND, SUBTRACT, TRAIT
+from scripts.quickstart.world import (
+    DAYS,
+    FACTS,
+    PEOPLE,
+    THINGS,
+    TRAIT_VERBS,
+    TRAITS,
+    WORDS,
+    World,
+    make_world,
+    number,
+)
 
 OBSERVED_ROWS, TEST_ROWS = 200, 300
 TASK_TRAIT = ("where does it live", "what does it eat", "what covers it", "how does it move")

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,6 @@ from llamafactory_dids.config import FIELDS, make_config
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((CHECKOUT / "examples" / "yaml").rglob("*.yaml"))
-STRATEGIES = [path for path in EXAMPLES if path.parent.name == "strategies"]
-# What a strategy's file may have otherwise than the others: whatever is about the mixture.
-OF_THE_MIXTURE = {"mix_strategy", "output_dir", "dataset"}
 
 
 def test_there_are_examples():
@@ -52,20 +50,13 @@ def test_names_no_folder_of_one_machine(example):
     assert [key for key, value in values.items() if str(value).startswith(("/", "~"))] == []
 
 
-def test_every_strategy_has_a_file_of_its_own():
-    used = [yaml.safe_load(path.read_text(encoding="utf-8"))["mix_strategy"] for path in STRATEGIES]
-    assert set(used) >= set(mixers.names())
-    assert {path.stem for path in STRATEGIES} >= set(mixers.names())
-
-
-@pytest.mark.parametrize("path", STRATEGIES, ids=lambda path: path.stem)
-def test_files_of_strategies_differ_in_the_mixture_alone(path):
-    base = yaml.safe_load((CHECKOUT / "examples" / "yaml" / "quickstart.yaml").read_text(encoding="utf-8"))
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    differ = {key for key in base.keys() | values.keys() if base.get(key) != values.get(key)}
-    assert {key for key in differ if not key.startswith("dids_")} <= OF_THE_MIXTURE
-    assert set(values["dataset"].split(",")) == set(base["dataset"].split(","))
-    assert values["output_dir"] == f"quickstart/strategies/{path.stem}"
+def test_the_page_of_strategies_has_keys_for_each_that_are_allowed():
+    page = (CHECKOUT / "docs" / "strategies.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| [^|]+ \| `(mix_strategy=[^`]+)`", page, re.MULTILINE)
+    given = [dict(word.split("=", 1) for word in shlex.split(row)) for row in rows]
+    assert {values["mix_strategy"] for values in given} == set(mixers.names())
+    for values in given:
+        make_config({key: yaml.safe_load(value) if ":" not in value else value for key, value in values.items()})
 
 
 def test_the_papers_file_has_the_papers_numbers():

@@ -21,16 +21,16 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from llamafactory_dids.errors import DidsError
+from scripts.quickstart.build_model import train_tokenizer
 from tests.helpers import PATIENCE
 
 SOURCES = {"sums": 120, "pairs": 90, "noise": 60}
 TASKS = {"task_sums": 20, "task_pairs": 16}
 PAIRS = {"cat": "kitten", "dog": "puppy", "cow": "calf", "hen": "chick", "pig": "piglet", "fox": "cub"}
-PAD, BOS, EOS = "<pad>", "<s>", "</s>"
 
 
 @dataclass(frozen=True)
@@ -89,17 +89,8 @@ def write_dataset(folder: Path, name: str, rows: list[dict[str, str]]) -> None:
 
 def build_model(folder: Path, data: Path, *, vocab_size: int, layers: int) -> None:
     """A tokenizer trained on the data and a tiny Llama with random weights."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=[PAD, BOS, EOS],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator((path.read_text() for path in sorted(data.glob("*.json"))), trainer)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, bos_token=BOS, eos_token=EOS)
+    texts = (path.read_text() for path in sorted(data.glob("*.json")))
+    fast = train_tokenizer(texts, vocab_size, VERY_LARGE_INTEGER)
     fast.save_pretrained(folder)
     torch.manual_seed(vocab_size)
     config = LlamaConfig(

@@ -1,10 +1,10 @@
-"""What the reproduction trains with in place of clusters: a map whose samples scripts/paper/maps.py moved."""
+"""What the reproduction trains with in place of clusters: a map whose samples scripts/experiments/maps.py moved."""
 
 import numpy as np
 import pytest
 
 from llamafactory_dids.artifacts.domain_map import load_map, save_map
-from scripts.paper import maps
+from scripts.experiments import maps
 from tests.integration.support import arguments, same_domains, train
 
 pytestmark = pytest.mark.integration

@@ -104,4 +104,4 @@ def test_the_hosts_template_is_the_models_own_but_for_a_full_stop():
     prompt, answer = TEMPLATES["smollm2"].encode_oneturn(tokenizer, said)
     text = tokenizer.apply_chat_template(said, tokenize=False)
     assert tokenizer.decode([*prompt, *answer]) == text.replace("Face<", "Face.<")
-    assert len(prompt) + len(answer) == len(tokenizer(text)["input_ids"]) + 1, "which mini_data.py allows for"
+    assert len(prompt) + len(answer) == len(tokenizer(text)["input_ids"]) + 1, "which sizes.py allows for"

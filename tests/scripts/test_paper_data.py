@@ -9,6 +9,7 @@ import pytest
 from llamafactory_dids.errors import DidsError
 from scripts.paper import prepare_data, task_sources
 from scripts.paper.contamination import COMMON, RUN, Questions, Report, Words
+from tests.helpers import write_lines
 
 WORDS = [f"word{i}" for i in range(400)]
 
@@ -85,33 +86,28 @@ def test_the_report_counts_by_source_and_task_and_keeps_few_examples():
 # --- tasks ------------------------------------------------------------------------------------------------------
 
 
-def write(path, rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
 @pytest.fixture
 def files(tmp_path):
     """Task files in the hub's columns, and a training file."""
     folder = tmp_path / "tasks"
     gsm8k = [{"question": sentence(seed), "answer": f"so\n#### {seed}"} for seed in range(60)]
-    write(folder / "gsm8k" / "train.jsonl", [*gsm8k[:30], gsm8k[40]])  # one is a scored one
-    write(folder / "gsm8k" / "test.jsonl", gsm8k[30:])
+    write_lines(folder / "gsm8k" / "train.jsonl", [*gsm8k[:30], gsm8k[40]])  # one is a scored one
+    write_lines(folder / "gsm8k" / "test.jsonl", gsm8k[30:])
     piqa = [{"goal": f"goal {i}", "sol1": "a", "sol2": "b", "label": i % 2} for i in range(30)]
-    write(folder / "piqa" / "train.jsonl", piqa[:20])
-    write(folder / "piqa" / "validation.jsonl", piqa[20:])
+    write_lines(folder / "piqa" / "train.jsonl", piqa[:20])
+    write_lines(folder / "piqa" / "validation.jsonl", piqa[20:])
     truth = [
         {"question": f"Is it {i}?", "mc1_targets": {"choices": ["yes", "no"], "labels": [0, 1]}} for i in range(25)
     ]
-    write(folder / "truthfulqa" / "validation.jsonl", truth)
-    write(folder / "ifeval" / "train.jsonl", [{"prompt": f"Write {i} words."} for i in range(20)])
+    write_lines(folder / "truthfulqa" / "validation.jsonl", truth)
+    write_lines(folder / "ifeval" / "train.jsonl", [{"prompt": f"Write {i} words."} for i in range(20)])
     training = [
         {"source": "ai2/Maths", "messages": [{"role": "user", "content": gsm8k[35]["question"]}]},
         {"source": "ai2/Maths", "messages": [{"role": "user", "content": gsm8k[3]["question"]}]},
         {"source": "ai2/Talk", "messages": [{"role": "user", "content": "hello"}]},
     ]
-    write(tmp_path / "train.jsonl", training)
-    write(tmp_path / "finance.jsonl", [{"instruction": "What is a bond?", "input": "", "output": "A loan."}])
+    write_lines(tmp_path / "train.jsonl", training)
+    write_lines(tmp_path / "finance.jsonl", [{"instruction": "What is a bond?", "input": "", "output": "A loan."}])
     return tmp_path
 
 
@@ -139,7 +135,7 @@ def test_a_task_of_one_part_is_shared_out_by_hash_whatever_its_order(files):
     once = prepare_data.split("truthfulqa", files / "tasks", 10)
     path = files / "tasks" / "truthfulqa" / "validation.jsonl"
     rows = lines(path)
-    write(path, rows[::-1])
+    write_lines(path, rows[::-1])
     again = prepare_data.split("truthfulqa", files / "tasks", 10)
     assert {one.instruction for one in once.observed} == {one.instruction for one in again.observed}
     assert len(once.observed) == 10 and len(once.scored) == 15
@@ -172,7 +168,7 @@ def conversation(user, assistant):
 
 def test_irrelevant_rows_may_be_of_either_kind_and_those_without_an_answer_are_left_out(files):
     for name, row in (("alpaca", {"instruction": "a", "input": "b", "output": "c"}), ("chat", conversation("a", "c"))):
-        write(files / f"{name}.jsonl", [row, row | dict.fromkeys(("output", "assistant") & row.keys())])
+        write_lines(files / f"{name}.jsonl", [row, row | dict.fromkeys(("output", "assistant") & row.keys())])
         _, out = prepare(files, "--tasks", "gsm8k", "--finance", str(files / f"{name}.jsonl"))
         expected = {"prompt": "a", "query": row.get("input", ""), "response": "c"}
         columns = json.loads((out / "dataset_info.json").read_text())["finance"]["columns"]
@@ -183,14 +179,14 @@ def test_irrelevant_rows_may_be_of_either_kind_and_those_without_an_answer_are_l
 
 def test_too_little_irrelevant_data_for_the_last_point_of_the_figure_is_said(files):
     talk = [{"source": "ai2/Talk", "messages": [{"role": "user", "content": f"hello {i}"}]} for i in range(8)]
-    write(files / "train.jsonl", talk)
+    write_lines(files / "train.jsonl", talk)
     said, _ = prepare(files, "--tasks", "gsm8k", "--finance", str(files / "finance.jsonl"))
     said = [line.split("out: ")[1] for line in said if line.startswith("--finance: ")]
     assert said == [
         f"got 1 rows of finance, allowed: at least {least}, so that they are {share} beside 8 others"
         for least, share in ((2, "20%"), (3, "25%"))
     ]
-    write(files / "finance.jsonl", [conversation(f"What is {i}?", "A number.") for i in range(3)])
+    write_lines(files / "finance.jsonl", [conversation(f"What is {i}?", "A number.") for i in range(3)])
     said, out = prepare(files, "--tasks", "gsm8k", "--finance", str(files / "finance.jsonl"))
     assert not any(line.startswith("--finance") for line in said)
     assert [len(lines(out / f"finance_{share}.jsonl")) for share in (10, 20, 25)] == [1, 2, 3]
@@ -204,7 +200,7 @@ def test_irrelevant_data_that_cannot_be_read_is_refused_before_the_sources_are_m
 
 def test_irrelevant_data_does_not_take_the_place_of_a_source_of_its_name(files):
     source = [{"source": "ai2/Finance", "messages": [{"role": "user", "content": "hello"}]}]
-    write(files / "train.jsonl", source)
+    write_lines(files / "train.jsonl", source)
     with pytest.raises(
         DidsError, match="--finance: got a source 'finance' in .*train.jsonl, allowed: sources of other"
     ):
@@ -213,7 +209,7 @@ def test_irrelevant_data_does_not_take_the_place_of_a_source_of_its_name(files):
 
 
 def test_irrelevant_data_without_answers_is_refused(files):
-    write(files / "finance.jsonl", [{"text": "a bond"}])
+    write_lines(files / "finance.jsonl", [{"text": "a bond"}])
     with pytest.raises(DidsError, match="--finance: no answers, allowed: rows with `instruction` and `output`"):
         prepare(files, "--tasks", "gsm8k", "--finance", str(files / "finance.jsonl"))
 
@@ -226,7 +222,7 @@ def test_overlapping_rows_may_be_kept_and_are_reported_all_the_same(files):
 
 
 def test_responses_make_ifeval_observable(files):
-    write(files / "responses.jsonl", [{"prompt": f"Write {i} words.", "response": "one"} for i in range(8)])
+    write_lines(files / "responses.jsonl", [{"prompt": f"Write {i} words.", "response": "one"} for i in range(8)])
     _, out = prepare(files, "--tasks", "ifeval", "--responses", str(files / "responses.jsonl"), "--observed", "3")
     assert [row["output"] for row in lines(out / "ifeval_val.jsonl")] == ["one"] * 3
     assert len(json.loads((out / "scored.json").read_text())["ifeval"]) == 17

@@ -4,9 +4,11 @@ import json
 
 import pytest
 
-from scripts.paper import definition, prepare_data, rendering, results, score
-from scripts.paper.paper_preset import Preset
-from scripts.paper.results import Table
+from scripts.experiments import definition, results, tables
+from scripts.experiments.results import Table
+from scripts.paper import prepare_data, score
+from scripts.paper.recipe import Preset
+from tests.helpers import write_lines
 from tests.integration.support import build_model, examples, train
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -21,11 +23,6 @@ TOY = {
 }
 
 
-def write(path, rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
 def make_files(folder):
     """Two sources in one collection, and two tasks in the hub's columns."""
     rows = []
@@ -35,13 +32,13 @@ def make_files(folder):
             rows.append(
                 {"source": f"made/{kind}", "messages": [question, {"role": "assistant", "content": one["output"]}]}
             )
-    write(folder / "collection.jsonl", rows)
+    write_lines(folder / "collection.jsonl", rows)
     for part, seed in (("train", 5), ("test", 6), ("validation", 6)):
         sums = examples("sums", 16, seed)
         gsm8k = [{"question": one["instruction"], "answer": f"#### {one['output']}"} for one in sums]
         piqa = [{"goal": one["instruction"], "sol1": one["output"], "sol2": "none", "label": 0} for one in sums]
-        write(folder / "tasks" / "gsm8k" / f"{part}.jsonl", gsm8k)
-        write(folder / "tasks" / "piqa" / f"{part}.jsonl", piqa)
+        write_lines(folder / "tasks" / "gsm8k" / f"{part}.jsonl", gsm8k)
+        write_lines(folder / "tasks" / "piqa" / f"{part}.jsonl", piqa)
 
 
 def prepare(folder):
@@ -56,15 +53,16 @@ def test_a_run_goes_from_files_to_its_row_of_a_table(tmp_path, monkeypatch):
         "lm_eval", reason="lm-evaluation-harness is not installed: pip install llamafactory-dids[paper]"
     )
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(results, "FOLDER", tmp_path / "results")
     make_files(tmp_path)
     prepare(tmp_path)
     names = json.loads((tmp_path / "data" / "sources.json").read_text())
-    write(
+    write_lines(
         tmp_path / "text" / "text.json", list(map(json.loads, (tmp_path / "collection.jsonl").read_text().splitlines()))
     )
     build_model(tmp_path / "model", tmp_path / "text", vocab_size=300, layers=2)
     preset = Preset(KNOWN, tmp_path / "saves")
-    table = Table(definition.load_all()["table_11"], "paper", [1], None, tmp_path / "results")
+    table = Table(definition.load_all()["table_11"], "paper", [1], None)
     for run in ("proportional", "dids"):
         config = dict(preset.config(run, "llama_tulu", 1))
         config = {key: value for key, value in config.items() if key not in ("deepspeed", "optim")} | TOY
@@ -78,14 +76,14 @@ def test_a_run_goes_from_files_to_its_row_of_a_table(tmp_path, monkeypatch):
         words = ["--local", str(tmp_path / "data"), "--tasks", "piqa", "--backend", "hf", "--device", "cpu"]
         asked = ["--model", str(made.folder), *words, "--shots", "1", "--limit", "4", "--run", run]
         results.add(
-            results.path_of("paper", run, "llama_tulu", tmp_path / "results"),
+            results.path_of("paper", run, "llama_tulu"),
             score.score(score.parser().parse_args(asked)),
         )
-    table = Table(table.definition, "paper", [1], None, tmp_path / "results")
+    table = Table(table.definition, "paper", [1], None)
     row = next(row for row in table.definition.rows if row.run == "dids")
     assert set(table.values(row, "piqa")) == {1} and table.values(row, "average") == {}, "one of nine tasks was scored"
     assert table.left("dids", "llama_tulu") == [1]
-    text = rendering.page(table).markdown
+    text = tables.page(table)
     assert "| DIDS (Original) | paper | 69.2 |" in text and "|  | here, n = 1 | – | – |" in text
-    line = results.read("paper", "dids", "llama_tulu", tmp_path / "results")[1]
+    line = results.read("paper", "dids", "llama_tulu")[1]
     assert line["cost"]["update_seconds"] > 0 and set(line["scores"]) == {"piqa"}

@@ -7,9 +7,11 @@ import pytest
 import yaml
 
 from llamafactory_dids.errors import DidsError
-from scripts.paper import results, score, score_local, score_loss
-from scripts.paper.definition import TASKS
+from scripts.experiments import results
+from scripts.experiments.definition import TASKS
+from scripts.paper import score, score_local, score_loss
 from scripts.paper.task_sources import SOURCES
+from tests.helpers import write_lines
 
 NO_HARNESS = "lm-evaluation-harness is not installed: pip install llamafactory-dids[paper]"
 
@@ -18,20 +20,17 @@ def given(*words):
     return score.parser().parse_args(["--model", "m", *words])
 
 
-def write(path, rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
 @pytest.fixture
 def data(tmp_path):
     """Eight documents of three kinds of tasks."""
     folder = tmp_path / "data"
     for part, start in (("val", 100), ("test", 0)):
         numbers = range(start, start + 8)
-        write(folder / f"boolq_{part}.jsonl", [choice(n) for n in numbers])
-        write(folder / f"gsm8k_{part}.jsonl", [answer(f"Question: {n} and 2?", f"Sum.\n#### {n + 2}") for n in numbers])
-        write(folder / f"ifeval_{part}.jsonl", [answer(f"Write {n}.", f"well {n}") for n in numbers])
+        write_lines(folder / f"boolq_{part}.jsonl", [choice(n) for n in numbers])
+        write_lines(
+            folder / f"gsm8k_{part}.jsonl", [answer(f"Question: {n} and 2?", f"Sum.\n#### {n + 2}") for n in numbers]
+        )
+        write_lines(folder / f"ifeval_{part}.jsonl", [answer(f"Write {n}.", f"well {n}") for n in numbers])
     return folder
 
 

@@ -1,23 +1,14 @@
-"""The quickstart's generator and summary; what the runs give is for scripts/quickstart.sh to show."""
+"""The quickstart's generator; what the runs give is for scripts/quickstart.sh to show."""
 
-import importlib
-import json
-import sys
 from collections import Counter
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
-sys.path.append(str(ROOT / "scripts" / "quickstart"))
-generate: ModuleType = importlib.import_module("generate")
-summary: ModuleType = importlib.import_module("summary")
-world: ModuleType = importlib.import_module("world")
+from scripts.quickstart import generate, world
 
-RUNS, WRITTEN = ("dids", "proportional"), ("mixture.jsonl", "domains.json")
-LOSSES = {"eval_task_a_test_loss": 1.0, "eval_task_b_test_loss": 2.0, "train_runtime": 40.0}
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -105,68 +96,3 @@ def test_the_yaml_names_what_the_generator_writes():
     assert settings["eval_dataset"].split(",") == [f"{name}_test" for name in generate.TASKS]
     samples = settings["max_steps"] * settings["per_device_train_batch_size"]
     assert samples // settings["dids_update_samples"] >= 20
-
-
-# --- summary
-
-
-def make_pair(folder: Path, dids: dict[str, float] = LOSSES, random_probability: float = 0.1) -> Path:
-    """The files of a DIDS and a proportional run, with two domains, one of which is half random answers."""
-    for run, results in zip(RUNS, (dids, LOSSES), strict=True):
-        (folder / run / "dids").mkdir(parents=True)
-        (folder / run / "all_results.json").write_text(json.dumps(results))
-    domains = [
-        {"name": "good/0", "size": 30, "sources": {"good": 30}},
-        {"name": "mixed", "size": 10, "sources": {"good": 5, "random_answers": 5}},
-    ]
-    (folder / "dids/dids/domains.json").write_text(json.dumps({"domains": domains}))
-    ps = ({"good/0": 0.5, "mixed": 0.5}, {"good/0": 1 - random_probability, "mixed": random_probability})
-    lines = [json.dumps({"step": step, "probabilities": p}) + "\n" for step, p in enumerate(ps)]
-    (folder / "dids/dids/mixture.jsonl").write_text("".join(lines))
-    return folder
-
-
-def run_summary(monkeypatch, capsys, *folders: Path) -> str:
-    monkeypatch.setattr(sys, "argv", ["summary.py", *map(str, folders)])
-    summary.main()
-    return capsys.readouterr().out
-
-
-def test_a_pair_of_runs_gives_a_table(tmp_path, monkeypatch, capsys):
-    folder = make_pair(tmp_path, {**LOSSES, "eval_task_a_test_loss": 0.5})
-    out = run_summary(monkeypatch, capsys, folder)
-    rows = [line.split() for line in out.splitlines()]
-    assert ["task_a", "0.500", "1.000", "-0.500"] in rows
-    assert ["mean", "1.250", "1.500", "-0.250"] in rows
-    assert "random_answers: 5.0% of the final mixture, 12.5% of the samples" in out
-    assert "1 updates" in out and "40 s with DIDS" in out
-    assert str(folder / "dids/dids/mixture.jsonl") in out
-    assert "mixture.png" not in out, "there is none"
-
-
-def test_several_seeds_give_standard_errors_and_wins(tmp_path, monkeypatch, capsys):
-    pairs = [
-        make_pair(tmp_path / str(loss), {**LOSSES, "eval_task_a_test_loss": loss}, random_probability)
-        for loss, random_probability in ((0.5, 0.1), (0.7, 0.2), (1.6, 0.3))
-    ]
-    out = run_summary(monkeypatch, capsys, *pairs)
-    assert "0.933 ± 0.338" in out
-    assert "lower mean in 2 of 3 seeds" in out
-    assert "below half of that in 1 of 3 seeds" in out
-
-
-@pytest.mark.parametrize(
-    "missing", [f"{run}/all_results.json" for run in RUNS] + [f"dids/dids/{name}" for name in WRITTEN]
-)
-def test_a_missing_file_is_one_line_with_its_name(tmp_path, monkeypatch, capsys, missing):
-    folder = make_pair(tmp_path)
-    (folder / missing).unlink()
-    with pytest.raises(SystemExit) as error:
-        run_summary(monkeypatch, capsys, folder)
-    assert str(folder / missing) in str(error.value.code) and "\n" not in str(error.value.code)
-
-
-def test_results_without_task_losses_are_an_error(tmp_path, monkeypatch, capsys):
-    folder = make_pair(tmp_path, {"train_runtime": 1.0})
-    with pytest.raises(SystemExit, match="no eval_.*_test_loss"):
-        run_summary(monkeypatch, capsys, folder)

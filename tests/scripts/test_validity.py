@@ -13,12 +13,12 @@ import torch
 from llamafactory_dids.artifacts.domain_map import save_map
 from llamafactory_dids.errors import DidsError
 from llamafactory_dids.integration.plan import planning
-from scripts.experiments import records, scoring, tables, validity, worlds
-from scripts.experiments.estimates import ESTIMATES, TODAY, debiased, shrink
-from scripts.experiments.moments import Mean, Moments
-from scripts.experiments.scene import BLOCKS, Scene
-from scripts.experiments.trials import Draws, Learner, truth
-from scripts.paper import mini, mini_data
+from scripts.experiments import runner, sizes
+from scripts.validity import records, scoring, tables, validity, worlds
+from scripts.validity.estimates import ESTIMATES, TODAY, debiased, shrink
+from scripts.validity.moments import Mean, Moments
+from scripts.validity.scene import BLOCKS, Scene
+from scripts.validity.trials import Draws, Learner, truth
 from tests.helpers import VOCAB, cosine, tiny_model
 
 # --- scores ------------------------------------------------------------------------------------------------
@@ -377,7 +377,7 @@ def test_the_table_has_the_ceiling_first_and_then_the_best_with_intervals():
     about, _, head, _, ceiling, good, today, bad = page.splitlines()
     assert about.startswith("4 checkpoints (seeds 1, 2; steps 5, 9), 6 domains, 1 tasks. Reliability of the truth")
     assert head.startswith("| estimate | share of the gain |") and "ceiling" in ceiling
-    assert good.startswith("| good | 1.00 [1.00, 1.00] | 1.00 [1.00, 1.00] | 100% [100, 100] | **+0.")
+    assert good.startswith("| good | 1.00 ± 0.00 | 1.00 ± 0.00 | 100% ± 0% | **+0.")
     assert today.startswith(f"| **{TODAY}** (today's) | 0.5") and today.endswith("|  |")
     assert bad.startswith("| bad | −1.00")
 
@@ -417,21 +417,20 @@ def data(tmp_path, monkeypatch):
         write(f"data/eval/{task}_val", 50)
         write(f"data/eval/{task}_test", 30)
     (tmp_path / "data/dataset_info.json").write_text("{}")
-    monkeypatch.setattr(mini_data, "TASKS", ("boolq", "piqa"))
-    monkeypatch.setattr(mini, "TASKS", ("boolq", "piqa"))
-    monkeypatch.setattr(mini, "UNSEEN", ())
+    monkeypatch.setitem(runner.SIZES, "cpu", replace(sizes.CPU, tasks=("boolq", "piqa"), unseen=()))
+    monkeypatch.setattr(sizes, "TASKS", ("boolq", "piqa"))
     return tmp_path / "data"
 
 
 def test_a_continued_world_begins_with_the_proxy_which_began_from_scratch(tmp_path, data, monkeypatch):
     monkeypatch.setattr(worlds, "of_keys", lambda keys, held_out: keys)
     runs = []
-    monkeypatch.setattr(mini, "_in_a_process", lambda function, values, log, start: runs.append(values))
+    monkeypatch.setattr(runner, "_in_a_process", lambda function, values, log, start: runs.append(values))
     keys = worlds.mini(data, tmp_path / "saves", 3, continued=True)
     (proxy,) = runs
     assert keys["model_name_or_path"] == proxy["output_dir"] and not proxy["bf16"]
-    assert proxy["model_name_or_path"] == str(tmp_path / "saves/fp32/models" / str(mini_data.PROXY_SEED))
-    assert (tmp_path / "saves/fp32/models" / str(mini_data.PROXY_SEED) / "config.json").exists()
+    assert proxy["model_name_or_path"] == str(tmp_path / "saves/fp32/models" / str(sizes.PROXY_SEED))
+    assert (tmp_path / "saves/fp32/models" / str(sizes.PROXY_SEED) / "config.json").exists()
     assert (keys["learning_rate"], proxy["learning_rate"]) == (5e-4, 2e-3)
 
 

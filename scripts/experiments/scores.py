@@ -1,0 +1,112 @@
+"""What a run left in its output folder: losses, accuracies on multiple choice, what was drawn, what it cost."""
+
+import json
+import resource
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+MAX_QUESTIONS = 50  # of each multiple-choice task
+
+
+def read_result(values: dict[str, Any], tasks: Sequence[str], unseen: Sequence[str]) -> dict[str, Any]:
+    """What a finished run left in its output folder, and the accuracy of its model."""
+    output = Path(values["output_dir"])
+    metrics = json.loads((output / "all_results.json").read_text())
+    losses = {name: round(metrics[f"eval_{name}_test_loss"], 4) for name in (*tasks, *unseen)}
+    runs = sorted((output / "dids" / "proxy_runs").glob("*.jsonl"))
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "losses": {name: losses[name] for name in tasks},
+        "unseen": {name: losses[name] for name in unseen},
+        "accuracy": accuracies(output, Path(values["dataset_dir"]), (*tasks, *unseen), values),
+        "samples": samples_of(values),
+        "proxy_samples": sum(json.loads(path.read_text().splitlines()[-1])["samples_seen"] for path in runs),
+        "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
+        "cost": json.loads((output / "dids" / "cost.json").read_text()),
+        "shares": {name: round(share, 4) for name, share in source_shares(output / "dids").items()},
+    }
+
+
+def samples_of(values: dict[str, Any]) -> int:
+    """How many a run trains on."""
+    batch: int = values["per_device_train_batch_size"] * values.get("gradient_accumulation_steps", 1)
+    return values["max_steps"] * batch
+
+
+def source_shares(folder: Path) -> dict[str, float]:
+    """The part of the samples drawn, up to the last update, that each source had."""
+    lines = [json.loads(line) for line in (folder / "mixture.jsonl").read_text().splitlines()]
+    domains = json.loads((folder / "domains.json").read_text())["domains"]
+    drawn = lines[-1]["samples_drawn"] if len(lines) > 1 else lines[0]["probabilities"]
+    total, shares = sum(drawn.values()), dict.fromkeys(sorted({s for d in domains for s in d["sources"]}), 0.0)
+    for domain in domains:
+        for source, count in domain["sources"].items():
+            shares[source] += drawn[domain["name"]] / total * count / domain["size"]
+    return shares
+
+
+# --- multiple choice ---------------------------------------------------------------------------------------
+
+
+def accuracies(folder: Path, data: Path, tasks: Sequence[str], values: Mapping[str, Any]) -> dict[str, float]:
+    """Of each task with choices: how often the gold choice has the highest log-likelihood per token."""
+    from transformers import AutoTokenizer
+
+    found = {task: pq.read_table(data / f"{task}_test.parquet").to_pylist() for task in tasks}
+    chosen = {task: [row for row in rows if row.get("choices")][:MAX_QUESTIONS] for task, rows in found.items()}
+    if not any(chosen.values()):
+        return {}
+    tokenizer, device = AutoTokenizer.from_pretrained(folder), "cuda" if torch.cuda.is_available() else "cpu"
+    model = _load(folder).to(device).eval()
+    how = values["template"], values["cutoff_len"]
+    right = {
+        task: [_gold_wins(model, *_encode(tokenizer, row, *how), row["label"]) for row in rows]
+        for task, rows in chosen.items()
+    }
+    return {task: round(sum(wins) / len(wins), 4) for task, wins in right.items() if wins}
+
+
+def _load(folder: Path) -> Any:
+    """A model's folder, or an adapter's with its model; not every transformers reads one of the pinned peft itself."""
+    from transformers import AutoModelForCausalLM
+
+    note = folder / "adapter_config.json"
+    if not note.exists():
+        return AutoModelForCausalLM.from_pretrained(folder)
+    from peft import PeftModel
+
+    base = json.loads(note.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    return PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder).merge_and_unload()
+
+
+def _encode(tokenizer: Any, row: dict[str, Any], template: str, cutoff: int) -> tuple[list[list[int]], list[int]]:
+    """Token ids of the prompt with each choice, cut as training cuts them, and how many are the choice's."""
+    from llamafactory.data.processor.processor_utils import infer_seqlen
+    from llamafactory.data.template import TEMPLATES
+
+    question = "\n".join(part for part in (row["instruction"], row["input"]) if part)
+    sequences, lengths = [], []
+    for choice in row["choices"]:
+        messages = [{"role": "user", "content": question}, {"role": "assistant", "content": choice}]
+        prompt, answer = TEMPLATES[template].encode_oneturn(tokenizer, messages)
+        num_prompt, num_answer = infer_seqlen(len(prompt), len(answer), cutoff)
+        sequences.append(prompt[:num_prompt] + answer[:num_answer])
+        lengths.append(num_answer)
+    return sequences, lengths
+
+
+@torch.inference_mode()
+def _gold_wins(model: Any, sequences: list[list[int]], lengths: list[int], label: int) -> bool:
+    longest = max(map(len, sequences))
+    ids = torch.tensor([sequence + [0] * (longest - len(sequence)) for sequence in sequences], device=model.device)
+    logits: Tensor = model(input_ids=ids).logits.float().log_softmax(dim=-1)
+    scores = []
+    for i, (sequence, length) in enumerate(zip(sequences, lengths, strict=True)):
+        places = torch.arange(len(sequence) - length, len(sequence), device=ids.device)
+        scores.append(logits[i, places - 1, ids[i, places]].mean().item())
+    return max(range(len(scores)), key=scores.__getitem__) == label
