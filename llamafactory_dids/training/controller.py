@@ -74,6 +74,8 @@ class MixtureController:
                 self.log.path.unlink(missing_ok=True)
         if step > 0:
             return self._reopen(step) if self.is_closed and step < max_steps else {}
+        if self.plan.mixer.needs.tasks and self.plan.tasks:
+            logger.info("%s: measuring the tasks before the first step", self.plan.strategy)
         with self.clock.on("update_seconds"):
             self.observer.aim()
             progress = self._progress(self.state.probabilities_D, None, None)

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..core.fisher import directions
 from ..core.gram import gram
 from ..core.moments import Moments
+from ..stages.bar import progress
 from ..stages.entries import TrackedEntries
 from ..stages.layers import TrackedLayers
 from ..stages.meter import GradientMeter, TaskMeasurement, impact_matrix
@@ -134,8 +135,11 @@ class Impacts:
             return fresh_DP
         assert isinstance(self.running, RunningGradients)
         gradients_DP, known_D = self.running.close_window()
-        for domain in np.flatnonzero(~known_D):
-            self.running.set_estimate(int(domain), self._fresh_gradient(int(domain), num_updates))
+        if len(unseen := np.flatnonzero(~known_D)):  # many at the first update, which they make the slowest
+            with progress("domains that no batch has had", len(unseen), of="domain") as advance:
+                for domain in map(int, unseen):
+                    self.running.set_estimate(domain, self._fresh_gradient(domain, num_updates))
+                    advance(1)
         return gradients_DP
 
     def _fresh_gradient(self, domain: int, num_updates: int) -> Tensor:

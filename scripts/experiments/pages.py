@@ -1,4 +1,4 @@
-"""The tables of README.md, README_zh.md and docs/results.md, from the committed results of the mini preset.
+"""The tables of README.md, README_zh.md, docs/results.md and docs/strategies.md, from the committed results of the mini preset.
 
     python scripts/experiments/pages.py            # rebuilds every table between its markers
 
@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 from scripts.experiments.results import read  # noqa: E402
 from scripts.experiments.stats import difference, markdown, mean_of_runs  # noqa: E402
 
-PAGES = (ROOT / "README.md", ROOT / "README_zh.md", ROOT / "docs" / "results.md")
+PAGES = tuple(ROOT / name for name in ("README.md", "README_zh.md", "docs/results.md", "docs/strategies.md"))
 MARKER = re.compile(
     r"<!-- (?P<presets>mini[\w, ]*?)(?P<tasks> tasks)?: (?P<runs>[^|>]*?)(\| against: (?P<against>[^|>]*?))?-->\n"
     r".*?<!-- end -->",

@@ -57,8 +57,8 @@ def test_log_without_progress_has_none(log):
     assert last_progress(log) is None
 
 
-def test_stages_that_count_data_sets_or_tasks_are_read_back_too(lines):
-    for name, of in (("loading", "dataset"), ("tasks", "task"), ("the tasks' samples", "sample")):
+def test_stages_that_count_data_sets_tasks_or_domains_are_read_back_too(lines):
+    for name, of in (("loading", "dataset"), ("tasks", "task"), ("unseen", "domain"), ("the tasks' samples", "sample")):
         with progress(name, 2, of=of) as advance:
             advance(2)
         assert lines().splitlines()[-1].endswith(f">> {name}: 2 of 2 {of}s, 0:00:00 < 0:00:00")

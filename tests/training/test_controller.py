@@ -258,11 +258,14 @@ def test_a_window_that_is_no_multiple_of_a_step_ends_with_the_step_that_complete
     assert [line["step"] for line in lines] == [0, 2, 3, 5, 6]
 
 
-def test_a_domain_that_was_never_drawn_is_measured_freshly(tmp_path):
+def test_a_domain_that_was_never_drawn_is_measured_freshly_and_the_log_says_so(tmp_path, caplog):
     run = Run(tmp_path, options=COSINES)
-    run.controller.start(0, 3, run.model)
-    run.train_on([ROWS[0], ROWS[4]])  # math alone
-    run.controller.after_step(2)
+    with caplog.at_level(logging.INFO):
+        run.controller.start(0, 3, run.model)
+        run.train_on([ROWS[0], ROWS[4]])  # math alone
+        run.controller.after_step(2)
+    said = "measuring the tasks before the first step", "domains that no batch has had: 2 of 2 domains"
+    assert all(caplog.text.count(line) == 1 for line in said)
     running = run.controller.observer.running
     for domain in (1, 2):
         rows = [ROWS[i] for i in np.flatnonzero(domain == DOMAINS_N)]

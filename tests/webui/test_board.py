@@ -303,3 +303,16 @@ def test_finished_run_can_be_opened_again_with_its_report(board, ran):
         board.page.get_by_text("Open in a new tab").first.click()
     popup.value.get_by_text(title).first.wait_for()
     popup.value.close()
+
+
+def test_report_follows_the_theme_of_the_page(board, ran):
+    body = board.page.frame_locator(".dids-report iframe >> visible=true").first.locator("body")
+
+    def background():
+        return body.evaluate("body => getComputedStyle(body).backgroundColor")
+
+    light = background()
+    board.page.evaluate("document.body.classList.add('dark')")
+    wait_until(lambda: background() != light)
+    board.page.evaluate("document.body.classList.remove('dark')")
+    wait_until(lambda: background() == light)
