@@ -1,8 +1,9 @@
-"""Screenshots of the web page for docs/llamaboard.md, taken while a small run is made from it.
+"""Screenshots of the web page for the docs, English and Chinese, taken while a small run is made from it.
 
     python scripts/screenshots.py            # docs/images/board_*.png
 
-Needs what tests/webui needs: the package installed with its test extra, and a Chromium. A minute or two on two cores.
+Needs what tests/webui needs: the package installed with its test extra, and a Chromium; and a font with Chinese letters
+(Debian: fonts-wqy-zenhei). Some minutes on two cores.
 """
 
 import argparse
@@ -66,6 +67,15 @@ def take_all(board: Board, world: World, home: Path, folder: Path) -> None:
     page.evaluate("document.body.classList.add('dark')")
     page.wait_for_timeout(1_000)
     save(folder / "board_training_dark.png", page, "text:Output dir", height=900)
+    page.evaluate("document.body.classList.remove('dark')")
+    board.choose("Language", "zh")
+    board.unfold("报告")
+    page.frame_locator(".dids-report iframe >> visible=true").get_by_text("配比的作用").first.wait_for()
+    page.wait_for_timeout(11_000)
+    save(folder / "board_report_zh.png", page, "accordion:报告")
+    board.fold("报告")
+    save(folder / "board_training_zh.png", page, "text:输出目录", height=900)
+    save(folder / "board_section_zh.png", page, "accordion:数据混合参数设置")
 
 
 def num_updates(home: Path) -> int:

@@ -1,4 +1,4 @@
-"""The tables of README.md, README_zh.md, docs/results.md and docs/strategies.md, from the committed results of the mini preset.
+"""The tables of the two READMEs, docs/results.md and docs/strategies.md, from the committed results of the mini preset.
 
     python scripts/experiments/pages.py            # rebuilds every table between its markers
 

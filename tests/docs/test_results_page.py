@@ -4,8 +4,25 @@ import re
 
 import pytest
 
-from scripts.experiments import definition, pages, reproduce, tables
+from scripts.experiments import definition, pages, reproduce, results, stats, tables
 
+
+CONTINUED, SCRATCH = "mini_continued", "mini"
+SAID = [  # folder, run, the run that it is compared with, the losses, where: in README too, or in results.md alone
+    (CONTINUED, "dids", "proportional", "losses", "README"),
+    (CONTINUED, "dids", "importance", "losses", "README"),
+    (CONTINUED, "dids", "proportional", "mbpp", "README"),
+    (CONTINUED, "dids", "proportional", "arc_challenge", "README"),
+    (CONTINUED, "dids", "dga", "losses", "results"),
+    (CONTINUED, "static", "dids", "losses", "results"),
+    (CONTINUED, "dids", "proportional", "unseen", "results"),
+    (CONTINUED, "dga_domains_72", "dga", "losses", "results"),
+    (CONTINUED, "importance_domains_72", "importance", "losses", "results"),
+    (SCRATCH, "dids", "proportional", "losses", "results"),
+    (SCRATCH, "dids", "proportional", "unseen", "results"),
+    (SCRATCH, "dids", "proportional", "mbpp", "results"),
+    (SCRATCH, "dids", "proportional", "arc_challenge", "results"),
+]
 ALL = definition.load_all()
 WRITTEN = sorted(reproduce.TABLES.glob("*/*.md"))
 
@@ -15,6 +32,19 @@ def test_the_tables_of_a_page_are_those_of_the_result_files(path):
     page = path.read_text(encoding="utf-8")
     assert pages.MARKER.search(page)
     assert pages.rebuilt(page) == page, "python scripts/experiments/pages.py makes them anew"
+
+
+@pytest.mark.parametrize(("folder", "run", "other", "what", "where"), SAID)
+def test_a_difference_in_a_sentence_is_that_of_the_result_files(folder, run, other, what, where):
+    a, b = (results.read(folder, name) for name in (run, other))
+    if what not in ("losses", "unseen"):
+        a, b = ({seed: {"one": {what: line["unseen"][what]}} for seed, line in runs.items()} for runs in (a, b))
+    mean, half = stats.estimate(stats.paired(a, b, what if what in ("losses", "unseen") else "one"))[:2]
+    low, high = abs(mean) - half, abs(mean) + half
+    for page in pages.PAGES[:3] if where == "README" else pages.PAGES[2:3]:
+        text = " ".join(pages.MARKER.sub("", page.read_text(encoding="utf-8")).replace("−", "-").split())
+        assert f"{abs(mean):.3f}" in text
+        assert re.search(rf"{low:.3f} ?(to|至) ?{high:.3f}", text), page.name
 
 
 @pytest.mark.parametrize("path", WRITTEN, ids=[f"{path.parent.name}-{path.stem}" for path in WRITTEN])
