@@ -133,11 +133,11 @@ def _moves(progress: Progress) -> list[tuple[str, str, str]]:
     order = np.argsort(-change_D, kind="stable")
     up = [i for i in order[:NUM_MOVES] if change_D[i] > 0]
     down = [i for i in order[-NUM_MOVES:] if change_D[i] < 0]
-    rows = [("domain", "before", "now")]
-    return rows + [
+    rows = [
         (progress.domains[i], f"{100 * progress.before_D[i]:.2f}%", f"{100 * progress.now_D[i]:.2f}%")
         for i in [*up, *down]
     ]
+    return [("domain", "before", "now"), *(row for row in rows if row[1] != row[2])]
 
 
 def _losses(progress: Progress) -> list[tuple[str, str, str, str]]:

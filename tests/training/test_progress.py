@@ -71,6 +71,11 @@ def test_the_table_shows_the_largest_moves_and_where_each_loss_is_going():
     assert len({line.index("%") for line in lines[1:]}) == 1, "columns"
 
 
+def test_a_move_that_does_not_show_has_no_row():
+    before_D = np.array([0.5, 0.3, 0.2])
+    assert "set/1" not in update_table(progress(3, before_D=before_D, now_D=before_D + [0.1, -1e-6, -0.1]))
+
+
 def test_a_loss_that_rose_is_said_to_be_above_its_lowest():
     text = update_table(progress(2, losses_UT=np.array([[3.0, 1.0], [2.0, 1.0], [2.5, np.nan]])))
     assert "2.5000  +0.5000  above its lowest" in text and "not finite" in text
