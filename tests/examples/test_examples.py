@@ -85,12 +85,12 @@ def test_the_papers_file_has_the_papers_numbers():
     assert len(values["dids_tasks"].split(",")) == 9
 
 
-def test_an_example_makes_as_many_updates_as_it_says(example):
+def test_an_example_has_as_many_windows_as_it_says(example):
     text = example.read_text(encoding="utf-8")
     values = yaml.safe_load(text)
-    said = re.search(r"so (\d+) updates", text)
+    said = re.search(r"so (\d+) windows", text)
     if said is None or "max_steps" not in values:
-        pytest.skip("says nothing of updates")
+        pytest.skip("says nothing of windows")
     gpus = int(found[1]) if (found := re.search(r"(\d+) GPUs of", text)) else 1
     per_step = gpus * values["per_device_train_batch_size"] * values.get("gradient_accumulation_steps", 1)
     assert per_step * values["max_steps"] // values["dids_update_samples"] == int(said[1])

@@ -204,6 +204,8 @@ def test_report_compares_runs_and_tells_a_program_the_same(finished, capsys, tmp
     assert [run["losses"] for run in found["runs"]] == [finished.lines[-1]["task_loss"]] * 2
     last = {row["domain"]: row["end"] for row in found["shares"]}
     assert last == pytest.approx(finished.probabilities[-1])
+    lines = command(capsys, "report", finished.folder, finished.dids, "--output", output).splitlines()
+    assert lines == [str(output), *found["verdict"]] and found["verdict"]
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,17 @@
-"""The quickstart's generator; what the runs give is for scripts/quickstart.sh to show."""
+"""The quickstart's generator, and its run at a fifth of the size."""
 
+import re
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
 
-from scripts.quickstart import generate, world
+from llamafactory_dids.report.run import load_run
+from llamafactory_dids.report.verdict import judge
+from scripts.quickstart import build_model, generate, world
+from tests.integration.support import train
 
 ROOT = Path(__file__).parents[2]
 
@@ -96,3 +101,19 @@ def test_the_yaml_names_what_the_generator_writes():
     assert settings["eval_dataset"].split(",") == [f"{name}_test" for name in generate.TASKS]
     samples = settings["max_steps"] * settings["per_device_train_batch_size"]
     assert samples // settings["dids_update_samples"] >= 20
+
+
+@pytest.mark.integration
+@pytest.mark.slow
+def test_the_report_begins_with_what_teaches_nothing_as_cut_most(tmp_path, datasets, monkeypatch):
+    data, model = tmp_path / "data", tmp_path / "model"
+    generate.write({name: rows[::5] for name, rows in datasets.items()}, data)
+    monkeypatch.setattr(sys, "argv", ["build_model.py", "--data", str(data), "--output", str(model)])
+    build_model.main()
+    smaller = {"dataset_dir": str(data), "model_name_or_path": str(model), "dids_cache_dir": str(tmp_path / "cache")}
+    smaller |= {"max_steps": 30, "dids_update_samples": 128, "do_eval": False, "eval_strategy": "no"}
+    settings = yaml.safe_load((ROOT / "examples/yaml/quickstart.yaml").read_text(encoding="utf-8"))
+    ran = train(settings | smaller | {"output_dir": str(tmp_path / "run"), "disable_tqdm": True})
+    (cut,) = [line for line in judge(load_run(ran.dids)).lines[:3] if line.startswith("Cut most")]
+    found = re.findall(r"(\w+) [\d.]+% → ([\d.]+)%", cut)[:2]  # an even mixture draws 8% and more of each
+    assert [name for name, _ in found] == ["random_answers", "lexicon"] and all(float(drawn) < 2 for _, drawn in found)

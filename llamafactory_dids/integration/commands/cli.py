@@ -183,7 +183,10 @@ def _report(arguments: argparse.Namespace, _: list[str]) -> None:
             found = comparison.as_dict()
     except OSError as error:
         raise DidsError(f"--output: {error}; allowed: a file in a folder that can be written to") from None
-    print(json.dumps({"path": str(path), **found}, ensure_ascii=False) if arguments.json else path)
+    if arguments.json:
+        print(json.dumps({"path": str(path), **found}, ensure_ascii=False))
+    else:
+        print(path, *filter(None, [found.get("refused")]), *found.get("verdict", []), sep="\n")
 
 
 def _doctor(arguments: argparse.Namespace, _: list[str]) -> None:
