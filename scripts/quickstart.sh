@@ -94,8 +94,6 @@ else
     runs=("$FOLDER"/seeds/*/dids "$FOLDER"/seeds/*/proportional)
 fi
 say "result"
-"$VENV/bin/llamafactory-dids" report "${runs[@]}" --output "$FOLDER/comparison.html" --json | "$VENV/bin/python" -c '
-import json, sys
-print(*json.load(sys.stdin)["verdict"], sep="\n")'
+"$VENV/bin/llamafactory-dids" report "${runs[@]}" --output "$FOLDER/comparison.html"
 echo "look at $FOLDER/comparison.html, and at dids/report.html in each run's folder"
 say "all of it took $SECONDS s"

@@ -53,7 +53,7 @@ def last_progress(log: str) -> BarLine | None:
 
 @contextmanager
 def progress(name: str, total: int, unit: str = "", of: str = "sample") -> Iterator[Advance]:
-    """A function to call with each advance: the number of `of` (sample, dataset, task or domain) done, and of `unit`."""
+    """A function to call with each advance: how many `of` (sample, dataset, task or domain) are done, and of `unit`."""
     on_terminal = sys.stderr.isatty() and os.environ.get("RANK", "0") == "0"  # one bar, not one for each rank
     started, said = time.monotonic(), -SECONDS_BETWEEN_LINES
     done = amount = 0

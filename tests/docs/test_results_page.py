@@ -6,7 +6,6 @@ import pytest
 
 from scripts.experiments import definition, pages, reproduce, results, stats, tables
 
-
 CONTINUED, SCRATCH = "mini_continued", "mini"
 SAID = [  # folder, run, the run that it is compared with, the losses, where: in README too, or in results.md alone
     (CONTINUED, "dids", "proportional", "losses", "README"),

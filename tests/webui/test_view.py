@@ -111,15 +111,17 @@ def test_map_without_a_run_has_no_shares(run):
 
 
 @pytest.mark.parametrize(
-    ("path", "said"), [("", "no folder"), ("/no/such/folder", "no folder '/no/such/folder'"), ("{tmp}", "neither")]
+    ("path", "said"),
+    [("", "no folder"), (None, "no folder"), ("/no/such/folder", "no folder '/no/such/folder'"), ("{tmp}", "neither")],
 )
 def test_what_is_no_map_is_told_in_a_line(path, said, tmp_path):
-    told = domains_table.show_domains("en", path.format(tmp=tmp_path))
+    told = domains_table.show_domains("en", path and path.format(tmp=tmp_path))
     assert told.startswith("<p>") and said in html.unescape(told) and "\n" not in told
 
 
-def test_a_run_is_shown_once_and_nothing_is_touched_until_it_has_changed(run):
-    now, updates = show(run)
+@pytest.mark.parametrize("path", ["", None])  # None from a page that has not drawn the field yet
+def test_a_run_is_shown_once_and_nothing_is_touched_until_it_has_changed(path, run):
+    now, updates = show(run, path=path)
     assert updates["dids_probabilities"]["visible"] and updates["dids_losses"]["visible"]
     assert updates["dids_map"] == str(run / "dids") and "a/0" in updates["dids_table"]
     again, updates = show(run, now, str(run / "dids"))

@@ -17,15 +17,16 @@ LONGEST_TEXT = 600  # characters of a sample
 COLUMNS = ("domain", "samples", "sources", "of_data", "probability", "times")
 
 
-def show_domains(lang: str, path: str) -> str:
+def show_domains(lang: str, path: str | None) -> str:
     """The table; or a line that says what is wrong, if the path belongs to neither a map nor a run."""
-    folder = Path(path.strip()).expanduser()
+    path = (path or "").strip()
+    folder = Path(path).expanduser()
     try:
-        if not path.strip() or not folder.exists():
-            raise DidsError(say("no_folder", lang).format(name=path.strip()))
+        if not path or not folder.exists():
+            raise DidsError(say("no_folder", lang).format(name=path))
         dids = folder / "dids"
         if not any((place / "domains.json").is_file() for place in (folder, dids)) and folder.is_dir():
-            raise DidsError(say("no_run", lang).format(name=path.strip()))
+            raise DidsError(say("no_run", lang).format(name=path))
         domain_map = load_map(dids if dids.is_dir() else folder)
     except DidsError as error:
         _warn(said := in_words(one_line(error), lang))

@@ -65,8 +65,11 @@ def _stamp(folder: Path | None, name: str) -> tuple[int, int] | None:
     return (found.st_mtime_ns, found.st_size) if found else None
 
 
-def show(seen: Any, shown: Any, path: str) -> list[Any]:
-    """(what is shown now, an update for each of SHOWN). Unchanged components are skipped. `path` is for the domains."""
+def show(seen: Any, shown: Any, path: str | None) -> list[Any]:
+    """(what is shown now, an update for each of SHOWN). Unchanged components are skipped.
+
+    `path` is for the domains; None from a page that has not drawn the field yet.
+    """
     import gradio as gr
 
     now, before = Seen(*seen), Seen(*shown)
@@ -78,7 +81,7 @@ def show(seen: Any, shown: Any, path: str) -> list[Any]:
         updates[:2] = _pictures(_record(now), now.lang)
     if elsewhere or now.report != before.report:
         updates[2:5] = _report(now)
-    follows = path.strip() in ("", before.folder)  # nobody typed another path
+    follows = (path or "").strip() in ("", before.folder)  # nobody typed another path
     if (elsewhere or now.map != before.map) and follows:
         updates[5:8] = _domains(now)
     elif now.log != before.log and now.map:
