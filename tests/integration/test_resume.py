@@ -88,6 +88,17 @@ def test_killed_run_ends_as_one_that_was_not_killed(case, whole_runs, world, tmp
     assert_the_same(broken, resumed, resumed_from, whole_runs(**changes), accumulation)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_run_that_had_ended_within_an_epoch_is_not_trained_on(workers, world, tmp_path):
+    """As where it was killed in its report: transformers would train a step more."""
+    values = arguments(world, tmp_path, **SHORT, max_steps=10, dataloader_num_workers=workers)
+    ended = train(values)
+    again = train(values | {"overwrite_output_dir": False})
+    assert again.trainer.state.global_step == 10 and timeless(again) == timeless(ended)
+    assert all(torch.equal(tensor, ended.weights()[name]) for name, tensor in again.weights().items())
+    assert sorted(path.name for path in again.folder.glob("checkpoint-*")) == ["checkpoint-10", "checkpoint-6"]
+
+
 def test_run_is_resumed_in_another_folder_with_the_whole_series_of_its_log(whole_runs, world, tmp_path):
     whole = whole_runs()
     values = arguments(world, tmp_path, **SHORT)
