@@ -1,6 +1,7 @@
 """A run that was broken off goes on as if it had not been."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -244,6 +245,22 @@ def test_clock_and_window_go_on_where_the_checkpoint_left_them(whole_runs, world
     seconds = [line["seconds"] for line in ran.lines]
     assert seconds == sorted(seconds)
     assert [line["samples_seen"] for line in ran.lines][1:-1] == [32, 64, 96, 128, 160, 192], "though none is set"
+
+
+@pytest.mark.parametrize("why", ["read-only", "in the place of a file"])
+def test_output_folder_that_cannot_be_written_to_is_refused_before_anything_is_made(
+    why, world, tmp_path, no_model, monkeypatch
+):
+    values = arguments(world, tmp_path)
+    if why == "read-only":
+        allows = os.access
+        monkeypatch.setattr(os, "access", lambda path, mode: tmp_path not in Path(path).parents and allows(path, mode))
+        (tmp_path / "out" / "dids").mkdir(parents=True)
+    else:
+        (tmp_path / "out").write_text("a file")
+    message = refusal(values)
+    assert message == f"output_dir: got {str(tmp_path / 'out')!r}, allowed: a folder that can be written to"
+    assert not (tmp_path / "cache").exists()
 
 
 def _copy_of(ran, folder, values):
