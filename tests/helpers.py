@@ -1,7 +1,9 @@
 """Tiny models and tiny samples, made on the spot."""
 
+import functools
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,12 @@ FAMILIES = {
 }
 MIXTURES = ["mixtral", "qwen2_moe", "qwen3_moe"]
 _SIZES = {"hidden_size": 32, "intermediate_size": 40, "num_attention_heads": 4, "num_key_value_heads": 2}
+
+
+def edit(path: Path, **words: str) -> None:
+    """Change words in a file of ours as a person would, who takes its checksums away."""
+    text = re.sub(r',\s*"(digest|domains.parquet)": "\w+"', "", path.read_text())
+    path.write_text(functools.reduce(lambda edited, word: edited.replace(word, words[word]), words, text))
 
 
 def rows_of_map(domain_map: DomainMap, rows: slice) -> DomainMap:

@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ..errors import DidsError
-from .files import digest, read_json, write_atomically, write_json
-from .samples import UNKNOWN, Texts, codes, lines, pairs, places, texts
+from .files import digest, read_json, write_json
+from .samples import UNKNOWN, Texts, codes, lines, pairs, places, read_table, texts, write_table
 
 SCHEMA = 1
+PARQUET = "domains.parquet"  # and the key of its digest
 COLUMNS = ("sample_key", "source", "domain")
 BY_SOURCE = {"domains": "source"}  # inputs of a map with a domain for each data set
 
@@ -126,8 +126,7 @@ def save_map(domain_map: DomainMap, folder: Path) -> None:
         x_N, y_N = domain_map.view.points_N2.T
         columns |= {"x": pa.array(x_N, from_pandas=True), "y": pa.array(y_N, from_pandas=True)}  # NaN as null
         content["explained"] = domain_map.view.explained_2
-    table = pa.table(columns)
-    write_atomically(folder / "domains.parquet", lambda stream: pq.write_table(table, stream))
+    content[PARQUET] = write_table(folder / PARQUET, pa.table(columns))
     write_json(folder / "domains.json", content)
 
 
@@ -137,7 +136,8 @@ def load_map(path: Path) -> DomainMap:
     Raises DidsError, with the file's name, if a file is missing, broken or not a domain map.
     """
     folder, content = _read_content(path)
-    table = _read_table(folder / "domains.parquet")
+    what = "a domain map of domains.parquet and domains.json"
+    table = read_table(folder / PARQUET, content.get(PARQUET), COLUMNS, what)
     names = tuple(domain["name"] for domain in content["domains"])
     labels_N = texts(table["domain"])
     domains_N = codes(labels_N, names)
@@ -172,22 +172,11 @@ def _read_content(path: Path) -> tuple[Path, dict[str, Any]]:
     """The map's folder, and the content of its `domains.json`."""
     folder = path.parent if path.suffix in (".parquet", ".json") else path
     content = read_json(folder / "domains.json")
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA or not _names_all(content.get("domains")):
+    if content.get("schema") != SCHEMA or not _names_all(content.get("domains")):
         raise DidsError(f"{folder / 'domains.json'}: not a domain map of schema {SCHEMA}")
     return folder, content
 
 
 def _names_all(domains: Any) -> bool:
-    return isinstance(domains, list) and all(isinstance(domain, dict) and "name" in domain for domain in domains)
-
-
-def _read_table(path: Path) -> pa.Table:
-    try:
-        table = pq.read_table(path)
-    except FileNotFoundError:
-        raise DidsError(f"{path}: no such file; allowed: a folder with domains.parquet and domains.json") from None
-    except (OSError, pa.ArrowException) as error:
-        raise DidsError(f"{path}: not a whole parquet file ({error})") from None
-    if missing := [name for name in COLUMNS if name not in table.column_names]:
-        raise DidsError(f"{path}: no column {missing[0]!r}; allowed: a domain map with {', '.join(COLUMNS)}")
-    return table
+    domains = domains if isinstance(domains, list) else [None]
+    return all(isinstance(domain, dict) and isinstance(domain.get("name"), str) for domain in domains)

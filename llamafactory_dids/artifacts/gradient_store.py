@@ -53,10 +53,13 @@ class GradientStore:
     def read_part(self, part: int) -> tuple[NDArray[np.float16], NDArray[np.float32], NDArray[np.bool_]]:
         """Unit rows (R, K, memory-mapped), norms (R) and mask (R) of a part. Raises DidsError if a file is broken."""
         size = len(self.rows(part))
-        unit_RK = read_array(self._path("part", part), (size, self.dim), "float16")
         norm_R = read_array(self._path("norm", part), (size,), "float32")
         written_R = read_array(self._path("written", part), (size,), "bool")
-        return unit_RK, norm_R, written_R
+        return self.read_rows(part, check=True), norm_R, written_R
+
+    def read_rows(self, part: int, check: bool = False) -> NDArray[np.float16]:
+        """A part's unit rows (memory-mapped), whose checksum was looked at when the whole part was read."""
+        return read_array(self._path("part", part), (len(self.rows(part)), self.dim), "float16", check)
 
     def read_parts(self) -> Iterator[tuple[range, NDArray[np.float16], NDArray[np.float32], NDArray[np.bool_]]]:
         """Sample indices, unit rows, norms and mask of each part, in order. Raises DidsError if a part is missing."""
@@ -78,7 +81,7 @@ def open_store(folder: Path, inputs: dict[str, Any], num_rows: int, dim: int, pa
     path = folder / "manifest.json"
     if path.exists():
         found = read_json(path)
-        if not isinstance(found, dict) or not isinstance(found.get("inputs"), dict):
+        if not isinstance(found.get("inputs"), dict):
             raise DidsError(f"{path}: not the manifest of a gradient store; delete its folder to make it anew")
         check_same(folder, found.pop("inputs"), inputs)
         check_same(folder, found, {key: value for key, value in manifest.items() if key != "inputs"})

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..core.simplex import mean_over
 from ..errors import DidsError
-from .files import write_text
+from .files import DIGEST, sealed, unsealed, write_text
 
 
 class MixtureRecord(NamedTuple):
@@ -56,7 +56,7 @@ class MixtureLog:
         """Append one update. NaN and infinities are written as null."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "a", encoding="utf-8") as stream:
-            stream.write(json.dumps(_plain(line), ensure_ascii=False, allow_nan=False) + "\n")
+            stream.write(_text(_plain(line)))
             stream.flush()
             os.fsync(stream.fileno())
 
@@ -67,10 +67,15 @@ class MixtureLog:
         """
         if not self.path.exists():
             return []
-        text, _, _ = self.path.read_text(encoding="utf-8").rpartition("\n")
         try:
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
-        except ValueError as error:
+            text, _, _ = self.path.read_text(encoding="utf-8").rpartition("\n")
+            lines = [json.loads(line) for line in text.split("\n") if line.strip()]
+            if len({DIGEST in line for line in lines}) > 1:  # of earlier versions none has one
+                raise ValueError(f"a line lacks {DIGEST!r}")
+            return [unsealed(self.path, line) for line in lines]
+        except DidsError:
+            raise
+        except (OSError, TypeError, ValueError, RecursionError) as error:
             raise DidsError(f"{self.path}: not a mixture log ({error})") from None
 
     def record(self) -> MixtureRecord:
@@ -91,7 +96,11 @@ class MixtureLog:
 
     def replace(self, lines: list[dict[str, Any]]) -> None:
         """Overwrite the log with these lines of `read`. A resumed run then appends the later lines again."""
-        write_text(self.path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+        write_text(self.path, "".join(_text(line) for line in lines))
+
+
+def _text(line: dict[str, Any]) -> str:
+    return json.dumps(sealed(line), ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _table(lines: list[dict[str, Any]], key: str, names: tuple[str, ...]) -> NDArray[np.float64]:

@@ -7,15 +7,13 @@ off is therefore recognised, no matter which program wrote the missing part.
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-
 from ..errors import DidsError
 from .files import read_json, write_json
-from .tensors import Tensors, write_tensors
+from .tensors import Tensors, read_tensors, write_tensors
 
 SCHEMA = 3
 MARKER = "dids_state.json"
+ANOTHER = "resume from another checkpoint"
 
 
 def save_share(folder: Path, rank: int, tensors: Tensors) -> None:
@@ -37,27 +35,26 @@ def discard_state(folder: Path) -> None:
 def load_values(folder: Path) -> dict[str, Any]:
     """The plain values of `save_state`. Raises DidsError, with a file's name, if the checkpoint is incomplete."""
     path = folder / MARKER
-    content = read_json(path)
-    values: dict[str, Any] = content if isinstance(content, dict) else {}
+    values = read_json(path)
     schema = values.get("schema")
-    if schema != SCHEMA:
-        raise DidsError(f"{path}: schema {schema!r}, this version reads {SCHEMA}; resume from another checkpoint")
+    if schema != SCHEMA or not isinstance(values.get("files"), dict):
+        raise DidsError(f"{path}: schema {schema!r}, this version reads {SCHEMA}, with sizes of files; {ANOTHER}")
     found = _sizes(folder)
     for name, size in values["files"].items():
         if found.get(name) != size:
             state = "no such file" if name not in found else f"{found[name]} bytes of {size}"
-            raise DidsError(f"{folder / name}: {state}; resume from another checkpoint")
+            raise DidsError(f"{folder / name}: {state}; {ANOTHER}")
     return values
 
 
 def load_tensors(folder: Path) -> Tensors:
     """The tensors of `save_state`. Raises DidsError, with the file's name, if they are missing or broken."""
-    return _read(folder / "dids_state.safetensors")
+    return read_tensors(folder / "dids_state.safetensors", ANOTHER)
 
 
 def load_share(folder: Path, rank: int) -> Tensors:
     """The tensors of `save_share`. Raises DidsError, with the file's name, if they are missing or broken."""
-    return _read(_share_path(folder, rank))
+    return read_tensors(_share_path(folder, rank), ANOTHER)
 
 
 def whole_checkpoints(output_dir: Path) -> list[Path]:
@@ -84,10 +81,3 @@ def _sizes(folder: Path) -> dict[str, int]:
     """Size in bytes of each file of a checkpoint, without the marker."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / MARKER)
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
-
-
-def _read(path: Path) -> Tensors:
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise DidsError(f"{path}: not readable ({error}); resume from another checkpoint") from None

@@ -5,14 +5,17 @@ Shapes: `N` samples, `M` samples that are looked up.
 """
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from .files import digest
+from ..errors import DidsError
+from .files import digest, write_bytes
 
 Texts: TypeAlias = Any  # a pa.LargeStringArray
 UNKNOWN = -1  # index of a sample that is not found
@@ -64,6 +67,42 @@ def content(values_N: Texts) -> memoryview:
     """The strings as UTF-8 bytes without a gap. The array must not be a slice of another."""
     length = pc.sum(pc.binary_length(values_N)).as_py() or 0
     return memoryview(values_N.buffers()[2] or b"")[:length]
+
+
+def write_table(path: Path, table: pa.Table) -> str:
+    """Write a parquet file, all or nothing; its digest, which a JSON file beside it keeps."""
+    parquet = pa.BufferOutputStream()
+    pq.write_table(table, parquet)
+    data = memoryview(parquet.getvalue())
+    write_bytes(path, data)
+    return digest([data])
+
+
+def read_table(path: Path, kept: str | None, columns: Sequence[str], what: str) -> pa.Table:
+    """Read a parquet file that has these columns of strings, and was written with the digest that was kept, if one was.
+
+    Raises DidsError, with the file's name, where it is missing, broken, or not `what` it should be.
+    """
+    try:
+        data = path.read_bytes()
+        if kept is not None and kept != digest([data]):
+            raise DidsError(f"{path}: changed since it was written; allowed: {what}, as it was")
+        table = pq.ParquetFile(pa.BufferReader(data)).read()
+        for name in columns:
+            if name not in table.column_names:
+                raise DidsError(f"{path}: no column {name!r}; allowed: {what} with {', '.join(columns)}")
+            values_N = texts(table[name])
+            values_N.validate(full=True)
+            if values_N.null_count:
+                raise DidsError(f"{path}: a row has no {name}; allowed: {what} with {', '.join(columns)} in each")
+            table = table.set_column(table.column_names.index(name), name, values_N)
+    except FileNotFoundError:
+        raise DidsError(f"{path}: no such file; allowed: {what}") from None
+    except DidsError:
+        raise
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DidsError(f"{path}: not a whole parquet file ({error})") from None
+    return table
 
 
 def _text(value: str) -> pa.LargeStringScalar:

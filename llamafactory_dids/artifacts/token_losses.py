@@ -3,12 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import DidsError
-from .tensors import write_tensors
+from .tensors import read_tensors, write_tensors
 
 FILE = "token_losses.safetensors"
 
@@ -24,10 +22,9 @@ def save_token_losses(folder: Path, tables: Mapping[str, tuple[Tensor, Tensor]])
 
 def load_token_losses(folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
     """(losses_NS, counts_N) by task or domain. Raises DidsError, with the file's name, on a missing or broken file."""
-    path = folder / FILE
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise DidsError(f"{path}: not readable ({error}); delete its folder to make it anew") from None
+    tensors = read_tensors(folder / FILE, "delete its folder to make it anew")
     names = [name.removeprefix("losses:") for name in tensors if name.startswith("losses:")]
-    return {name: (tensors[f"losses:{name}"], tensors[f"counts:{name}"]) for name in names}
+    try:
+        return {name: (tensors[f"losses:{name}"], tensors[f"counts:{name}"]) for name in names}
+    except KeyError as error:
+        raise DidsError(f"{folder / FILE}: not readable (no {error}); delete its folder to make it anew") from None

@@ -113,6 +113,7 @@ PAGE_SEAMS = (
     Seam("webui.runner", "Runner.monitor", ("self",), page.one_line_failures),
     Seam("webui.runner", "get_trainer_info", ("lang", "output_path", "do_train"), page.with_domain_progress),
     Seam("webui.common", "_clean_cmd", ("args",), page.keeping_switches),
+    Seam("webui.runner", "gen_cmd", ("args",), page.quoting),
     Seam("webui.common", "get_save_dir"),
     Seam("webui.control", "list_datasets", ("dataset_dir", "training_stage")),
     Seam("webui.manager", "Manager.get_base_elems", ("self",)),

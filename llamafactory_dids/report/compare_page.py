@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from ..artifacts.files import write_text
 from . import page, tables
@@ -42,7 +43,7 @@ def _links(comparison: Comparison, output: Path) -> dict[str, str]:
     for label, run in zip(comparison.labels, comparison.runs, strict=True):
         report = run.folder.resolve() / "report.html"
         if report.exists():
-            found[label] = Path(*_relative(report, here)).as_posix()
+            found[label] = quote(Path(*_relative(report, here)).as_posix())
     return found
 
 

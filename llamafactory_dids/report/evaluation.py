@@ -103,7 +103,6 @@ def _only_set(run: Run) -> str:
 def _read(run: Run, name: str) -> dict[str, Any]:
     path = run.folder.resolve().parent / name
     try:
-        found = read_json(path) if path.exists() else {}
+        return read_json(path) if path.exists() else {}
     except DidsError:
         return {}  # the host may be writing it
-    return found if isinstance(found, dict) else {}

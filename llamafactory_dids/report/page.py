@@ -1,7 +1,9 @@
 """The common parts of the pages of a run and of a comparison: escaping templates, pictures and tables as data URIs."""
 
 import base64
+import hashlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -28,8 +30,23 @@ def environment() -> Any:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "duration": duration, "times": times, "breakable": _breakable}
-    environment.globals |= {"t": t, "language": language}
+    environment.globals |= {"t": t, "language": language, "code": partial(_code, environment), "policy": policy}
     return environment
+
+
+def _code(environment: Any, *names: str) -> Any:
+    """Scripts of ours in one, as a page has it."""
+    from markupsafe import Markup
+
+    return Markup("\n".join(environment.loader.get_source(environment, name)[0] for name in names))
+
+
+def policy(code: str) -> str:
+    """What a page may do: run this one script and show what is in it; it requests nothing, and is framed by who may."""
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    allowed = {"default": "'none'", "script": f"'sha256-{digest}'", "style": "'unsafe-inline'", "img": "data:"}
+    rules = [f"{kind}-src {what}" for kind, what in allowed.items()]
+    return "; ".join([*rules, "base-uri 'none'", "form-action 'none'"])
 
 
 def _breakable(name: str) -> Any:

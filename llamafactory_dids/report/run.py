@@ -57,15 +57,13 @@ class Run:
     def about(self) -> dict[str, Any]:
         """When, where, by what and how the run was made (`run.json`); empty without the file."""
         path = self.folder / "run.json"
-        found = read_json(path) if path.exists() else {}
-        return found if isinstance(found, dict) else {}
+        return read_json(path) if path.exists() else {}
 
     @cached_property
     def cost(self) -> dict[str, float]:
         """The seconds in `cost.json`; empty without the file. Earlier versions wrote fewer keys."""
         path = self.folder / "cost.json"
-        found = read_json(path) if path.exists() else {}
-        return found if isinstance(found, dict) else {}
+        return read_json(path) if path.exists() else {}
 
     @property
     def seconds(self) -> float:

@@ -77,7 +77,7 @@ class StoredFeatures:
         bounds = [*np.flatnonzero(np.diff(parts_M, prepend=-1)), len(indices_M)]
         for start, stop in zip(bounds, bounds[1:], strict=False):
             part = int(parts_M[start])
-            rows = self.store.read_part(part)[0][indices_M[start:stop] - part * self.store.part_rows]
+            rows = self.store.read_rows(part)[indices_M[start:stop] - part * self.store.part_rows]
             # torch converts float16 many numbers at a time, numpy one by one
             torch.from_numpy(features_MK[start:stop]).copy_(torch.from_numpy(np.asarray(rows)))
         if self._norm_N is not None:

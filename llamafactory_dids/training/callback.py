@@ -20,6 +20,8 @@ class MixingCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._log(self.controller.start(state.global_step, state.max_steps, self.trainer.model_wrapped))
+        if state.global_step >= state.max_steps:  # resumed at its end: the host trains a step before it looks at that
+            self.controller.sampler.is_over = control.should_training_stop = True
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._log(self.controller.after_step(state.global_step))

@@ -43,6 +43,7 @@ class MixtureSampler:
         self._turns_D = np.full(len(self.sizes_D), -1, dtype=np.int64)  # the number of this pass
         self._starts_D = np.concatenate([[0], np.cumsum(self.sizes_D)[:-1]])
         self.history: list[tuple[int, NDArray[np.float64]]] = []
+        self.is_over = False  # whether no draw is handed out any more
         self._epoch = self._first_epoch = 0
         self._stale_from = _NEVER  # from this draw on, draws made in advance are out of date
         self._rewind()
@@ -74,6 +75,8 @@ class MixtureSampler:
         return start
 
     def __iter__(self) -> Iterator[int]:
+        if self.is_over:
+            return
         start = self._epoch * self.epoch_size
         self.seek(start)
         while self.position < start + self.epoch_size:

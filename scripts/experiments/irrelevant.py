@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from llamafactory_dids.artifacts.files import write_atomically, write_json, write_text
+from llamafactory_dids.artifacts.files import write_atomically, write_text
 from llamafactory_dids.errors import DidsError
 
 
@@ -41,7 +41,7 @@ def write(folder: Path, names: Sequence[str], others: Sequence[str], share: floa
         target = source.with_name(f"{new}{source.suffix}")
         _cut(source, target, count)
         info[new] = info[name] | {"file_name": target.name}
-    write_json(path, info)
+    write_text(path, json.dumps(info, ensure_ascii=False, indent=1) + "\n")
     return written
 
 

@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from llamafactory_dids.artifacts.files import read_json
+
 MAX_QUESTIONS = 50  # of each multiple-choice task
 
 
@@ -27,7 +29,7 @@ def read_result(values: dict[str, Any], tasks: Sequence[str], unseen: Sequence[s
         "samples": samples_of(values),
         "proxy_samples": sum(json.loads(path.read_text().splitlines()[-1])["samples_seen"] for path in runs),
         "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
-        "cost": json.loads((output / "dids" / "cost.json").read_text()),
+        "cost": read_json(output / "dids" / "cost.json"),
         "shares": {name: round(share, 4) for name, share in source_shares(output / "dids").items()},
     }
 

@@ -24,6 +24,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from llamafactory_dids.artifacts.files import read_json  # noqa: E402
 from llamafactory_dids.config import split_list  # noqa: E402
 from llamafactory_dids.errors import DidsError  # noqa: E402
 from scripts.experiments import results  # noqa: E402
@@ -120,7 +121,7 @@ def score(given: argparse.Namespace) -> dict[str, Any]:
         "local": given.local is not None,
     }
     cost = Path(given.model) / "dids" / "cost.json"  # seconds of a training with this plugin
-    how |= {"cost": json.loads(cost.read_text(encoding="utf-8"))} if cost.exists() else {}
+    how |= {"cost": read_json(cost)} if cost.exists() else {}
     return {"run": given.run, "seed": given.seed, "model": given.model, "scores": scores, **how}
 
 

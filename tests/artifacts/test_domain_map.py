@@ -1,4 +1,6 @@
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -6,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from llamafactory_dids.artifacts.domain_map import DomainMap, View, load_map, save_map
+from llamafactory_dids.artifacts.files import read_json
 from llamafactory_dids.artifacts.samples import UNKNOWN, samples_digest, texts
 from llamafactory_dids.errors import DidsError
 
@@ -23,6 +26,22 @@ MAP = DomainMap(
 def folder(tmp_path):
     save_map(MAP, tmp_path / "map")
     return tmp_path / "map"
+
+
+@pytest.fixture
+def unsealed(folder):
+    """A map without checksums, as earlier versions made it."""
+    content = read_json(folder / "domains.json")
+    del content["domains.parquet"]
+    (folder / "domains.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_a_table_of_another_map_is_refused_by_name(folder):
+    save_map(replace(MAP, domains_N=np.array([0, 0, 1, 2, 2])), folder.with_name("other"))
+    shutil.copy(folder.with_name("other") / "domains.parquet", folder)
+    with pytest.raises(DidsError, match=f"{folder}/domains.parquet: changed since it was written"):
+        load_map(folder)
 
 
 @pytest.mark.parametrize("end", ["", "domains.parquet", "domains.json"])
@@ -66,11 +85,11 @@ def test_sizes_count_domains_that_are_empty():
     assert MAP.sizes().tolist() == [1, 2, 2, 0]
 
 
-def test_a_broken_table_is_refused_by_name(folder):
-    path = folder / "domains.parquet"
+def test_a_broken_table_is_refused_by_name(unsealed):
+    path = unsealed / "domains.parquet"
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(DidsError, match=f"{path}: not a whole parquet file"):
-        load_map(folder)
+        load_map(unsealed)
 
 
 @pytest.mark.parametrize("lost", ["domains.parquet", "domains.json"])
@@ -81,25 +100,45 @@ def test_a_missing_file_is_refused_by_name(folder, lost):
 
 
 @pytest.mark.parametrize("column", ["sample_key", "source", "domain"])
-def test_a_missing_column_is_refused_by_name(folder, column):
-    path = folder / "domains.parquet"
+def test_a_missing_column_is_refused_by_name(unsealed, column):
+    path = unsealed / "domains.parquet"
     pq.write_table(pq.read_table(path).drop_columns([column]), path)
     with pytest.raises(DidsError, match=f"{path}: no column '{column}'; allowed: .*sample_key, source, domain"):
-        load_map(folder)
+        load_map(unsealed)
 
 
-@pytest.mark.parametrize("unknown", ["poems/7", None])
-def test_a_domain_that_the_json_does_not_name_is_refused(folder, unknown):
+@pytest.mark.parametrize(
+    ("unknown", "words"),
+    [("poems/7", "domains.parquet names 'poems/7', which domains.json does not"), (None, "a row has no domain")],
+)
+def test_a_domain_that_the_json_does_not_name_is_refused(unsealed, unknown, words):
     labels = ["math/1", "math/0", unknown, "散文/0", "散文/0"]
-    table = pq.read_table(folder / "domains.parquet").drop_columns(["domain"])
-    pq.write_table(table.append_column("domain", pa.array(labels, pa.string())), folder / "domains.parquet")
-    with pytest.raises(DidsError, match=f"{folder}: domains.parquet names {unknown!r}, which domains.json does not"):
-        load_map(folder)
+    table = pq.read_table(unsealed / "domains.parquet").drop_columns(["domain"])
+    pq.write_table(table.append_column("domain", pa.array(labels, pa.string())), unsealed / "domains.parquet")
+    with pytest.raises(DidsError, match=f"{unsealed}.*{words}"):
+        load_map(unsealed)
+
+
+def test_names_that_are_no_text_are_refused_by_the_files_name(unsealed):
+    path = unsealed / "domains.parquet"
+    keys = pa.array([b"\xed"] * 5, pa.binary())
+    pq.write_table(pq.read_table(path).set_column(0, "sample_key", keys), path)
+    with pytest.raises(DidsError, match=f"{path}: not a whole parquet file .*UTF"):
+        load_map(unsealed)
 
 
 @pytest.mark.parametrize(
     "content",
-    ["[]", "{}", '{"schema": 1}', '{"schema": 2, "domains": []}', '{"schema": 1, "domains": [{}]}', "{", '"x"'],
+    [
+        "[]",
+        "{}",
+        '{"schema": 1}',
+        '{"schema": 2, "domains": []}',
+        '{"schema": 1, "domains": [{}]}',
+        '{"schema": 1, "domains": [{"name": 1}]}',
+        "{",
+        '"x"',
+    ],
 )
 def test_json_of_another_kind_is_refused_by_name(folder, content):
     (folder / "domains.json").write_text(content)

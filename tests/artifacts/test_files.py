@@ -61,13 +61,15 @@ def test_json_comes_back_with_every_letter(tmp_path):
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_what_is_not_json_is_refused_and_the_old_file_stays(tmp_path, value):
     path = tmp_path / "a.json"
-    files.write_json(path, 1)
+    files.write_json(path, {"x": 1})
     with pytest.raises(ValueError):
         files.write_json(path, {"x": value})
-    assert files.read_json(path) == 1
+    assert files.read_json(path) == {"x": 1}
 
 
-@pytest.mark.parametrize("content", [b"", b'{"a": ', b"\xff\xfe\x00"])
+@pytest.mark.parametrize(
+    "content", [b"", b'{"a": ', b"\xff\xfe\x00", b"[]", b"[" * 100_000, b'"\\ud800"', b'{"a": "\\ud800"}']
+)
 def test_broken_json_is_refused_by_name(tmp_path, content):
     path = tmp_path / "a.json"
     path.write_bytes(content)
@@ -87,14 +89,53 @@ def test_arrays_come_back(tmp_path, shape):
     assert np.array_equal(files.read_array(tmp_path / "a.npy", shape, "float16"), array)
 
 
-@pytest.mark.parametrize("length", [0, 5, 80, 130, 133])
+@pytest.mark.parametrize("length", [0, 5, 80, 130, 133, 135, 137])
 def test_a_broken_array_is_refused_by_name(tmp_path, length):
     path = tmp_path / "a.npy"
     files.write_array(path, np.arange(3, dtype=np.float16))
-    assert path.stat().st_size == 134
+    assert path.stat().st_size == 134 + files.CHECKSUM
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(DidsError, match=f"{path}: not a whole .npy file"):
         files.read_array(path, (3,), "float16")
+
+
+def test_no_bit_of_an_array_or_of_json_changes_unseen(tmp_path):
+    files.write_array(tmp_path / "a.npy", np.arange(3, dtype=np.float16))
+    files.write_json(tmp_path / "a.json", {"seed": 7, "name": "naïve"})
+    whole = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for path, content in whole.items():
+        for bit in range(8 * len(content)):
+            changed = bytearray(content)
+            changed[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(changed)
+            try:
+                if path.suffix == ".npy":
+                    assert files.read_array(path, (3,), "float16").tolist() == [0, 1, 2]
+                else:  # a bit in the key of the checksum loses that, and nothing else
+                    assert {"seed": 7, "name": "naïve"}.items() <= files.read_json(path).items()
+            except DidsError as error:
+                assert str(error).startswith(f"{path}: ") and str(error).isprintable()
+
+
+def test_an_array_of_an_earlier_version_has_no_checksum_and_is_read(tmp_path):
+    np.save(tmp_path / "a.npy", np.arange(3, dtype=np.float16))
+    assert files.read_array(tmp_path / "a.npy", (3,), "float16").tolist() == [0, 1, 2]
+
+
+def test_edited_json_is_refused_until_its_checksum_is_taken_away(tmp_path):
+    path = tmp_path / "a.json"
+    files.write_json(path, {"seed": 7})
+    edited = json.loads(path.read_text()) | {"seed": 8}
+    path.write_text(json.dumps(edited))
+    with pytest.raises(DidsError, match=f"{path}: changed since it was written; allowed: .*without 'digest'"):
+        files.read_json(path)
+    del edited["digest"]
+    path.write_text(json.dumps(edited))
+    assert files.read_json(path) == {"seed": 8}
+
+
+def test_an_error_is_one_line_that_no_terminal_obeys():
+    assert str(DidsError("a file: lines\nof\x1b[31m \u202ewords")) == "a file: lines of\\x1b[31m \\u202ewords"
 
 
 def test_an_array_of_another_shape_or_type_is_refused_with_both(tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from llamafactory_dids.artifacts import gradient_store
+from llamafactory_dids.artifacts.files import read_json
 from llamafactory_dids.artifacts.gradient_store import open_store
 from llamafactory_dids.errors import DidsError
 
@@ -75,7 +76,9 @@ def test_a_store_with_parts_missing_is_not_read(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["part", "norm", "written"])
-@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b"", lambda b: b"garbage" + b[7:]])
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-1], lambda b: b"", lambda b: b"garbage" + b[7:], lambda b: b[:-9] + b"x" + b[-8:]]
+)
 def test_a_corrupt_file_is_refused_by_name(tmp_path, kind, damage):
     store = write(make(tmp_path), 0, 1, 2)
     path = tmp_path / f"{kind}-00001.npy"
@@ -119,7 +122,7 @@ def test_a_store_made_from_other_inputs_is_refused_with_both_values(tmp_path, ot
 
 def test_a_store_of_another_schema_is_refused_with_both(tmp_path):
     make(tmp_path)
-    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    manifest = read_json(tmp_path / "manifest.json")
     (tmp_path / "manifest.json").write_text(json.dumps({**manifest, "schema": 99}))
     with pytest.raises(DidsError, match="made with schema = 99, this run has 1"):
         make(tmp_path)

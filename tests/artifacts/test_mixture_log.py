@@ -13,11 +13,11 @@ def log(tmp_path):
 
 
 def test_what_was_appended_is_read_in_order(log):
-    lines = [{"step": step, "probabilities": {"数学": 0.25, "b": 0.75}} for step in (0, 10, 20)]
+    lines = [{"step": step, "probabilities": {"数学": 0.25, "b\u2028\x85": 0.75}} for step in (0, 10, 20)]
     for line in lines:
         log.append(line)
     assert log.read() == lines
-    assert len(log.path.read_text().splitlines()) == 3
+    assert log.path.read_text().count("\n") == 3
 
 
 def test_no_file_is_no_lines(log):
@@ -30,7 +30,8 @@ def test_what_json_does_not_have_is_written_as_null_however_deep(log, value):
     text = log.path.read_text()
     assert "NaN" not in text and "Infinity" not in text
     impact = {"a": {"t": None, "u": 1.5}}
-    assert json.loads(text) == {"step": 0, "impact": impact, "losses": [None, 2.0], "more": [None]}
+    assert log.read() == [json.loads(text[: text.index(', "digest"')] + "}")]
+    assert log.read()[0] == {"step": 0, "impact": impact, "losses": [None, 2.0], "more": [None]}
 
 
 def test_a_log_put_back_is_byte_for_byte_what_it_was(log):
@@ -52,6 +53,16 @@ def test_a_broken_line_is_refused_by_the_files_name(log):
         stream.write('garbage\n{"step": 10}\n')
     with pytest.raises(DidsError, match=f"{log.path}: not a mixture log"):
         log.read()
+
+
+def test_a_changed_line_is_refused_and_so_is_one_that_lost_its_checksum(log):
+    for at in (0, 10):
+        log.append(line(at, 0.5))
+    whole = log.path.read_text()
+    for old, new in (('"a": 0.5', '"a": 0.7'), ('"digest"', '"digesT"')):
+        log.path.write_text(whole.replace(old, new, 1))
+        with pytest.raises(DidsError, match=f"{log.path}: "):
+            log.read()
 
 
 def line(samples, a, loss=1.0):

@@ -19,6 +19,7 @@ TENSORS = {
     "history": torch.tensor([[0.5, 0.5], [0.1, 0.9]], dtype=torch.float64),
     "touched": torch.tensor([True, False]),
     "empty": torch.zeros(0),
+    "expanded": torch.ones((), dtype=torch.bfloat16).expand(1),
     "slanted": torch.arange(6.0).reshape(2, 3).T,
 }
 
@@ -69,6 +70,14 @@ def test_a_checkpoint_with_a_broken_file_is_not_whole_and_refused_by_the_files_n
         load_values(checkpoint)
 
 
+def test_a_changed_number_is_refused_by_name(checkpoint):
+    path = checkpoint / "dids_state.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(DidsError, match=f"{path}: changed since it was written"):
+        load_tensors(checkpoint)
+
+
 def test_tensors_of_the_right_size_that_are_none_are_refused_by_name(checkpoint):
     path = checkpoint / "dids_state.safetensors"
     path.write_bytes(b"\xff" * path.stat().st_size)
@@ -76,7 +85,7 @@ def test_tensors_of_the_right_size_that_are_none_are_refused_by_name(checkpoint)
         load_tensors(checkpoint)
 
 
-@pytest.mark.parametrize("content", ["{}", '{"schema": 1}', "[]", "null"])
+@pytest.mark.parametrize("content", ["{}", '{"schema": 1}', '{"schema": 3}', '{"schema": 3, "files": []}'])
 def test_a_state_of_another_schema_is_refused_by_name(checkpoint, content):
     (checkpoint / "dids_state.json").write_text(content)
     with pytest.raises(DidsError, match=f"{checkpoint / 'dids_state.json'}: schema .*, this version reads 3"):

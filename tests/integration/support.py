@@ -24,6 +24,7 @@ from PIL import Image
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
+from llamafactory_dids.artifacts.mixture_log import MixtureLog
 from llamafactory_dids.errors import DidsError
 from scripts.quickstart.build_model import train_tokenizer
 from tests.helpers import PATIENCE
@@ -173,7 +174,7 @@ def same_domains(ran: Run) -> dict[str, Any]:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return MixtureLog(path).read()
 
 
 def tuner() -> Any:

@@ -13,6 +13,7 @@ import pytest
 from transformers import LlamaConfig, TrainingArguments
 
 from llamafactory_dids.errors import DidsError
+from tests.helpers import edit
 from tests.integration.support import (
     World,
     arguments,
@@ -243,9 +244,7 @@ def test_store_of_other_inputs_is_refused_with_both_values(cache, no_model):
     folder, values = cache
     shutil.rmtree(folder / "domains")
     manifest = only(folder, "gradients/*/manifest.json")
-    content = json.loads(manifest.read_text())
-    content["inputs"]["stage"] = "pt"
-    manifest.write_text(json.dumps(content))
+    edit(manifest, sft="pt")
     message = refusal(values)
     assert str(manifest.parent) in message and "stage = 'pt'" in message and "'sft'" in message
 
@@ -261,9 +260,7 @@ def test_corrupt_map_is_refused_by_name(cache, no_model):
 def test_map_of_other_inputs_is_refused_with_both_values(cache, no_model):
     folder, values = cache
     path = only(folder, "domains/*/domains.json")
-    content = json.loads(path.read_text())
-    content["inputs"]["dids_num_domains"] = 5
-    path.write_text(json.dumps(content))
+    edit(path, **{'"dids_num_domains": 6': '"dids_num_domains": 5'})
     message = refusal(values)
     assert str(path.parent) in message and "dids_num_domains = 5" in message and "this run has 6" in message
 

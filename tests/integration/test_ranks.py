@@ -5,7 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.support import arguments, examples, finish_well, start, train, write_dataset, write_yaml
+from tests.integration.support import (
+    arguments,
+    examples,
+    finish_well,
+    read_lines,
+    start,
+    train,
+    write_dataset,
+    write_yaml,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -35,8 +44,7 @@ def together(world, tmp_path_factory):
 
 
 def timeless(folder):
-    text = (folder / "out" / "dids" / "mixture.jsonl").read_text()
-    lines = [json.loads(line) for line in text.splitlines()]
+    lines = read_lines(folder / "out" / "dids" / "mixture.jsonl")
     return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 

@@ -1,6 +1,7 @@
 """A run that was broken off goes on as if it had not been."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -86,6 +87,17 @@ def test_killed_run_ends_as_one_that_was_not_killed(case, whole_runs, world, tmp
     resumed = traced(values | {"resume_from_checkpoint": str(checkpoint), "save_steps": 10})
     accumulation = changes.get("gradient_accumulation_steps", 1)
     assert_the_same(broken, resumed, resumed_from, whole_runs(**changes), accumulation)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_run_that_had_ended_within_an_epoch_is_not_trained_on(workers, world, tmp_path):
+    """As where it was killed in its report: transformers would train a step more."""
+    values = arguments(world, tmp_path, **SHORT, max_steps=10, dataloader_num_workers=workers)
+    ended = train(values)
+    again = train(values | {"overwrite_output_dir": False})
+    assert again.trainer.state.global_step == 10 and timeless(again) == timeless(ended)
+    assert all(torch.equal(tensor, ended.weights()[name]) for name, tensor in again.weights().items())
+    assert sorted(path.name for path in again.folder.glob("checkpoint-*")) == ["checkpoint-10", "checkpoint-6"]
 
 
 def test_run_is_resumed_in_another_folder_with_the_whole_series_of_its_log(whole_runs, world, tmp_path):
@@ -233,6 +245,22 @@ def test_clock_and_window_go_on_where_the_checkpoint_left_them(whole_runs, world
     seconds = [line["seconds"] for line in ran.lines]
     assert seconds == sorted(seconds)
     assert [line["samples_seen"] for line in ran.lines][1:-1] == [32, 64, 96, 128, 160, 192], "though none is set"
+
+
+@pytest.mark.parametrize("why", ["read-only", "in the place of a file"])
+def test_output_folder_that_cannot_be_written_to_is_refused_before_anything_is_made(
+    why, world, tmp_path, no_model, monkeypatch
+):
+    values = arguments(world, tmp_path)
+    if why == "read-only":
+        allows = os.access
+        monkeypatch.setattr(os, "access", lambda path, mode: tmp_path not in Path(path).parents and allows(path, mode))
+        (tmp_path / "out" / "dids").mkdir(parents=True)
+    else:
+        (tmp_path / "out").write_text("a file")
+    message = refusal(values)
+    assert message == f"output_dir: got {str(tmp_path / 'out')!r}, allowed: a folder that can be written to"
+    assert not (tmp_path / "cache").exists()
 
 
 def _copy_of(ran, folder, values):

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from llamafactory_dids.artifacts.files import read_json, write_json
+from llamafactory_dids.artifacts.mixture_log import MixtureLog
 from llamafactory_dids.errors import DidsError
 from llamafactory_dids.report import compare_page, html
 from llamafactory_dids.report.compare import compare
@@ -213,10 +215,10 @@ def test_intervals_are_those_of_scipy():
 
 def test_tokens_that_differ_are_told_and_links_lead_to_the_runs_reports(tmp_path):
     folders = make_pair(tmp_path)
-    path = folders[1] / "mixture.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    log = MixtureLog(folders[1] / "mixture.jsonl")
+    lines = log.read()
     lines[-1]["domain_tokens"] = {name: 2 * count for name, count in lines[-1]["domain_tokens"].items()}
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    log.replace(lines)
     write_report(folders[0])
     comparison, text = said(folders, tmp_path / "one")
     assert [summary.tokens for summary in comparison.summaries] == [800_000, 1_600_000]
@@ -248,9 +250,9 @@ def test_runs_with_other_domains_are_compared_by_data_set(tmp_path):
 def test_domains_of_the_same_names_and_other_sizes_are_not_the_same(tmp_path):
     folders = make_pair(tmp_path)
     path = folders[1] / "domains.json"
-    content = json.loads(path.read_text())
+    content = read_json(path)
     content["domains"][0]["size"] += 1
-    path.write_text(json.dumps(content))
+    write_json(path, content)
     assert compare([load_run(folder) for folder in folders]).unit == "data set"
 
 
@@ -266,8 +268,8 @@ def test_a_task_that_one_run_alone_was_measured_on_is_left_to_its_own_report(tmp
     for folder, steps in zip(folders, ((320, 640), (320, 640)), strict=True):
         history = [{"step": step, "eval_a_test_loss": 2.0} for step in steps]
         (folder.parent / "trainer_state.json").write_text(json.dumps(STATE | {"log_history": history}))
-    lines = [json.loads(line) | {"task_loss": {}} for line in (folders[1] / "mixture.jsonl").read_text().splitlines()]
-    (folders[1] / "mixture.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    log = MixtureLog(folders[1] / "mixture.jsonl")
+    log.replace([line | {"task_loss": {}} for line in log.read()])
     figure = loss_figure(compare([load_run(folder) for folder in folders]))
     assert [axes.get_title() for axes in figure.axes] == ["a_test, held out"]
     assert [list(line.get_xdata()) for line in figure.axes[0].get_lines()] == [[40_000, 80_000]] * 2

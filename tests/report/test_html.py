@@ -1,7 +1,10 @@
 import base64
 import csv
+import hashlib
 import json
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,8 +22,10 @@ from llamafactory_dids.report.run import load_run
 from llamafactory_dids.report.shares import LONGEST_EXAMPLE, domain_shares
 from llamafactory_dids.report.verdict import judge
 from llamafactory_dids.report.words import percent
+from tests.helpers import PATIENCE, edit
 from tests.report.made_up import write_run
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)> \" ' & <b>ü漢</b>"
 
 
@@ -158,11 +163,11 @@ def rows_of(page, table):
 def test_shares_of_tokens_are_counted_against_the_datas_tokens(tmp_path):
     """Half of the samples each, and one has three times as many tokens; samples are drawn evenly too."""
     write_shares(tmp_path, {"long": (0.75, 0.75), "short": (0.25, 0.25)}, {"long": 50, "short": 50})
-    path = tmp_path / "mixture.jsonl"
+    log = MixtureLog(tmp_path / "mixture.jsonl")
     units = {"share_of": "tokens", "tokens_per_sample": {"long": 30.0, "short": 10.0}}
-    lines = [json.loads(line) | units for line in path.read_text().splitlines()]
+    lines = [line | units for line in log.read()]
     lines[1]["samples_drawn"] = {"long": 5000, "short": 5000}
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    log.replace(lines)
     run = load_run(tmp_path)
     assert [(share.data, share.drawn) for share in domain_shares(run)] == [(0.75, 0.75), (0.25, 0.25)]
     assert judge(run).lines[0] == "Everything was drawn by its share of the data (in tokens), but for chance."
@@ -298,9 +303,7 @@ def test_the_curves_are_those_of_the_log(page, folder):
 def test_texts_and_names_of_the_data_are_shown_and_never_run(tmp_path):
     write_run(tmp_path, 3, 4, text=EVIL)
     for path in tmp_path.glob("*.json*"):
-        path.write_text(
-            path.read_text().replace("source_0", "<i onclick=x>").replace("task_0_val", "<script>1</script>")
-        )
+        edit(path, source_0="<i onclick=x>", task_0_val="<script>1</script>")
     (tmp_path / "config.yaml").write_text("note: </pre><script>alert(3)</script>\n")
     page = read(write_report(tmp_path))
     named = judge(load_run(tmp_path))
@@ -311,6 +314,35 @@ def test_texts_and_names_of_the_data_are_shown_and_never_run(tmp_path):
     assert sum(tag == "script" for tag, _ in page.elements) == 2
     assert sum(tag in ("b", "i") for tag, _ in page.elements) < 20
     assert all(name in page.text for name in ("<i onclick=x>/0", "<script>1</script>"))
+
+
+def test_a_page_may_run_its_own_script_and_request_nothing(page):
+    (policy,) = [a["content"] for tag, a in page.elements if a.get("http-equiv") == "Content-Security-Policy"]
+    (code,) = [text for text in page.scripts if "getElementById" in text]
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    assert policy.split("; ")[:2] == ["default-src 'none'", f"script-src 'sha256-{digest}'"]
+    assert not re.search(r"https?:|\*|'self'|unsafe-eval", policy)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path")
+def test_a_browser_runs_the_pages_script_and_no_other(tmp_path):
+    write_run(tmp_path, 3, 4)
+    path = write_report(tmp_path)
+    text = path.read_text().replace("</body>", "<script>document.body.id = 'ran'</script></body>")
+    path.write_text(text.replace("<h1>", "<h1><img src=x onerror=\"document.body.id = 'ran'\">"))
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/browser", "--dump-dom"]
+    ran = subprocess.run([CHROMIUM, *options, path.as_uri()], capture_output=True, text=True, timeout=120 * PATIENCE)
+    body = Page(ran.stdout)
+    assert sum(tag == "path" for tag, _ in body.elements) == 3, "the chart is drawn by the page's own script"
+    assert [a.get("id") for tag, a in body.elements if tag == "body"] == [None]
+
+
+@pytest.mark.parametrize("text", ["\u202egpj.exe", "nul \x00 in it", "<b>" + "x" * 1_000_000])
+def test_odd_texts_do_no_harm(tmp_path, text):
+    write_run(tmp_path, 3, 4, text=text)
+    path = write_report(tmp_path)
+    assert path.stat().st_size < 500_000 and "<b>x" not in path.read_text()
+    assert text[:8] in read(path).text
 
 
 @pytest.mark.parametrize("text", ["x" * 400, EVIL * 5, "漢" * 400])
@@ -340,10 +372,9 @@ def test_what_the_data_has_none_of_has_no_factor(tmp_path):
 
 def test_a_run_that_ended_before_its_first_update_says_so_and_claims_nothing(tmp_path):
     write_run(tmp_path, 4, 1)
-    path = tmp_path / "mixture.jsonl"
-    end = json.loads(path.read_text()) | {"step": 5, "samples_seen": 640, "closing": True}
-    end |= {"samples_drawn": dict.fromkeys(end["samples_drawn"], 160)}
-    path.write_text(path.read_text() + json.dumps(end) + "\n")
+    log = MixtureLog(tmp_path / "mixture.jsonl")
+    end = log.read()[0] | {"step": 5, "samples_seen": 640, "closing": True}
+    log.append(end | {"samples_drawn": dict.fromkeys(end["samples_drawn"], 160)})
     text = read(write_report(tmp_path)).text
     assert "no update was made. The training ended after 640 samples, before the first one (a window has 4000)" in text
     assert "0 updates: at least 6 are needed" in text
@@ -368,9 +399,8 @@ def test_there_is_a_training_loss_for_each_domain(tmp_path):
     write_run(tmp_path, 3, 5)
     page = read(write_report(tmp_path))
     assert "3.900 → 3.600" in page.text and "the mean of its samples, in the first window and in the last" in page.text
-    path = tmp_path / "mixture.jsonl"
-    lines = [json.loads(line) | {"domain_loss": {}} for line in path.read_text().splitlines()]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    log = MixtureLog(tmp_path / "mixture.jsonl")
+    log.replace([line | {"domain_loss": {}} for line in log.read()])
     text = read(write_report(tmp_path)).text
     assert "The training loss of each domain is not known: the model gave no logits" in text and "3.900" not in text
 

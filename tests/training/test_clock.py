@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from llamafactory_dids.artifacts.files import read_json
 from llamafactory_dids.training import clock as module
 from llamafactory_dids.training.clock import Clock
 
@@ -47,7 +48,7 @@ def test_a_resumed_run_counts_on(now, tmp_path):
     with second.on("update_seconds"):
         now[0] += 0.12345
     second.write(tmp_path)
-    cost = json.loads((tmp_path / "cost.json").read_text())
+    cost = read_json(tmp_path / "cost.json")
     assert list(cost.items()) == [
         ("seconds", 5.123),
         ("update_seconds", 5.123),

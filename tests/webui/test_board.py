@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from llamafactory_dids.artifacts.mixture_log import MixtureLog
 from tests.integration.support import World, make_world, read_lines
 from tests.webui.board import CHROMIUM, Board, browser, server, wait_until
 
@@ -236,11 +237,10 @@ def test_nothing_fades_while_the_page_is_idle_nor_when_an_update_comes(board, ra
 
 def touch(ran):
     """As an update does: the log has another stamp, and its last line another share."""
-    path = ran.folder / "dids" / "mixture.jsonl"
-    lines = path.read_text().splitlines()
-    last = json.loads(lines[-1])
-    last["samples_seen"] += 1
-    path.write_text("\n".join([*lines[:-1], json.dumps(last)]) + "\n")
+    log = MixtureLog(ran.folder / "dids" / "mixture.jsonl")
+    lines = log.read()
+    lines[-1]["samples_seen"] += 1
+    log.replace(lines)
 
 
 def test_what_was_typed_and_unfolded_survives_an_update(board, ran):

@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import shlex
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from llamafactory_dids.integration.webui import (
     view,
 )
 from llamafactory_dids.report.html import write_report
+from tests.helpers import edit
 from tests.report.letters import only_font
 
 pytestmark = pytest.mark.integration
@@ -96,6 +98,51 @@ def test_times_are_counted_from_the_share_of_the_data_and_not_from_the_first_mix
 def test_samples_are_shown_as_text_never_as_html(run):
     table = domains_table.show_domains("en", str(run))
     assert "<script>" not in table and "&lt;script&gt;" in table and "second" in table
+
+
+ODD = "\u202egpj.exe \x00 <img src=//x onerror=alert(1)>"
+
+
+def test_texts_of_any_kind_and_length_stay_texts(run):
+    odd = {"a/0": [ODD + "x" * 1_000_000, ODD], "a/1": ["</pre></table><script>1</script>"]}
+    save_map(replace(load_map(run / "dids"), typical_texts=odd), run / "dids")
+    table = domains_table.show_domains("en", str(run))
+    assert len(table) < 20_000 and "<img" not in table and "<script>" not in table and table.count("</table>") == 1
+
+
+def test_a_link_that_leads_out_of_the_runs_folder_is_not_followed(run, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("of somebody else")
+    for name in ("report.html", "config.yaml", "mixture.png"):
+        (run / "dids" / name).symlink_to(secret)
+    _, updates = show(run)
+    assert not updates["dids_report_tab"]["visible"]
+    (run / "dids" / "report.html").unlink()
+    (run / "dids" / "report.html").write_text("<h1>Verdict</h1>")
+    _, updates = show(run)
+    assert names_of(updates["dids_files"]) == {"report.html", "mixture.jsonl", "domains.parquet", "domains.json"}
+
+
+def test_notices_are_texts_though_gradio_takes_html(run, monkeypatch):
+    said = []
+    monkeypatch.setattr(gr, "Warning", said.append)
+    domains_table.show_domains("en", "/no/<img src=x onerror=alert(1)>")
+    assert len(said) == 1 and "<" not in said[0] and "&lt;img" in said[0]
+
+
+def test_command_that_is_shown_has_each_value_in_one_word_and_the_hosts_own_are_as_ever():
+    args = {
+        "mix_strategy": "dids",
+        "dids_tasks": "a;touch /tmp/x",
+        "freeze": "$(id)",
+        "names": ["a b", "c"],
+        "empty": "",
+    }
+    shown = page.quoting(gen_cmd)(args | {"rope": {"a": 1}, "lr": 0.1})
+    words = shlex.split(shown.removeprefix("```bash\n").removesuffix("\n```").replace("\\\n", ""))
+    pairs = ["--mix_strategy", "dids", "--dids_tasks", "a;touch /tmp/x", "--freeze", "$(id)", "--names", "a b", "c"]
+    assert words[2:] == [*pairs, "--rope", '{"a": 1}', "--lr", "0.1"]
+    assert page.quoting(gen_cmd)({"stage": "a b"}) == gen_cmd({"stage": "a b"})
 
 
 def test_samples_that_are_random_are_called_so(run):
@@ -249,7 +296,7 @@ def test_live_pictures_leave_names_to_the_browsers_fonts_and_have_the_pages_colo
     with only_font(tmp_path, letters, monkeypatch), warnings.catch_warnings():
         warnings.simplefilter("error")  # matplotlib warns of letters that it has no font for
         log = write_log(tmp_path, [[0.5, 0.5], [0.7, 0.3]], [{"$数": 2.0}, {"$数": 1.5}])
-        log.path.write_text(log.path.read_text().replace("a/0", "数学/0"))
+        edit(log.path, **{"a/0": "数学/0"})
         shares, losses = (draw(log.record(), "zh") for draw in (figures.probabilities_picture, figures.losses_picture))
     assert "数学/0" in shares and "$数" in losses and "占比" in shares and "已训练样本数" in losses
     for svg in (shares, losses):

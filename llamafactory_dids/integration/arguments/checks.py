@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ def check(settings: Settings, model_args: Any, data_args: Any, training_args: An
     if not training_args.do_train:
         return
     check_host_options(settings, model_args, data_args, training_args, finetuning_args)
+    _check_output(training_args.output_dir)
     check_entries(settings, data_args)
     _check_ranking(settings, data_args, finetuning_args.stage)
     _check_streaming(settings, data_args)
@@ -44,6 +46,14 @@ def check(settings: Settings, model_args: Any, data_args: Any, training_args: An
     makes_gradients = check_features(settings, model_args, training_args.device) or settings.needs.proxy_run is not None
     check_tracked(settings, model_args, finetuning_args)
     check_media(settings, model_args, data_args, finetuning_args, makes_gradients)
+
+
+def _check_output(output_dir: str) -> None:
+    """Raise DidsError if nothing can be written there. The run would find out after its domains were made."""
+    path = Path(output_dir).absolute() / "dids"
+    there = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise refuse("output_dir", output_dir, "a folder that can be written to")
 
 
 def check_entries(settings: Settings, data_args: Any) -> None:

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from datasets import concatenate_datasets, load_from_disk
 from llamafactory.extras.misc import has_tokenized_data
 
 from ...artifacts.domain_map import DomainMap
-from ...artifacts.files import fingerprint, read_json, write_atomically, write_json
+from ...artifacts.files import digest, fingerprint, read_json, write_json
+from ...artifacts.samples import read_table, write_table
 from ...errors import DidsError, refuse
 from ...stages import ranks
 from .tags import TAGS
@@ -50,10 +50,11 @@ def beside(path: str | None, tags: pa.Table | None, num_rows: int, writes: bool)
     """
     if path is not None:
         if tags is not None and writes:
-            write_atomically(Path(path) / TAGS_FILE, lambda stream: pq.write_table(tags, stream))
+            write_table(Path(path) / TAGS_FILE, tags)
         ranks.wait_for_all()
         if tags is None:
-            tags = pq.read_table(Path(path) / TAGS_FILE)
+            kept = read_json(Path(path) / NOTE).get(TAGS_FILE)
+            tags = read_table(Path(path) / TAGS_FILE, kept, (), "tags of saved data")
     if tags is None or len(tags) != num_rows:
         got = f"{0 if tags is None else len(tags)} tags for {num_rows} rows in {path}"
         raise refuse("tokenized_path", got, f"a folder with as many tags as rows, {NOTE} and {TAGS_FILE}")
@@ -89,7 +90,8 @@ def settle_note(
     elif ranks.world()[0] == 0:
         examples = concatenate_datasets([_few(part) for part in aligned.values()])
         examples.save_to_disk(str(Path(path) / EXAMPLES))
-        write_json(Path(path) / NOTE, {**found, "tokens": tokens_of(examples)})
+        kept = digest([(Path(path) / TAGS_FILE).read_bytes()])
+        write_json(Path(path) / NOTE, {**found, "tokens": tokens_of(examples), TAGS_FILE: kept})
 
 
 def _few(dataset: Any) -> Any:

@@ -11,7 +11,7 @@ from ...report.html import find_run, write_comparison
 from ...report.words import LANGUAGES
 from ..errors import one_line
 from .framing import framed
-from .messages import in_words
+from .messages import in_words, warn
 from .texts import say
 
 BASELINE = "proportional"  # every sample is equally likely, as in a training without a mixture
@@ -33,8 +33,6 @@ def list_runs(chosen: list[str]) -> Any:
 
 def compared(lang: str, folders: list[str]) -> str:
     """The comparison of two or more runs, in a frame; or a line that says what is wrong with them."""
-    import gradio as gr
-
     try:
         if len(folders) < 2:
             raise DidsError(say("choose_two", lang))
@@ -42,7 +40,7 @@ def compared(lang: str, folders: list[str]) -> str:
         path, _ = write_comparison(runs, runs[0] / FILE, lang if lang in LANGUAGES else "en")
     except (DidsError, OSError) as error:
         said = in_words(one_line(error), lang)
-        gr.Warning(said)
+        warn(said)
         return f"<p>{html.escape(said)}</p>"
     return framed(path, lang)
 

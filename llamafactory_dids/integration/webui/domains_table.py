@@ -9,7 +9,7 @@ from ...artifacts.domain_map import DomainMap, load_map, texts_are_random
 from ...artifacts.mixture_log import MixtureLog, find_log
 from ...errors import DidsError
 from ..errors import one_line
-from .messages import in_words
+from .messages import in_words, warn
 from .texts import say
 
 LONGEST_TEXT = 600  # characters of a sample
@@ -29,7 +29,7 @@ def show_domains(lang: str, path: str | None) -> str:
             raise DidsError(say("no_run", lang).format(name=path))
         domain_map = load_map(dids if dids.is_dir() else folder)
     except DidsError as error:
-        _warn(said := in_words(one_line(error), lang))
+        warn(said := in_words(one_line(error), lang))
         return f"<p>{html.escape(said)}</p>"
     return _table(domain_map, _shares(folder), lang, str(folder))
 
@@ -52,12 +52,6 @@ def _shares(folder: Path) -> dict[str, float]:
     except DidsError:
         return {}
     return dict(zip(record.domain_names, record.probabilities_UD[-1].tolist(), strict=True))
-
-
-def _warn(message: str) -> None:
-    import gradio as gr
-
-    gr.Warning(message)
 
 
 def _table(domain_map: DomainMap, now: dict[str, float], lang: str, folder: str) -> str:

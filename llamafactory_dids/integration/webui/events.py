@@ -10,6 +10,7 @@ from ..errors import one_line
 from . import comparison, domains_table, fields, section, style, view
 from .explainer import explain, in_words
 from .messages import in_words as told
+from .messages import warn
 
 SECONDS_BETWEEN_LOOKS = 2  # the host's own interval for its logs
 # The host's fields that change the line.
@@ -134,7 +135,7 @@ def _visibility(strategy: str, domains: str, features: str) -> list[Any]:
     try:
         shown = fields.applicable(choice)
     except DidsError as refusal:
-        gr.Warning(one_line(refusal))
+        warn(one_line(refusal))
         shown = [fields.STRATEGY]
     of_method = any(key in shown for row in section.METHOD for key in row)
     ours = fields.is_ours(strategy)

@@ -7,7 +7,7 @@ from .texts import say
 
 OPEN = (
     "const page = this.closest('.dids-report').querySelector('iframe').srcdoc;"
-    "window.open(window.URL.createObjectURL(new Blob([page], {type: 'text/html'}))); return false"
+    "window.open(window.URL.createObjectURL(new Blob([page], {type: 'text/html'})), '_blank', 'noopener'); return false"
 )
 # The report is dark where the page is, now and after: browsers do not tell a frame.
 TELL_THEME = (

@@ -1,5 +1,6 @@
 """Errors as the page shows them: with the names of its fields, in its language."""
 
+import html
 import re
 
 from . import texts
@@ -25,6 +26,13 @@ _CHINESE = (
     (r"each name once", "每个名称只出现一次"),
     (r"a dataset whose file is there", "文件存在的数据集"),
 )
+
+
+def warn(message: str) -> None:
+    """A notice on the page, which gradio takes for HTML."""
+    import gradio as gr
+
+    gr.Warning(html.escape(message))
 
 
 def in_words(error: str, lang: str) -> str:

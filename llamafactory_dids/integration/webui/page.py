@@ -1,7 +1,9 @@
 """The wrappers of the host's functions of its web page."""
 
 import functools
+import json
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,19 +112,36 @@ def keeping_switches(host: Callable[..., Any]) -> Callable[..., Any]:
     return _clean_cmd
 
 
+def quoting(host: Callable[..., Any]) -> Callable[..., Any]:
+    """The host's `gen_cmd`, the command that is shown: each word as a shell takes it for one."""
+
+    @functools.wraps(host)
+    def gen_cmd(args: dict[str, Any]) -> str:
+        if not fields.is_ours(args.get(fields.STRATEGY)):
+            return str(host(args))
+        return str(host({key: _quoted(value) for key, value in args.items()}))
+
+    return gen_cmd
+
+
+def _quoted(value: Any) -> Any:
+    if isinstance(value, list):
+        return [shlex.quote(str(one)) for one in value]
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
+    return shlex.quote(text) if isinstance(text, str) and text else value
+
+
 def one_line_failures(host: Callable[..., Any]) -> Callable[..., Any]:
     """The host's `Runner.monitor`. For a run that was refused it shows only the line that says why."""
 
     @functools.wraps(host)
     def monitor(self: Any) -> Iterator[dict[Any, Any]]:
-        import gradio as gr
-
         lang = self.running_data[self.manager.get_elem_by_id("top.lang")]
         for update in host(self):
             shown = {component: _only_the_reason(value, lang) for component, value in update.items()}
             for component, value in shown.items():
                 if value != update[component]:
-                    gr.Warning(value)
+                    messages.warn(value)
             yield shown
 
     return monitor

@@ -58,11 +58,15 @@ def look(lang: str, model_name: str, finetuning_type: str, output_dir: str) -> S
 
 
 def _stamp(folder: Path | None, name: str) -> tuple[int, int] | None:
-    try:
-        found = os.stat(folder / name) if folder else None
-    except OSError:
+    if folder is None or not _is_in(folder, folder / name):
         return None
-    return (found.st_mtime_ns, found.st_size) if found else None
+    found = os.stat(folder / name)
+    return found.st_mtime_ns, found.st_size
+
+
+def _is_in(folder: Path, path: Path) -> bool:
+    """Whether a file is there and in the run's folder: no link that leads out of it."""
+    return path.is_file() and path.resolve().is_relative_to(folder.resolve())
 
 
 def show(seen: Any, shown: Any, path: str | None) -> list[Any]:
@@ -130,7 +134,7 @@ def _report(seen: Seen) -> list[Any]:
 def _copies(folder: Path, report: Path) -> list[str]:
     """The files of a run, in a place that the page may serve: as they are, or copied to a temporary folder."""
     named = [report, *(folder / name for name in FILES), *pictures_of(report)]
-    found = [path for path in named if path.is_file()]
+    found = [path for path in named if _is_in(folder, path)]
     if folder.resolve().is_relative_to(Path.cwd()) or folder.resolve().is_relative_to(tempfile.gettempdir()):
         return [str(path) for path in found]
     place = Path(tempfile.mkdtemp(prefix="dids-"))
