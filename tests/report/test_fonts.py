@@ -11,6 +11,7 @@ from llamafactory_dids.report import fonts
 from llamafactory_dids.report.pictures import FIGURES, render
 from llamafactory_dids.report.run import load_run
 from llamafactory_dids.report.words import in_language, language
+from tests.helpers import edit
 from tests.report.letters import FAMILY, only_font
 from tests.report.made_up import write_run
 
@@ -27,7 +28,7 @@ def run(tmp_path):
     """A run whose domains, data sets and tasks have Chinese names."""
     write_run(tmp_path, 6, 5, num_sources=2)
     for path in tmp_path.glob("*.json*"):
-        path.write_text(path.read_text().replace("source_0", "数学").replace("task_0_val", "题目"))
+        edit(path, source_0="数学", task_0_val="题目")
     return tmp_path
 
 

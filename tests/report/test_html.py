@@ -277,7 +277,7 @@ def test_samples_that_are_random_are_not_called_typical(tmp_path, page):
     assert "typical samples" in page.text and "at random" not in page.text
     write_run(tmp_path, 3, 2)
     path = tmp_path / "domains.json"
-    path.write_text(path.read_text().replace('"inputs": {}', '"inputs": {"domains": "source"}'))
+    edit(path, **{'"inputs": {}': '"inputs": {"domains": "source"}'})
     text = read(write_report(tmp_path)).text
     assert "samples drawn at random" in text and "typical samples" not in text
 
@@ -466,7 +466,7 @@ def test_a_run_without_its_domain_map_or_settings_still_gets_a_report(tmp_path):
 def test_a_map_of_other_domains_is_refused_with_its_name(tmp_path):
     write_run(tmp_path, 4, 5)
     path = tmp_path / "domains.json"
-    path.write_text(path.read_text().replace("source_1/0", "other"))
+    edit(path, **{"source_1/0": "other"})
     with pytest.raises(DidsError, match=r"domains.json: not the domain map of .*mixture.jsonl \(lacks 'source_1/0'\)"):
         write_report(tmp_path)
 

@@ -21,7 +21,7 @@ from llamafactory_dids.report.mixture import MAX_NAMED
 from llamafactory_dids.report.pictures import FIGURES, render, save_pictures
 from llamafactory_dids.report.run import load_run
 from llamafactory_dids.report.shares import named_domains
-from tests.helpers import PATIENCE
+from tests.helpers import PATIENCE, edit
 from tests.report.made_up import write_run
 
 SIZES = [(1, 1), (5, 2), (5, 26), (24, 26), (1152, 26)]
@@ -194,7 +194,7 @@ def test_an_impact_has_its_spread_over_the_updates_and_is_pale_where_it_may_be_c
 def test_a_domain_that_was_never_measured_is_grey_and_does_not_spoil_the_rest(tmp_path):
     write_run(tmp_path, 4, 3)
     path = tmp_path / "mixture.jsonl"
-    path.write_text(path.read_text().replace('"source_0/0": {"task_0_val": ', '"source_0/0": {"other": '))
+    edit(path, **{'"source_0/0": {"task_0_val": ': '"source_0/0": {"other": '})
     (image,) = FIGURES["impact"](load_run(tmp_path)).axes[0].images
     assert np.isnan(np.ma.filled(image.get_array(), np.nan)).sum() == 1
 
@@ -270,7 +270,7 @@ def test_of_many_domains_each_is_a_cell_of_its_source_coloured_by_what_it_was_fe
 def test_names_that_matplotlib_would_read_as_formulas_are_shown_as_they_are(tmp_path):
     write_run(tmp_path, 2, 3)
     for path in tmp_path.glob("*.json*"):
-        path.write_text(path.read_text().replace("source_0", "a$b_{c$"))
+        edit(path, source_0="a$b_{c$")
     assert any("a\\$b" in text for text in legend_of(FIGURES["mixture"](load_run(tmp_path))))
 
 
@@ -312,6 +312,7 @@ def test_samples_are_drawn_where_the_map_says_in_the_colour_of_their_source(tmp_
     domains = (tmp_path / "domains.json").read_bytes()
     save_map(domain_map, tmp_path)
     (tmp_path / "domains.json").write_bytes(domains.replace(b'"domains"', b'"explained": [0.5, 0.25], "domains"', 1))
+    edit(tmp_path / "domains.json")
     bars, points = FIGURES["clusters"](load_run(tmp_path)).axes
     drawn = {tuple(xy) for dots in points.collections for xy in np.asarray(dots.get_offsets(), np.float32).tolist()}
     assert drawn == {tuple(xy) for xy in points_N2[:num_drawn].tolist()} and len(points.collections) == 3
