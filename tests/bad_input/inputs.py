@@ -293,6 +293,7 @@ def checkpoint_of_broken_probabilities(place: Place) -> Keys:
     tensors = load_file(path)
     tensors["mixer_probabilities_D"].fill_(float("nan"))
     save_file(tensors, path)
+    edit(path.with_suffix(".json"), lambda c: c["files"].update({path.name: path.stat().st_size}))
 
 
 def checkpoint_whole(place: Place) -> Keys:
@@ -314,6 +315,7 @@ def log_of_garbage(place: Place) -> Keys:
 
 def log_of_broken_numbers(place: Place) -> Keys:
     line = json.loads((place.finished.dids / "mixture.jsonl").read_text().splitlines()[0])
+    del line["digest"]
     line["probabilities"] = dict.fromkeys(line["probabilities"], float("nan"))
     return log_of(place, json.dumps(line), "")
 
@@ -330,6 +332,10 @@ def tokens_of_others(place: Place) -> Keys:
 
 def without_faiss(place: Place) -> Keys:
     place.monkeypatch.setitem(sys.modules, "faiss", None)
+
+
+def no_network(place: Place) -> Keys:
+    place.monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 
 def a_full_disk(place: Place) -> Keys:
