@@ -128,7 +128,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "dids_task_samples": (1, float("inf"), "an integer >= 1"),
     "dids_num_domains": (1, float("inf"), "an integer >= 1"),
     "dids_min_domain_size": (1, float("inf"), "an integer >= 1"),
-    "dids_projection_dim": (2, float("inf"), "an integer >= 2"),
+    "dids_projection_dim": (2, 1 << 30, "an integer from 2 to 1073741824"),
     "dids_update_samples": (1, float("inf"), "an integer >= 1"),
     "dids_max_repeats": (1, float("inf"), "an integer >= 1"),
     "dids_fresh_samples": (1, float("inf"), "an integer >= 1"),

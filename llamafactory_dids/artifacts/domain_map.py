@@ -163,20 +163,26 @@ def _view(table: pa.Table, explained: Any) -> View | None:
     return View(points_N2.astype(np.float32), tuple(explained))
 
 
-def map_names(path: Path) -> tuple[str, ...]:
-    """The domain names of a map, without reading its samples. Raises DidsError as `load_map` does."""
-    return tuple(domain["name"] for domain in _read_content(path)[1]["domains"])
+def is_map(path: Path) -> bool:
+    """Whether a file of a map exists at `path`, whole or not."""
+    return any((_folder(path) / name).is_file() for name in ("domains.json", PARQUET))
 
 
 def _read_content(path: Path) -> tuple[Path, dict[str, Any]]:
     """The map's folder, and the content of its `domains.json`."""
-    folder = path.parent if path.suffix in (".parquet", ".json") else path
+    folder = _folder(path)
     content = read_json(folder / "domains.json")
     if content.get("schema") != SCHEMA or not _names_all(content.get("domains")):
         raise DidsError(f"{folder / 'domains.json'}: not a domain map of schema {SCHEMA}")
     return folder, content
 
 
+def _folder(path: Path) -> Path:
+    return path.parent if path.suffix in (".parquet", ".json") else path
+
+
 def _names_all(domains: Any) -> bool:
+    """Whether each domain has a name, of its own."""
     domains = domains if isinstance(domains, list) else [None]
-    return all(isinstance(domain, dict) and isinstance(domain.get("name"), str) for domain in domains)
+    names = [domain["name"] for domain in domains if isinstance(domain, dict) and isinstance(domain.get("name"), str)]
+    return len(set(names)) == len(domains)

@@ -10,11 +10,12 @@ import json
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from safetensors import SafetensorError
 
 from ..errors import DidsError
 
@@ -23,15 +24,32 @@ CHECKSUM = 4  # bytes
 
 
 @contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raises DidsError, with the file's name, where it cannot be written; its folder is made."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except (OSError, SafetensorError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise DidsError(
+            f"{path}: cannot be written ({why}); allowed: a folder that can be written to, with room"
+        ) from error
+
+
+@contextmanager
 def beside(path: Path) -> Iterator[Path]:
-    """A temporary path to write to, renamed to `path` at the end. A writer that is killed leaves only a `.part`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A temporary path to write to, renamed to `path` at the end. A writer that is killed leaves only a `.part`.
+
+    Raises DidsError, with the file's name, where it cannot be written.
+    """
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        yield part
-        os.replace(part, path)
+        with writing(path):
+            yield part
+            os.replace(part, path)
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..core.simplex import mean_over
 from ..errors import DidsError
-from .files import DIGEST, sealed, unsealed, write_text
+from .files import DIGEST, sealed, unsealed, write_text, writing
 
 
 class MixtureRecord(NamedTuple):
@@ -54,8 +54,7 @@ class MixtureLog:
 
     def append(self, line: dict[str, Any]) -> None:
         """Append one update. NaN and infinities are written as null."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "a", encoding="utf-8") as stream:
+        with writing(self.path), open(self.path, "a", encoding="utf-8") as stream:
             stream.write(_text(_plain(line)))
             stream.flush()
             os.fsync(stream.fileno())

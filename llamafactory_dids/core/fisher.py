@@ -125,13 +125,14 @@ def impact(
 
 def directions(task_gradients_TP: Tensor, fisher_TP: Tensor, kind: str = "preconditioned") -> Tensor:
     """`directions_TP` = M_j g_Sj in the metric `kind`, float32. The inner product with a gradient g is <g_S, g>_M, the
-    first-order gain of a step along g for the task. Zero for a task whose gradient is zero or not finite.
+    first-order gain of a step along g for the task. Zero for a task whose gradient or direction is zero or not finite.
 
     >>> directions(torch.tensor([[3.0, -4.0]]), torch.ones(1, 2), "fisher")
     tensor([[ 3., -4.]])
     """
     usable_T = torch.as_tensor(usable_tasks(task_gradients_TP, fisher_TP), device=task_gradients_TP.device)
-    return torch.where(usable_T[:, None], metric(fisher_TP, kind) * task_gradients_TP, 0.0)
+    found_TP = metric(fisher_TP, kind) * task_gradients_TP
+    return torch.where((usable_T & found_TP.isfinite().all(dim=1))[:, None], found_TP, 0.0)
 
 
 def usable_tasks(task_gradients_TP: Gradients, fisher_TP: Gradients | None = None) -> NDArray[np.bool_]:

@@ -65,7 +65,7 @@ class Moments:
     def add(self, domains_N: Tensor, weights_N: Tensor, scores_NT: Tensor) -> None:
         """Add samples. `scores_NT` are the scores times the weights."""
         weights_N, scores_NT = devices.doubled(weights_N), devices.doubled(scores_NT)
-        kept_N = scores_NT.sum(dim=1).isfinite() & (weights_N > 0)
+        kept_N = scores_NT.sum(dim=1).isfinite() & weights_N.isfinite() & (weights_N > 0)
         domains_N = domains_N.to(weights_N.device)[kept_N]
         weights_N, scores_NT = weights_N[kept_N], scores_NT[kept_N]
         parts = {

@@ -3,7 +3,8 @@
 import difflib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -23,6 +24,17 @@ def install_hook() -> None:
             previous(kind, error, trace)
 
     sys.excepthook = hook
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """What LLaMA-Factory, and the libraries below it, say against the arguments of a run, as one line."""
+    try:
+        yield
+    except DidsError:
+        raise
+    except Exception as error:  # theirs are ValueErrors, assertions, TypeErrors, missing packages and more
+        raise DidsError(f"LLaMA-Factory refuses these arguments: {one_line(error)}") from error
 
 
 def nearest(name: str, allowed: Sequence[str]) -> str:

@@ -168,7 +168,7 @@ def _route_messages() -> None:
     """Send our messages where the host's go (terminal, file, LlamaBoard), at its verbosity, from the first rank."""
     logger = logging.getLogger("llamafactory_dids")
     logger.parent = logging.getLogger(HOST)
-    if int(os.environ.get("RANK", "0")) > 0:
+    if os.environ.get("RANK", "0") != "0":
         logger.setLevel(logging.ERROR)
 
 

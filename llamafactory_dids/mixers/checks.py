@@ -15,6 +15,8 @@ from numpy.typing import ArrayLike
 
 from .base import Array
 
+_LARGEST_STEP = 1_000_000
+
 
 def require_tasks(name: str, num_tasks: int) -> None:
     """Raises ValueError if a strategy that learns from tasks has none."""
@@ -49,9 +51,9 @@ def require_part(key: str, value: object) -> None:
 
 
 def require_positive(key: str, value: object) -> None:
-    """Raises ValueError, naming the YAML key, for anything but a finite number above 0."""
-    if not (_is_number(value) and 0.0 < value < math.inf):  # type: ignore[operator]
-        raise ValueError(f"{key}: got {value!r}, allowed: a number above 0")
+    """Raises ValueError, naming the YAML key, for anything but a number above 0 by which no signal overflows."""
+    if not (_is_number(value) and 0.0 < value <= _LARGEST_STEP):  # type: ignore[operator]
+        raise ValueError(f"{key}: got {value!r}, allowed: a number above 0, at most {_LARGEST_STEP}")
 
 
 def _is_number(value: object) -> bool:

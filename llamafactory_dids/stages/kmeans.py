@@ -62,7 +62,7 @@ def _train(read: Read, rows_M: Indices, num_clusters: int, seed: int) -> Feature
     if len(rows_M) > points:
         rounds = _ROUNDS_OF_SAMPLE
         rows_M = rows_M[np.sort(rng.choice(len(rows_M), points, replace=False))]
-    faiss = _faiss()
+    faiss = require_faiss()
     features_MK = np.ascontiguousarray(read(rows_M))
     trainer = faiss.Kmeans(
         features_MK.shape[1],
@@ -152,7 +152,8 @@ def _merge_small(labels_M: Indices, sums_CK: NDArray[np.float64], min_size: int)
     return joined[labels_M]
 
 
-def _faiss() -> Any:
+def require_faiss() -> Any:
+    """The library. Raises DidsError where it is not installed."""
     try:
         import faiss
     except ImportError:

@@ -22,6 +22,7 @@ from ..stages import ranks
 from ..stages.bar import beside_bars
 from . import checkpoint
 from .domain_losses import Seen
+from .guards import check_probabilities
 from .observer import Observer
 from .plan import MixingPlan
 from .progress import Progress, measured, tracker_series, update_table
@@ -42,12 +43,17 @@ class MixtureController:
         self.samples_per_step = samples_per_step
         self.log = MixtureLog(plan.folder / "mixture.jsonl")
         self.state: Any = plan.mixer.init()
+        check_probabilities(self._strategy, self.state.probabilities_D)
         self.num_updates = 0
         self.max_updates = self.max_steps = 0
         self.is_closed = False  # whether the last line of the log is the closing line
         self.sampler = sampler_of(plan, self.state.probabilities_D, samples_per_step, max_steps)
         if self.measures:
             check_window(self.config, samples_per_step)
+
+    @property
+    def _strategy(self) -> str:
+        return f"mix_strategy: {self.plan.strategy}"
 
     @property
     def measures(self) -> bool:
@@ -137,6 +143,7 @@ class MixtureController:
             signals = self.observer.measure(self.num_updates, step * self.samples_per_step, seen.losses_D)
             signals = replace(signals, progress=step / self.max_steps)
             probabilities_D, self.state = _of_first_rank(*self.plan.mixer.update(self.state, signals))
+            check_probabilities(self._strategy, probabilities_D)
             # from a whole step on, whatever the ranks and the accumulation within a step
             applies_from = self.sampler.set_probabilities(self.plan.draws(probabilities_D), self.samples_per_step)
             progress = self._progress(before_D, seen, signals.impact_DT)
@@ -212,6 +219,8 @@ class MixtureController:
         loaded = checkpoint.load(folder, self.identity)
         values, tensors = loaded.values, loaded.common
         self.state = type(self.state)(**{name: tensors[f"mixer_{name}"].numpy() for name in self.state._fields})
+        for p_D in (self.state.probabilities_D, *tensors["history"].numpy()):
+            check_probabilities(str(folder), p_D)
         self.num_updates, self.is_closed = int(values["num_updates"]), bool(values["is_closed"])
         self.clock.restore(values)
         self.sampler.history = list(zip(values["history_starts"], tensors["history"].numpy(), strict=True))

@@ -56,6 +56,26 @@ def check_aligned(tasks: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
                     )
 
 
+def is_labelled(row: Mapping[str, Any]) -> bool:
+    """Whether something of a tokenised row is learned; True of a stage whose rows have no labels of their own."""
+    labels = [row[name][1:] for name in row if name.endswith("labels")]
+    return not labels or any(label != IGNORE_INDEX for part in labels for label in part)
+
+
+def not_labelled(key: str, name: str) -> DidsError:
+    """The error of a data set of which no row is learned from."""
+    return DidsError(
+        f"{key}: no sample of {name!r} has a token to learn (cutoff_len cuts the answers off, or they are masked); "
+        "allowed: a dataset with answers within cutoff_len"
+    )
+
+
+def check_probabilities(whose: str, p_D: NDArray[np.float64]) -> None:
+    """Raise DidsError for what nothing can be drawn by, of a strategy of another package or a file that was changed."""
+    if not (np.isfinite(p_D).all() and (p_D >= 0).all() and abs(float(p_D.sum()) - 1) < 1e-6):
+        raise DidsError(f"{whose}: gives probabilities that are not finite, negative, or do not sum to 1")
+
+
 def _aligned(tokens: Sequence[int], labels: Sequence[int]) -> bool:
     tokens_S, labels_S = np.asarray(tokens), np.asarray(labels)
     return tokens_S.shape == labels_S.shape and bool(((labels_S == tokens_S) | (labels_S == IGNORE_INDEX)).all())

@@ -85,6 +85,8 @@ def announce(plan: MixingPlan, per_step: int, max_steps: int) -> int:
         plan.config.dids_update_samples,
         total,
     )
+    if len(plan.domain_names) == 1:
+        logger.warning("%s: one domain alone, so the mixture cannot move", plan.strategy)
     if num_updates < FEW_UPDATES:
         logger.warning(
             "only %d updates of the mixture in %d samples: at least %d are needed for most of the gain; "

@@ -114,7 +114,7 @@ def read_map(folder: Path) -> Any:
     found = domain_map.load_map(folder)
     view = found.view and (found.view.points_N2.tobytes(), found.view.explained_2)
     typical, counts = json.dumps(found.typical_texts), json.dumps(found.describe())
-    return domain_map.map_names(folder), found.digest(), typical, counts, json.dumps(found.inputs), view
+    return found.names, found.digest(), typical, counts, json.dumps(found.inputs), view
 
 
 def write_log(folder: Path) -> None:

@@ -2,20 +2,22 @@ import json
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
 from llamafactory_dids.artifacts import files
 from llamafactory_dids.errors import DidsError
 
 
-def test_a_writer_that_raises_leaves_the_old_file(tmp_path):
+@pytest.mark.parametrize("kind", [OSError, SafetensorError])
+def test_a_writer_that_fails_leaves_the_old_file_and_is_told_by_its_name(kind, tmp_path):
     path = tmp_path / "a.json"
     files.write_json(path, {"old": 1})
 
     def fail(stream):
         stream.write(b'{"new": ')
-        raise OSError("disk full")
+        raise kind("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(DidsError, match=f"^{path}: cannot be written .disk full.; allowed: a folder"):
         files.write_atomically(path, fail)
     assert files.read_json(path) == {"old": 1}
 

@@ -213,7 +213,7 @@ def test_report_compares_runs_and_tells_a_program_the_same(finished, capsys, tmp
     [
         (["{tmp}"], "{tmp}: no mixture log; allowed: a run's mixture.jsonl, or the folder of a run"),
         (["{run}", "--lang", "fr"], "--lang: got 'fr', allowed: en, zh"),
-        (["{run}", "--output", "{tmp}"], "--output: .*; allowed: a file in a folder that can be written to"),
+        (["{run}", "--output", "{tmp}"], "{tmp}: cannot be written .*; allowed: a folder that can be written to"),
     ],
 )
 def test_report_refuses_in_one_line(finished, tmp_path, words, message):

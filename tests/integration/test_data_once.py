@@ -201,52 +201,6 @@ def inputs_of(values):
     return json.loads(json.dumps(found[0]))
 
 
-# --- one line for a data set that cannot be trained on ---------------------------------------------------------
-
-
-def sharegpt(tag):
-    turns = [{"from": "user", "value": "Case 1: hello"}, {"from": "assistant", "value": "hello"}]
-    return [{"conversations": turns, tag: 1}] * 3
-
-
-BAD = {
-    "wrong_tags": (sharegpt("id"), {"formatting": "sharegpt"}, {}, ["dataset: 'bad' has no example with a prompt"]),
-    "numbers": ([{"instruction": "one", "input": "", "output": 1}] * 3, {}, {}, ["dataset: 'bad' has no example"]),
-    "wrong_column": (
-        examples("sums", 3, 1),
-        {"columns": {"prompt": "instruction", "response": "answer"}},
-        {},
-        ["dataset: 'bad' has no column 'answer'"],
-    ),
-    "no_pairs": (examples("sums", 3, 1), {}, {"stage": "dpo"}, ["dataset: got 'bad'", "stage dpo", "ranking: true"]),
-    "pairs": (examples("sums", 3, 1), {"ranking": True}, {}, ["dataset: got 'bad'", "stage sft", "ranking: false"]),
-    "all_dropped": (
-        examples("sums", 3, 1),
-        {},
-        {"stage": "kto", "dataset": "bad", "dids_tasks": None, "mix_strategy": "static", "dids_probs": "1"},
-        ["dataset: none of the 3 examples of bad makes a training row"],
-    ),
-}
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_a_bad_data_set_is_refused_by_name(case, own, tmp_path, no_model):
-    rows, entry, changes, words = BAD[case]
-    write_dataset(own.data, "bad", rows)
-    describe(own, "bad", **entry)
-    values = arguments(own, tmp_path, dataset="bad,sums", dids_domains="source") | changes
-    message = refusal({key: value for key, value in values.items() if value is not None})
-    assert [word for word in words if word not in message] == [], message
-
-
-def test_a_data_set_all_of_whose_rows_are_dropped_among_others_is_refused_by_name(own, tmp_path, no_model):
-    write_dataset(own.data, "bad", examples("sums", 3, 1))
-    write_dataset(own.data, "good", [{**row, "liked": i % 2 == 0} for i, row in enumerate(examples("sums", 8, 2))])
-    describe(own, "good", columns={"prompt": "instruction", "response": "output", "kto_tag": "liked"})
-    values = arguments(own, tmp_path, stage="kto", dataset="bad,good", dids_domains="source", dids_tasks="good")
-    assert "dataset: 'bad' has no training row" in refusal(values)
-
-
 def test_a_given_map_still_fits_where_rows_are_held_out(finished, world, tmp_path):
     module = module_of(arguments(world, tmp_path, val_size=0.2, packing=True, **same_domains(finished)))[0]
     assert set(module["train_dataset"][DOMAIN]) <= set(range(len(module["mixing"].domain_names)))

@@ -16,7 +16,6 @@ from llamafactory_dids.errors import DidsError
 from llamafactory_dids.training.collator import DomainCollator
 from tests.integration.support import (
     arguments,
-    captured_trainers,
     finish_well,
     our_log,
     refusal,
@@ -161,13 +160,6 @@ def test_last_whole_checkpoint_is_taken_where_the_last_was_cut_off(cut_off, aske
     assert [path.name for path in resumed.folder.glob("checkpoint-*")] == ["checkpoint-24"]
 
 
-def test_cut_off_checkpoint_that_the_user_names_is_refused(cut_off, no_model):
-    broken, values = cut_off
-    folder = broken.folder / "checkpoint-12"
-    message = refusal(values | {"resume_from_checkpoint": str(folder)})
-    assert message == f"{folder}/dids_state.json: no such file"
-
-
 def test_truncated_file_of_the_host_makes_a_checkpoint_one_to_pass_over(whole_runs, world, tmp_path, no_model):
     values = _copy_of(whole_runs(), tmp_path, arguments(world, tmp_path, **SHORT))
     path = tmp_path / "out" / "checkpoint-24" / "optimizer.pt"
@@ -295,18 +287,6 @@ def test_checkpoint_of_another_set_up_is_refused_with_both_values(whole_runs, ch
         train(values | changes | {"resume_from_checkpoint": checkpoint})
     assert [word for word in [checkpoint, *words] if word not in str(caught.value)] == [], str(caught.value)
     assert log.read_bytes() == before
-
-
-def test_checkpoint_made_without_a_mixture_is_refused_by_name(world, tmp_path):
-    values = arguments(world, tmp_path, **SHORT)
-    ours = {key: value for key, value in values.items() if not key.startswith("dids_")}
-    host = tuner()
-    with captured_trainers() as seen:
-        host.run_exp(ours | {"mix_strategy": "concat", "max_steps": 6}, [])
-    assert seen == []
-    checkpoint = str(tmp_path / "out" / "checkpoint-6")
-    with pytest.raises(DidsError, match=f"{checkpoint}/dids_state.json: no such file"):
-        train(values | {"resume_from_checkpoint": checkpoint, "overwrite_output_dir": False})
 
 
 def test_broken_gradient_stage_goes_on_with_the_missing_parts(world, tmp_path, monkeypatch):

@@ -1,17 +1,19 @@
 """Impossible combinations, refused in one line before any data or model is loaded."""
 
+import dataclasses
 import json
 import logging
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from llamafactory.data.parser import get_dataset_list
+from llamafactory.data.template import TEMPLATES
 from llamafactory.extras.misc import has_tokenized_data
 
 from ... import mixers
-from ...artifacts.domain_map import map_names
+from ...artifacts.domain_map import is_map, load_map
 from ...config import MixingConfig
 from ...errors import DidsError, refuse
 from ...stages.cluster import check_one_each
@@ -24,36 +26,68 @@ from ..settings import Settings
 from ..strategy import mixer_on_two_domains, option_keys, takes
 from .host_options import check_host_options
 from .media import check_media
-from .models import check_features, check_tracked
+from .models import check_features, check_files, check_tracked
 
 logger = logging.getLogger(__name__)
 
+OF_RANKS = {"RANK": 0, "LOCAL_RANK": -1, "WORLD_SIZE": 1, "LOCAL_WORLD_SIZE": 1}  # the environment's, and the least
+LEAST = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 1, "max_samples": 1, "cutoff_len": 2}
 BOTH = "%s is both trained on and observed as a task"
+
+
+def check_environment() -> None:
+    """Raise DidsError for ranks that are none, which the host counts with."""
+    for name, least in OF_RANKS.items():
+        word = os.environ.get(name, str(least))
+        if not (word.removeprefix("-").isdigit() and int(word) >= least):
+            raise refuse(name, word, f"an integer >= {least} in the environment, as torchrun sets it")
 
 
 def check(settings: Settings, model_args: Any, data_args: Any, training_args: Any, finetuning_args: Any) -> None:
     """Raise DidsError for a run that cannot work, naming the key, the value and what is allowed."""
     if not training_args.do_train:
         return
+    for arguments in (finetuning_args, training_args, data_args, model_args):
+        _check_numbers(settings, arguments)
     check_host_options(settings, model_args, data_args, training_args, finetuning_args)
-    _check_output(training_args.output_dir)
+    _check_folder("output_dir", training_args.output_dir)
+    if data_args.template is not None and data_args.template not in TEMPLATES:
+        allowed = f"a template of LLaMA-Factory's{nearest(str(data_args.template), list(TEMPLATES))}"
+        raise refuse("template", data_args.template, allowed)
     check_entries(settings, data_args)
     _check_ranking(settings, data_args, finetuning_args.stage)
     _check_streaming(settings, data_args)
+    if settings.config.dids_domains == "cluster" or settings.needs.task_samples:
+        _check_folder("dids_cache_dir", settings.config.dids_cache_dir)
     check_note(data_args, data_args.dataset, finetuning_args.stage)
     if settings.needs.measures or settings.needs.proxy_run is not None:
         check_window(settings.config, samples_per_step(training_args))
+    check_files(settings, model_args, finetuning_args)
     makes_gradients = check_features(settings, model_args, training_args.device) or settings.needs.proxy_run is not None
     check_tracked(settings, model_args, finetuning_args)
     check_media(settings, model_args, data_args, finetuning_args, makes_gradients)
 
 
-def _check_output(output_dir: str) -> None:
-    """Raise DidsError if nothing can be written there. The run would find out after its domains were made."""
-    path = Path(output_dir).absolute() / "dids"
-    there = next(folder for folder in (path, *path.parents) if folder.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK)):
-        raise refuse("output_dir", output_dir, "a folder that can be written to")
+def _check_numbers(settings: Settings, arguments: Any) -> None:
+    """Raise DidsError for a number of the host's that is none, which it would notice when it counts with it."""
+    given = {field.name for field in dataclasses.fields(arguments)} & settings.arguments.keys()
+    for name in sorted(given):
+        value, kind = getattr(arguments, name), get_type_hints(type(arguments))[name]
+        kinds = set(get_args(kind) or [kind]) - {type(None)}
+        if value is None or not kinds <= {int, float}:
+            continue
+        if not isinstance(value, int | float) or (float not in kinds and not float(value).is_integer()):
+            raise refuse(name, value, "a number" if float in kinds else "an integer")
+        if value < LEAST.get(name, value):
+            raise refuse(name, value, f"an integer >= {LEAST[name]}")
+
+
+def _check_folder(key: str, name: Any) -> None:
+    """Raise DidsError for a folder that cannot be written to, or made."""
+    folder = Path(str(name)).expanduser().absolute()
+    there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    if not (str(name).strip() and there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        raise refuse(key, name, "a folder that can be written to")
 
 
 def check_entries(settings: Settings, data_args: Any) -> None:
@@ -99,12 +133,14 @@ def _check_ranking(settings: Settings, data_args: Any, stage: str) -> None:
 def _check_dataset(key: str, name: str, data_args: Any) -> None:
     try:
         (attributes,) = get_dataset_list([name], data_args.dataset_dir)
-    except ValueError as error:
+    except Exception as error:  # of the host, for whatever is wrong with the entry or with the file that it stands in
         known = load_names(data_args.dataset_dir)
         why = nearest(name, known).removeprefix(", ") or (f"it has {len(known)}" if known else str(error))
         raise DidsError(
             f"{key}: got {name!r}, allowed: a name in {data_args.dataset_dir}'s dataset_info.json ({why})"
         ) from None
+    if not isinstance(attributes.dataset_name, str):
+        raise refuse(key, name, "a dataset whose entry in dataset_info.json has a file_name, or where to load it from")
     path = Path(str(data_args.dataset_dir)) / attributes.dataset_name
     if attributes.load_from == "file" and not path.exists():
         raise DidsError(f"{key}: got {name!r}, whose file {path} is missing; allowed: a dataset whose file is there")
@@ -113,8 +149,8 @@ def _check_dataset(key: str, name: str, data_args: Any) -> None:
 def load_names(dataset_dir: Any) -> list[str]:
     """The names in a folder's `dataset_info.json`; empty if the file is missing or not readable."""
     try:
-        return list(json.loads((Path(str(dataset_dir)) / "dataset_info.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        return list(json.loads((Path(str(dataset_dir)) / "dataset_info.json").read_text(encoding="utf-8")).keys())
+    except (OSError, ValueError, AttributeError):
         return []
 
 
@@ -174,8 +210,10 @@ def _check_streaming(settings: Settings, data_args: Any) -> None:
 def _check_domains(settings: Settings, data_args: Any) -> None:
     config = settings.config
     wanted = config.dids_domains
-    if wanted not in ("cluster", "source") and not Path(wanted).expanduser().exists():
-        raise refuse("dids_domains", wanted, "cluster, source, or the path of a domain map")
+    if wanted not in ("cluster", "source"):
+        if not is_map(Path(wanted).expanduser()):
+            raise refuse("dids_domains", wanted, "cluster, source, or the path of a domain map")
+        load_map(Path(wanted).expanduser())
     if wanted == "cluster" and config.dids_cluster_scope == "source" and config.dids_num_domains is not None:
         check_one_each(config.dids_num_domains, len(data_args.dataset or ()))
     if config.dids_probs is not None or config.dids_schedule is not None:
@@ -184,7 +222,7 @@ def _check_domains(settings: Settings, data_args: Any) -> None:
 
 def _check_mixtures(config: MixingConfig, sources: tuple[str, ...]) -> None:
     made, path = config.dids_domains, Path(config.dids_domains).expanduser()
-    domains = () if made == "source" else None if made == "cluster" else map_names(path)
+    domains = () if made == "source" else None if made == "cluster" else load_map(path).names
     if config.dids_probs is not None:
         check_mixture("dids_probs", config.dids_probs, sources, domains, config.dids_share_of)
     if config.dids_schedule is not None:

@@ -13,7 +13,7 @@ from ... import mixers
 from ...config import FIELDS, as_text, make_config
 from ...errors import DidsError
 from ...mixers.base import Needs
-from ..errors import nearest
+from ..errors import nearest, refusals
 from ..host import resume
 from ..settings import Settings
 from ..strategy import mixer_on_two_domains
@@ -88,7 +88,9 @@ def checking(host: Callable[..., Any]) -> Callable[..., Any]:
         if values.get("mix_strategy") not in mixers.names():
             return _host_only(host, args, values)
         config = make_config(values)  # a wrong type is refused before the host parses
-        parsed = host({**args, **_as_host_types(values)} if isinstance(args, dict) else args)
+        checks.check_environment()
+        with refusals():
+            parsed = host({**args, **_as_host_types(values)} if isinstance(args, dict) else args)
         _, data_args, training_args, finetuning_args, _ = parsed
         strategy, tasks = data_args.mix_strategy, config.tasks() or tuple(data_args.eval_dataset or ())
         trains = training_args.do_train  # without training nothing is mixed, and no key of a mixture is used

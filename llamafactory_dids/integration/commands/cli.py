@@ -93,10 +93,23 @@ def _parser() -> argparse.ArgumentParser:
 def _activate(arguments: argparse.Namespace, overrides: list[str]) -> None:
     import llamafactory_dids_activate
 
-    if not Path(arguments.yaml).is_file():
-        raise DidsError(f"{arguments.yaml}: no such file; allowed: a YAML or JSON file")
+    _check_file(Path(arguments.yaml))
     llamafactory_dids_activate.activate()
     sys.argv = ["llamafactory-cli", "train", arguments.yaml, *overrides]
+
+
+def _check_file(path: Path) -> None:
+    """Raise DidsError for what LLaMA-Factory cannot read as keys with values."""
+    import yaml
+
+    if not path.is_file():
+        raise DidsError(f"{path}: no such file; allowed: a YAML or JSON file")
+    try:
+        keys = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise DidsError(f"{path}: not readable as YAML ({one_line(error)})") from None
+    if not isinstance(keys, dict):
+        raise DidsError(f"{path}: holds no keys with values; allowed: a YAML or JSON file as examples/ has them")
 
 
 def _train(arguments: argparse.Namespace, overrides: list[str]) -> None:
@@ -174,15 +187,12 @@ def _report(arguments: argparse.Namespace, _: list[str]) -> None:
     from ...report.html import find_run, write_comparison, write_report
 
     folders = [find_run(path) for path in arguments.runs]
-    try:
-        if len(folders) == 1:
-            path, found = write_report(folders[0], arguments.output, arguments.lang), {}
-        else:
-            output = arguments.output or Path("comparison.html")
-            path, comparison = write_comparison(folders, output, arguments.lang)
-            found = comparison.as_dict()
-    except OSError as error:
-        raise DidsError(f"--output: {error}; allowed: a file in a folder that can be written to") from None
+    if len(folders) == 1:
+        path, found = write_report(folders[0], arguments.output, arguments.lang), {}
+    else:
+        output = arguments.output or Path("comparison.html")
+        path, comparison = write_comparison(folders, output, arguments.lang)
+        found = comparison.as_dict()
     if arguments.json:
         print(json.dumps({"path": str(path), **found}, ensure_ascii=False))
     else:

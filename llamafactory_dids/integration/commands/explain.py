@@ -27,6 +27,7 @@ from ...training.schedule import (
 from ..data.loading import counting
 from ..domains.proxy import proxy_arguments
 from ..domains.sizes import size_of
+from ..errors import refusals
 from ..plan.asked import asked_mixtures
 from ..settings import Settings, cache_folder, settings_of
 
@@ -105,12 +106,8 @@ def explain(arguments: dict[str, Any], processes: int | None = None) -> Explanat
     """
     from llamafactory.train import tuner
 
-    try:
+    with refusals():  # of a strategy of the host's too
         model_args, data_args, training_args, finetuning_args, _ = tuner.get_train_args(arguments)
-    except DidsError:
-        raise
-    except (ValueError, OSError, ImportError) as error:
-        raise DidsError(f"LLaMA-Factory refuses these arguments: {error}") from error
     settings = settings_of(data_args)
     if settings is None or not training_args.do_train:
         key, value = ("do_train", False) if settings is not None else ("mix_strategy", data_args.mix_strategy)

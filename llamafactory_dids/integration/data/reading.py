@@ -32,7 +32,7 @@ def read(
         raise _without(key, name, str(error.args[0]), data_args) from error
     except Exception as error:  # the host and `datasets` raise many kinds for a broken file
         raise DidsError(
-            f"{key}: {name!r} cannot be read ({one_line(str(error))}); allowed: a dataset with at least one example, "
+            f"{key}: {name!r} cannot be read ({_why(error)}); allowed: a dataset with at least one example, "
             "in the format that dataset_info.json gives"
         ) from error
     if len(dataset) == 0:
@@ -42,6 +42,13 @@ def read(
     for part in ("prompt",) if key == "eval_dataset" else ("prompt", "response"):  # evaluation may go without answers
         _check_texts(key, name, part, dataset.features.arrow_schema.field(f"_{part}").type, stage)
     return dataset
+
+
+def _why(error: BaseException) -> str:
+    """What is at the bottom of it: `datasets` says of most files that an error occurred, and has the error as cause."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return one_line(str(error)) or type(error).__name__
 
 
 def _without(key: str, name: str, missing: str, data_args: Any) -> DidsError:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ...artifacts.domain_map import DomainMap
 from ...artifacts.files import fingerprint
 from ...artifacts.samples import Texts
-from ...errors import DidsError
+from ...errors import DidsError, refuse
 from ...training.clock import Clock
 from ..host.quiet import quiet
 from ..host.randomness import undisturbed
@@ -107,6 +107,10 @@ class DataSource:
         try:
             arguments = (template, self.model_args, data_args, self.training_args, self.stage)
             module = self.host(*arguments, tokenizer, processor)
+        except ValueError as error:
+            if "test_size" not in str(error):  # of datasets' split
+                raise
+            raise refuse("val_size", data_args.val_size, "fewer than the training samples") from error
         finally:
             at_hand.reset(token)
         path, num_rows = data_args.tokenized_path, len(module["train_dataset"])

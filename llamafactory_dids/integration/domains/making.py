@@ -18,6 +18,7 @@ from ...errors import DidsError
 from ...stages import ranks
 from ...stages.axes import view_of
 from ...stages.cluster import StoredFeatures, cluster_domains, domain_shares, number_for
+from ...stages.kmeans import require_faiss
 from ...stages.means import central_samples
 from ..data.source import DataSource
 from ..host.randomness import undisturbed
@@ -97,6 +98,7 @@ def clustered_map(source: DataSource, samples: TokenisedSamples) -> DomainMap:
         logger.info("domains: using %s (%d domains)", folder, len(domain_map.names))
         return domain_map
     shares = _shares(config, samples)
+    require_faiss()
     with source.clock.on("domain_seconds"):
         store = feature_store(cache_folder(config), features, made_from, len(samples.keys))
         ranks.done_by_first(lambda: save_map(_cluster(config, settings.seed, samples, store, shares, inputs), folder))
@@ -143,6 +145,12 @@ def _cluster(
     groups_N, groups = _groups(config, samples)
     features = StoredFeatures(store, config.dids_normalize)
     written_N = features.written_N
+    if not written_N.any():
+        key = "model_name_or_path" if config.dids_proxy_model is None else "dids_proxy_model"
+        raise DidsError(
+            f"{key}: no training sample has features that are finite and not all zero; allowed: a model without NaN or "
+            "infinite weights, in a precision that holds its gradients (bf16 or fp32, not fp16)"
+        )
     if lost := int((~written_N).sum()):
         logger.warning(
             "%d of %d samples have no features and join their dataset's largest domain", lost, len(written_N)

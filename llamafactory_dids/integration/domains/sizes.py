@@ -62,7 +62,7 @@ def check_proxy(settings: Settings, model_args: Any, device: torch.device) -> No
     except DidsError:
         raise
     except (OSError, ValueError) as error:
-        key = "dids_proxy_model" if settings.config.dids_proxy_model else "model_name_or_path"
+        key = "model_name_or_path" if settings.config.dids_proxy_model is None else "dids_proxy_model"
         raise refuse(key, name, f"a model's folder or hub name ({error})") from None
     if size is None:
         return  # checked when it is loaded

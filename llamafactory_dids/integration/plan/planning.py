@@ -15,6 +15,7 @@ from ...artifacts.samples import column
 from ...stages import ranks
 from ...stages.bar import progress
 from ...training.collator import KEY_COLUMN
+from ...training.guards import is_labelled, not_labelled
 from ...training.plan import MixingPlan
 from ...training.schedule import check_repeats, samples_per_step, steps_planned, with_window
 from ..data.source import DataSource
@@ -130,6 +131,8 @@ def _tasks(source: DataSource) -> dict[str, Any]:
     with progress("tasks", len(settings.tasks), of="task") as advance:
         for name in settings.tasks:
             found[name] = source.task(name, choose)
+            if not any(map(is_labelled, found[name])):
+                raise not_labelled("dids_tasks", name)
             advance(1)
     return found
 

@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ...artifacts.domain_map import DomainMap
 from ...artifacts.samples import UNKNOWN, Texts, codes
 from ...training.collator import DOMAIN_COLUMN
+from ...training.guards import is_labelled, not_labelled
 from ..data.source import DataSource
 from ..data.tags import lacking
 from ..domains.making import find_domains
@@ -40,6 +41,7 @@ def rows_with_domains(source: DataSource) -> TrainingRows:
     else:
         module, tags = source.training_set()
         rows = TokenisedSamples(module["train_dataset"], tags, source.tokenizer)
+        _check_labels(rows, source.data_args.dataset)
         samples = functools.cache(functools.partial(proxy_samples, source, rows))
         clusters = source.settings.config.dids_domains == "cluster"
         domain_map = find_domains(source, samples() if clusters else rows)
@@ -66,6 +68,16 @@ def _known(domains_N: NDArray[np.int64], rows: TokenisedSamples) -> NDArray[np.i
         what = f"{len(unknown)} of {len(domains_N)} training samples"
         raise lacking(what, rows.sources[first].as_py(), rows.keys[first].as_py())
     return domains_N
+
+
+def _check_labels(rows: TokenisedSamples, names: Sequence[str]) -> None:
+    """Raise DidsError for a data set of which nothing is learned; its first row mostly tells that something is."""
+    labels = rows.dataset.select_columns([name for name in rows.dataset.column_names if name.endswith("labels")])
+    sources_N = codes(rows.sources, names)
+    for index, name in enumerate(names):
+        members = np.flatnonzero(sources_N == index)
+        if len(members) and not any(is_labelled(labels[int(row)]) for row in members):
+            raise not_labelled("dataset", name)
 
 
 def _drop_empty(domain_map: DomainMap, domains_N: NDArray[np.int64]) -> tuple[DomainMap, NDArray[np.int64]]:
