@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import save_file
 
 from llamafactory_dids.artifacts.domain_map import DomainMap, save_map
 from llamafactory_dids.config import split_list
@@ -70,6 +71,8 @@ class StandIns:
         folder = self.folder / "models" / name.replace("/", "_")
         if not folder.exists():
             LlamaConfig(**SMALL).save_pretrained(folder)
+            save_file({}, folder / "model.safetensors")  # that they are there is looked at, and no more
+            (folder / "tokenizer.json").write_text("{}")
         return str(folder)
 
     def _map(self) -> str:

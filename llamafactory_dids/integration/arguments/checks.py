@@ -14,7 +14,7 @@ from llamafactory.extras.misc import has_tokenized_data
 
 from ... import mixers
 from ...artifacts.domain_map import is_map, load_map
-from ...config import MixingConfig
+from ...config import FIELDS, MixingConfig
 from ...errors import DidsError, refuse
 from ...stages.cluster import check_one_each
 from ...training.schedule import check_window, samples_per_step
@@ -70,7 +70,7 @@ def check(settings: Settings, model_args: Any, data_args: Any, training_args: An
 
 def _check_numbers(settings: Settings, arguments: Any) -> None:
     """Raise DidsError for a number of the host's that is none, which it would notice when it counts with it."""
-    given = {field.name for field in dataclasses.fields(arguments)} & settings.arguments.keys()
+    given = {field.name for field in dataclasses.fields(arguments)} & settings.arguments.keys() - FIELDS.keys()
     for name in sorted(given):
         value, kind = getattr(arguments, name), get_type_hints(type(arguments))[name]
         kinds = set(get_args(kind) or [kind]) - {type(None)}

@@ -71,8 +71,14 @@ def _known(domains_N: NDArray[np.int64], rows: TokenisedSamples) -> NDArray[np.i
 
 
 def _check_labels(rows: TokenisedSamples, names: Sequence[str]) -> None:
-    """Raise DidsError for a data set of which nothing is learned; its first row mostly tells that something is."""
-    labels = rows.dataset.select_columns([name for name in rows.dataset.column_names if name.endswith("labels")])
+    """Raise DidsError for a data set of which nothing is learned; its first row mostly tells that something is.
+
+    Rows without labels (pt) are learned whole.
+    """
+    columns = [name for name in rows.dataset.column_names if name.endswith("labels")]
+    if not columns:
+        return
+    labels = rows.dataset.select_columns(columns)
     sources_N = codes(rows.sources, names)
     for index, name in enumerate(names):
         members = np.flatnonzero(sources_N == index)
