@@ -44,9 +44,9 @@ PARTS = {  # what is timed apart: a module of the package, and an attribute of i
 
 
 def prepare(folder: Path, num_rows: int, num_sources: int, num_tokens: int) -> None:
-    """A tokenizer of whole words, and data sets of made-up words."""
+    """A tokenizer of whole words, a tiny model, and data sets of made-up words."""
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     words = [f"w{i}" for i in range(WORDS)]
     vocabulary = {word: i for i, word in enumerate(["<pad>", "<s>", "</s>", "<unk>", *words])}
@@ -54,6 +54,8 @@ def prepare(folder: Path, num_rows: int, num_sources: int, num_tokens: int) -> N
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     marks = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     PreTrainedTokenizerFast(tokenizer_object=backend, **marks).save_pretrained(folder / "model")
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(vocabulary), **sizes)).save_pretrained(folder / "model")
     rng, info = random.Random(0), {}
     (folder / "data").mkdir()
     for source in range(num_sources):
