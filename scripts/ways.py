@@ -115,8 +115,8 @@ were helpers of the tests (a tiny Qwen2-VL and configurations as transformers 5 
 test that ran out of time, and a comparison of `rope_deltas`, which that version makes of the padded length. Of the
 unit tests 2,979 passed at f32506b. On main, still ff6d4d12, with transformers 5.8.0 all 3,400 unit tests pass at
 95deaa6 (one of them only without the deadline that a busy machine overran), and the integration tests, 805 of 809 in
-one go at bee58e7 while the checkout changed beneath it; the other four pass when they are run again. A bench's test that
-failed on 4.55 passes there since 7916549.
+one go at bee58e7 while the checkout changed beneath it; the other four pass when they are run again. A bench's test
+that failed on 4.55 passes there since 7916549.
 
 All cells above were run again at 9b9e488, with the same outcomes as before. Those of Ray need `ray[default]`: plain
 `ray` has no dashboard for its API server to answer from, they fail (`ServerUnavailable`).
