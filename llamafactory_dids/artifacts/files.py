@@ -79,7 +79,8 @@ def write_array(path: Path, array: np.ndarray[Any, Any]) -> None:
     """Write one `.npy` without pickle, all or nothing. Its checksum comes behind its end, where readers do not look."""
     content = io.BytesIO()
     np.save(content, array, allow_pickle=False)
-    write_bytes(path, content.getvalue() + zlib.crc32(content.getbuffer()).to_bytes(CHECKSUM, "little"))
+    content.write(zlib.crc32(content.getbuffer()).to_bytes(CHECKSUM, "little"))
+    write_bytes(path, content.getbuffer())
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -57,6 +57,11 @@ class DidsState(NamedTuple):
     held_return_D: Array  # V_i, pooled over the windows since p last moved
     held_variance_D: Array  # s_i^2 of the pooled V_i; infinite if nothing is known
 
+    @property
+    def held(self) -> tuple[Array, Array]:
+        """The pooled returns and their variances."""
+        return self.held_return_D, self.held_variance_D
+
 
 @dataclass(frozen=True, eq=False)
 class Dids:
@@ -83,7 +88,7 @@ class Dids:
         """One update of the mixture. A task of weight zero can still be usable."""
         impact_DT, usable_T = self.read(signals)
         weight_T, potential_T = self.weigh_tasks(signals, usable_T)
-        utility_D, p_D, held = utilities(impact_DT, weight_T), state.probabilities_D, state[4:]
+        utility_D, p_D, held = utilities(impact_DT, weight_T), state.probabilities_D, state.held
         if usable_T.any():
             scores_D, held = self.score(signals, state, utility_D, weight_T, usable_T)
             p_D = self.step(p_D, scores_D)
@@ -107,8 +112,7 @@ class Dids:
         leverage_D = leverages(p_D, weights_D)
         seen_D, error_D = leverage_D > 0, np.full(self.num_domains, np.inf)
         error_D[seen_D] = leverage_D[seen_D] ** 2 * variance_D[seen_D]
-        held = state.held_return_D, state.held_variance_D
-        held = pooled(held, (returns(p_D, utility_D, leverage_D), error_D))
+        held = pooled(state.held, (returns(p_D, utility_D, leverage_D), error_D))
         scores_D = evidence(p_D, *held)
         return scores_D, self.nothing() if scores_D.any() else held
 

@@ -33,8 +33,8 @@ from tests.integration import support
 SAVING = {"save_strategy": "steps", "save_steps": 3, "save_total_limit": 2, "overwrite_output_dir": False}
 KINDS = {
     "clusters": {},
-    "proxy runs": {"mix_strategy": "doremi", "dids_domains": "source", "dids_num_domains": None, "max_samples": 40},
-    "streamed": {"streaming": True, "dids_domains": "source", "dids_num_domains": None, "buffer_size": 60},
+    "proxy runs": {**children.BY_SOURCE, "mix_strategy": "doremi", "max_samples": 40},
+    "streamed": {**children.BY_SOURCE, "streaming": True, "buffer_size": 60},
 }
 PLACES = [(kind, ranks, workers) for kind in KINDS for ranks in (1, 2) for workers in (0, 2)]
 
@@ -49,9 +49,7 @@ class Chaos:
 
     def values(self, folder: Path, kind: str, ranks: int, workers: int) -> dict[str, Any]:
         size = {"max_steps": 10, "per_device_train_batch_size": 8 // ranks, "dataloader_num_workers": workers}
-        more = {"dids_min_domain_size": None} if "dids_domains" in KINDS[kind] else {}
-        found = support.arguments(self.world, folder, **SAVING, **size, **KINDS[kind], **more)
-        return {key: value for key, value in found.items() if value is not None}
+        return support.arguments(self.world, folder, **SAVING, **size, **KINDS[kind])
 
     def undisturbed(self, place: Any) -> tuple[list[Any], dict[str, Any]]:
         """When its stages began and ended, and what it came to."""
@@ -64,11 +62,15 @@ class Chaos:
             self.whole[place] = [("loading", 0.0, marks[0][1]), *marks], outcome(folder)
         return self.whole[place]
 
+    def differs(self, child: Child, place: Any) -> list[str]:
+        """What a run has other than an undisturbed one when it has ended; its last words where it failed."""
+        return differences(outcome(child.folder), self.undisturbed(place)[1]) if child.wait() else [child.said()]
+
     def kill(self, number: int, seed: int) -> dict[str, Any]:
         """Kill one run, let it go on, and say what differs."""
         rng = random.Random(f"{seed}/{number}")
         place = rng.choice(PLACES)
-        marks, expected = self.undisturbed(place)
+        marks, _ = self.undisturbed(place)
         stage = rng.choice(sorted({stage for stage, *_ in marks}))
         spans = [(begin, end) for name, begin, end in marks if name == stage]
         turn, fraction = rng.randrange(len(spans)), rng.random()
@@ -81,9 +83,7 @@ class Chaos:
         due = time.monotonic() + fraction * (spans[turn][1] - spans[turn][0])
         in_time = child.wait_until(lambda: time.monotonic() >= due)
         child.kill()
-        again = Child(folder, values, place[1], small_parts)
-        well = again.wait()
-        differ = differences(outcome(folder), expected) if well else [again.said()]
+        differ = self.differs(Child(folder, values, place[1], small_parts), place)
         where = {"kind": place[0], "ranks": place[1], "workers": place[2], "stage": stage, "turn": turn}
         return {"number": number, **where, "at": round(fraction, 3), "killed": in_time, "differ": differ}
 
@@ -113,8 +113,7 @@ def small_disk(folder: Path, size: int) -> Iterator[None]:
 def _then_well(chaos: Chaos, folder: Path, place: Any, said: str) -> dict[str, Any]:
     """The same command once the fault is gone."""
     again = Child(folder, chaos.values(folder, *place), place[1], small_parts)
-    differ = differences(outcome(folder), chaos.undisturbed(place)[1]) if again.wait() else [again.said()]
-    return {"said": said, "differ": differ}
+    return {"said": said, "differ": chaos.differs(again, place)}
 
 
 def disk_full(chaos: Chaos, share: float) -> dict[str, Any]:
@@ -153,8 +152,7 @@ def clock_jumps_back(chaos: Chaos) -> dict[str, Any]:
         time.time = lambda: real() - 86_400 * first.exists()
 
     child = Child(folder, chaos.values(folder, *place), 1, prepare)
-    differ = differences(outcome(folder), chaos.undisturbed(place)[1]) if child.wait() else [child.said()]
-    return {"differ": differ}
+    return {"differ": chaos.differs(child, place)}
 
 
 def two_runs_share_a_cache(chaos: Chaos) -> dict[str, Any]:

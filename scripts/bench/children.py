@@ -34,6 +34,7 @@ STAGES = {  # a module, and what of it begins and ends a stage
     "checkpoint": (f"{PACKAGE}.training.trainer.MixingTrainerMixin", "_save_checkpoint"),
     "report": (f"{PACKAGE}.report.html", "write_report"),
 }
+BY_SOURCE = {"dids_domains": "source", "dids_num_domains": None, "dids_min_domain_size": None}  # in support.arguments
 
 
 class Child:

@@ -74,9 +74,7 @@ def soak(folder: Path, steps: int, updates: int, resumes: int) -> dict[str, Any]
     values = support.arguments(
         world,
         folder,
-        dids_domains="source",
-        dids_num_domains=None,
-        dids_min_domain_size=None,
+        **children.BY_SOURCE,
         dids_task_samples=4,
         max_steps=steps,
         per_device_train_batch_size=1,
@@ -88,7 +86,6 @@ def soak(folder: Path, steps: int, updates: int, resumes: int) -> dict[str, Any]
         overwrite_output_dir=False,
         logging_steps=per_part,
     )
-    values = {key: value for key, value in values.items() if value is not None}
     log, sizes = folder / "out" / "dids" / "mixture.jsonl", []
     while True:
         path = folder / f"held{len(parts)}.jsonl"

@@ -14,7 +14,7 @@ from llamafactory.extras.misc import has_tokenized_data
 
 from ... import mixers
 from ...artifacts.domain_map import is_map, load_map
-from ...config import FIELDS, MixingConfig
+from ...config import FIELDS
 from ...errors import DidsError, refuse
 from ...stages.cluster import check_one_each
 from ...training.schedule import check_window, samples_per_step
@@ -50,7 +50,7 @@ def check(settings: Settings, model_args: Any, data_args: Any, training_args: An
     for arguments in (finetuning_args, training_args, data_args, model_args):
         _check_numbers(settings, arguments)
     check_host_options(settings, model_args, data_args, training_args, finetuning_args)
-    _check_folder("output_dir", training_args.output_dir)
+    _check_writable("output_dir", training_args.output_dir)
     if data_args.template is not None and data_args.template not in TEMPLATES:
         allowed = f"a template of LLaMA-Factory's{nearest(str(data_args.template), list(TEMPLATES))}"
         raise refuse("template", data_args.template, allowed)
@@ -58,7 +58,7 @@ def check(settings: Settings, model_args: Any, data_args: Any, training_args: An
     _check_ranking(settings, data_args, finetuning_args.stage)
     _check_streaming(settings, data_args)
     if settings.config.dids_domains == "cluster" or settings.needs.task_samples:
-        _check_folder("dids_cache_dir", settings.config.dids_cache_dir)
+        _check_writable("dids_cache_dir", settings.config.dids_cache_dir)
     check_note(data_args, data_args.dataset, finetuning_args.stage)
     if settings.needs.measures or settings.needs.proxy_run is not None:
         check_window(settings.config, samples_per_step(training_args))
@@ -82,7 +82,7 @@ def _check_numbers(settings: Settings, arguments: Any) -> None:
             raise refuse(name, value, f"an integer >= {LEAST[name]}")
 
 
-def _check_folder(key: str, name: Any) -> None:
+def _check_writable(key: str, name: Any) -> None:
     """Raise DidsError for a folder that cannot be written to, or made."""
     folder = Path(str(name)).expanduser().absolute()
     there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
@@ -209,20 +209,14 @@ def _check_streaming(settings: Settings, data_args: Any) -> None:
 
 def _check_domains(settings: Settings, data_args: Any) -> None:
     config = settings.config
-    wanted = config.dids_domains
+    wanted, sources = config.dids_domains, tuple(data_args.dataset or ())
+    domains: tuple[str, ...] | None = None if wanted == "cluster" else ()
     if wanted not in ("cluster", "source"):
-        if not is_map(Path(wanted).expanduser()):
+        if not is_map(path := Path(wanted).expanduser()):
             raise refuse("dids_domains", wanted, "cluster, source, or the path of a domain map")
-        load_map(Path(wanted).expanduser())
+        domains = load_map(path).names
     if wanted == "cluster" and config.dids_cluster_scope == "source" and config.dids_num_domains is not None:
-        check_one_each(config.dids_num_domains, len(data_args.dataset or ()))
-    if config.dids_probs is not None or config.dids_schedule is not None:
-        _check_mixtures(config, tuple(data_args.dataset or ()))
-
-
-def _check_mixtures(config: MixingConfig, sources: tuple[str, ...]) -> None:
-    made, path = config.dids_domains, Path(config.dids_domains).expanduser()
-    domains = () if made == "source" else None if made == "cluster" else load_map(path).names
+        check_one_each(config.dids_num_domains, len(sources))
     if config.dids_probs is not None:
         check_mixture("dids_probs", config.dids_probs, sources, domains, config.dids_share_of)
     if config.dids_schedule is not None:
