@@ -9,6 +9,8 @@ import yaml
 from llamafactory_dids import mixers
 from llamafactory_dids.config import FIELDS, make_config
 from llamafactory_dids.integration.arguments import checks
+from llamafactory_dids.integration.plan.probabilities import check_mixture
+from llamafactory_dids.integration.plan.schedules import check_schedule
 from llamafactory_dids.integration.settings import Settings
 from llamafactory_dids.integration.strategy import mixer_on_two_domains
 
@@ -30,8 +32,10 @@ def test_an_answer_is_yaml_of_our_keys_that_says_what_can_be(section):
     needs = mixer_on_two_domains(values["mix_strategy"], config, len(config.tasks())).needs
     settings = Settings(values["mix_strategy"], config, needs, config.tasks(), 0, values, False, None)
     checks._check_mixer(settings)
-    if config.dids_probs or config.dids_schedule:
-        checks._check_mixtures(config, DATASETS)
+    if config.dids_probs is not None:
+        check_mixture("dids_probs", config.dids_probs, DATASETS, (), config.dids_share_of)
+    if config.dids_schedule is not None:
+        check_schedule(config.dids_schedule, DATASETS, (), config.dids_share_of)
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda text: text.splitlines()[0])
