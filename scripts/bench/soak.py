@@ -108,7 +108,7 @@ def soak(folder: Path, steps: int, updates: int, resumes: int) -> dict[str, Any]
         "seconds": round(time.monotonic() - began),
         "per_thousand_steps": slopes(parts),
         "bytes_a_line": [round(size / max(1, round(lines * (i + 1) / len(sizes)))) for i, size in enumerate(sizes)],
-        "checkpoint_bytes": sum(p.stat().st_size for p in checkpoint.parent.glob("dids_state*")),
+        "checkpoint_bytes": sum(p.stat().st_size for p in folder.glob("out/checkpoint-*/dids_state*")),  # one is kept
     }
 
 

@@ -44,6 +44,7 @@ def test_killed_trainings_end_as_undisturbed_ones(tmp_path):
 def test_a_soak_says_what_each_update_holds():
     (found,) = lines_of("soak.py", "--steps", 120, "--updates", 30, "--resumes", 2)
     assert found["updates"] == 29 and set(found["per_thousand_steps"]) == set(soak.SERIES)
+    assert found["checkpoint_bytes"] > 0
 
 
 def test_a_slope_is_found_and_none_where_there_is_none():
