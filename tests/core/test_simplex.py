@@ -111,6 +111,7 @@ def test_valid_probabilities_are_made_to_sum_to_one():
         ([0.5, 0.5, math.nan], "nan"),
         ([1.0, 1.0, 1.0], "sum to 3"),
         ([0.0, 0.0, 0.0], "sum to 0"),
+        ([1e308, 1e308, 0.0], "allowed: probabilities from 0 to 1"),
     ],
 )
 def test_other_probabilities_are_refused_with_what_was_received(values, message):
