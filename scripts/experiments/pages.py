@@ -5,7 +5,7 @@
 A marker names the folders of docs/results and the runs; the kinds of table:
 
     <!-- mini: RUN, RUN | against: RUN, RUN -->            mean losses, and differences to each of the latter
-    <!-- mini, mini_continued: RUN, RUN -->               a column a folder: the first run, and the others less it
+    <!-- mini, mini_continued: RUN, RUN -->               a column a folder, or one: the first run, the others less it
     <!-- mini tasks: RUN, RUN -->                         the loss on each task
 
 Means are over seeds. Differences are paired by seed, with their 95% interval by Student's t; bold where it excludes
@@ -31,7 +31,12 @@ MARKER = re.compile(
     re.DOTALL,
 )
 
-TITLES = {"mini_continued": "continued, 0.92M", "mini_3m_continued": "continued, 3.15M", "mini": "from scratch, 0.92M"}
+TITLES = {
+    "mini_continued_fp32": "continued, 32 bits",
+    "mini_continued": "continued, bf16",
+    "mini_3m_continued": "continued, 3.15M",
+    "mini": "from scratch",
+}
 
 
 def table(names: Sequence[str], against: Sequence[str], preset: str = "mini") -> str:
@@ -93,10 +98,10 @@ def rebuilt(page: str) -> str:
         presets = split(match["presets"])
         if match["tasks"]:
             made = tasks_table(runs, presets[0])
-        elif len(presets) > 1:
-            made = differences_table(runs, presets)
-        else:
+        elif against:
             made = table(runs, against, presets[0])
+        else:
+            made = differences_table(runs, presets)
         return f"{match[0].partition('-->')[0]}-->\n\n{made}\n<!-- end -->"
 
     return MARKER.sub(replace, page)

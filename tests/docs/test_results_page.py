@@ -6,21 +6,21 @@ import pytest
 
 from scripts.experiments import definition, pages, reproduce, results, stats, tables
 
-CONTINUED, SCRATCH = "mini_continued", "mini"
+FP32, CONTINUED, SCRATCH = "mini_continued_fp32", "mini_continued", "mini"
 SAID = [  # folder, run, the run that it is compared with, the losses, where: in README too, or in results.md alone
-    (CONTINUED, "dids", "proportional", "losses", "README"),
-    (CONTINUED, "dids", "importance", "losses", "README"),
-    (CONTINUED, "dids", "proportional", "mbpp", "README"),
-    (CONTINUED, "dids", "proportional", "arc_challenge", "README"),
-    (CONTINUED, "dids", "dga", "losses", "results"),
-    (CONTINUED, "static", "dids", "losses", "results"),
+    (FP32, "dids", "proportional", "losses", "README"),
+    (FP32, "dids", "importance", "losses", "README"),
+    (FP32, "dids", "static", "losses", "README"),
+    (FP32, "dids", "proportional", "mbpp", "README"),
+    (FP32, "dids", "proportional", "arc_challenge", "README"),
+    (FP32, "dids", "proportional", "unseen", "results"),
+    (FP32, "dids", "static", "unseen", "results"),
+    (FP32, "dids_floor_60", "dids", "losses", "results"),
+    (FP32, "dids_floor_60", "proportional", "losses", "results"),
     (CONTINUED, "dids", "proportional", "unseen", "results"),
     (CONTINUED, "dga_domains_72", "dga", "losses", "results"),
     (CONTINUED, "importance_domains_72", "importance", "losses", "results"),
-    (SCRATCH, "dids", "proportional", "losses", "results"),
     (SCRATCH, "dids", "proportional", "unseen", "results"),
-    (SCRATCH, "dids", "proportional", "mbpp", "results"),
-    (SCRATCH, "dids", "proportional", "arc_challenge", "results"),
 ]
 ALL = definition.load_all()
 WRITTEN = sorted(reproduce.TABLES.glob("*/*.md"))
