@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Array: TypeAlias = NDArray[np.float64]
 
+_TOLERANCE = 1e-3  # how far given probabilities may be from a sum of one
 _TINY = 1e-30  # a probability below it can no longer grow back by multiplication
 
 
@@ -119,7 +120,7 @@ def mean_over(samples_U: Array, probabilities_UD: Array) -> Array:
 def validate_probabilities(values_D: ArrayLike, num_domains: int, key: str = "dids_probs") -> Array:
     """One probability for each domain, as float64, scaled to sum to exactly one.
 
-    Raises ValueError, under the name `key`, for another count, a negative or non-finite value, or a sum that differs
+    Raises ValueError, under the name `key`, for another count, a value that is not from 0 to 1, or a sum that differs
     from one by more than 1e-3.
 
     >>> validate_probabilities([0.3, 0.7], num_domains=2)
@@ -128,8 +129,8 @@ def validate_probabilities(values_D: ArrayLike, num_domains: int, key: str = "di
     p_D = np.array(values_D, dtype=np.float64)
     if p_D.shape != (num_domains,):
         raise ValueError(f"{key}: got {p_D.size} values, allowed: one for each of the {num_domains} domains")
-    if not ((p_D >= 0) & (p_D <= 1 + 1e-3)).all():  # huge ones would overflow in the sum
+    if not ((p_D >= 0) & (p_D <= 1 + _TOLERANCE)).all():  # huge ones would overflow in the sum
         raise ValueError(f"{key}: got {p_D.tolist()}, allowed: probabilities from 0 to 1")
-    if abs(math.fsum(p_D) - 1.0) > 1e-3:
+    if abs(math.fsum(p_D) - 1.0) > _TOLERANCE:
         raise ValueError(f"{key}: got values that sum to {math.fsum(p_D):.6g}, allowed: a sum of 1")
     return normalize(p_D)

@@ -17,6 +17,7 @@ SAID = [  # folder, run, the run that it is compared with, the losses, where: in
     (FP32, "dids", "static", "unseen", "results"),
     (FP32, "dids_floor_60", "dids", "losses", "results"),
     (FP32, "dids_floor_60", "proportional", "losses", "results"),
+    (FP32, "dids_floor_60", "proportional", "unseen", "results"),
     (CONTINUED, "dids", "proportional", "unseen", "results"),
     (CONTINUED, "dga_domains_72", "dga", "losses", "results"),
     (CONTINUED, "importance_domains_72", "importance", "losses", "results"),

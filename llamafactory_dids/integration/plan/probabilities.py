@@ -123,8 +123,12 @@ def _completed(
 
 
 def _check_sum(key: str, text: str, wanted: Shares, names: Sequence[str]) -> None:
-    """Raise DidsError if the numbers leave nothing for the names without a number, or are all zero."""
-    total, first = math.fsum(wanted.values()), next((name for name in names if name not in wanted), None)
+    """Raise DidsError if the numbers leave nothing for the names without a number, are all zero, or overflow."""
+    try:
+        total = math.fsum(wanted.values())
+    except OverflowError:
+        raise refuse(key, text, "numbers whose sum is finite") from None
+    first = next((name for name in names if name not in wanted), None)
     if first is None and total == 0:
         raise refuse(key, text, "a number above 0 for one of them")
     if first is not None and total > 1 + NEAR:
