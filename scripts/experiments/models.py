@@ -138,6 +138,10 @@ def convert(file: Path, folder: Path) -> None:
     tokenizer.model_max_length = model.config.max_position_embeddings
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    # the name that transformers 4 and 5 both know, so that a folder made by one is read by the other
+    config = folder / "tokenizer_config.json"
+    said = json.loads(config.read_text(encoding="utf-8")) | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    config.write_text(json.dumps(said, indent=2), encoding="utf-8")
 
 
 def main() -> None:

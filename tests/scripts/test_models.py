@@ -93,6 +93,8 @@ def test_a_converted_tokenizer_ends_its_texts_as_the_model_does(tmp_path, monkey
     found = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert (found.eos_token, found.pad_token) == (build_model.EOS, build_model.PAD)
     assert (tmp_path / "out" / "model.safetensors").exists()
+    said = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
+    assert said["tokenizer_class"] == "PreTrainedTokenizerFast", "transformers 4 knows no class that 5 writes"
 
 
 @pytest.mark.skipif(not models.is_whole(models.CACHE / "smollm2", models.MODELS["smollm2"]), reason="not fetched here")
