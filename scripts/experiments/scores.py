@@ -1,6 +1,7 @@
 """What a run left in its output folder: losses, accuracies on multiple choice, what was drawn, what it cost."""
 
 import json
+import os
 import resource
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -104,11 +105,17 @@ def _encode(tokenizer: Any, row: dict[str, Any], template: str, cutoff: int) -> 
 
 @torch.inference_mode()
 def _gold_wins(model: Any, sequences: list[list[int]], lengths: list[int], label: int) -> bool:
-    longest = max(map(len, sequences))
-    ids = torch.tensor([sequence + [0] * (longest - len(sequence)) for sequence in sequences], device=model.device)
-    logits: Tensor = model(input_ids=ids).logits.float().log_softmax(dim=-1)
+    prompts = [ids[:-length] for ids, length in zip(sequences, lengths, strict=True)]
+    shared = len(os.path.commonprefix(prompts)[:-1])  # read once; a prompt's last token predicts its answer's first
+    cache = model(input_ids=torch.tensor([prompts[0][:shared]], device=model.device)).past_key_values if shared else None
+    if cache is not None:
+        cache.batch_repeat_interleave(len(sequences))
+    rests = [ids[shared:] for ids in sequences]
+    longest = max(map(len, rests))
+    ids = torch.tensor([rest + [0] * (longest - len(rest)) for rest in rests], device=model.device)
+    logits: Tensor = model(input_ids=ids, past_key_values=cache).logits.float().log_softmax(dim=-1)
     scores = []
-    for i, (sequence, length) in enumerate(zip(sequences, lengths, strict=True)):
-        places = torch.arange(len(sequence) - length, len(sequence), device=ids.device)
+    for i, (rest, length) in enumerate(zip(rests, lengths, strict=True)):
+        places = torch.arange(len(rest) - length, len(rest), device=ids.device)
         scores.append(logits[i, places - 1, ids[i, places]].mean().item())
     return max(range(len(scores)), key=scores.__getitem__) == label
