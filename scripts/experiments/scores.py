@@ -107,8 +107,9 @@ def _encode(tokenizer: Any, row: dict[str, Any], template: str, cutoff: int) -> 
 def _gold_wins(model: Any, sequences: list[list[int]], lengths: list[int], label: int) -> bool:
     prompts = [ids[:-length] for ids, length in zip(sequences, lengths, strict=True)]
     shared = len(os.path.commonprefix(prompts)[:-1])  # read once; a prompt's last token predicts its answer's first
-    cache = model(input_ids=torch.tensor([prompts[0][:shared]], device=model.device)).past_key_values if shared else None
-    if cache is not None:
+    cache = None
+    if shared:
+        cache = model(input_ids=torch.tensor([prompts[0][:shared]], device=model.device)).past_key_values
         cache.batch_repeat_interleave(len(sequences))
     rests = [ids[shared:] for ids in sequences]
     longest = max(map(len, rests))

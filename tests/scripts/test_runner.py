@@ -555,6 +555,24 @@ def test_the_gold_choice_wins_where_the_model_finds_it_likelier(tmp_path):
     assert found == {"quiz": 0.5}, "one of two opposite questions, whichever choice the model prefers"
 
 
+@pytest.mark.parametrize("num_shared", [0, 1, 2, 9])
+def test_a_choices_likelihood_is_that_of_question_and_choice_read_together(num_shared):
+    model = build_model.build_llama(build_model.train_tokenizer(iter(["some words"] * 9), 300, 64), seed=3)
+    for seed in range(12):
+        drawn = random.Random(seed)
+        some = [drawn.randrange(model.config.vocab_size) for _ in range(num_shared)]
+        sequences, lengths, means = [], [], []
+        for length in (1, 4, 2):
+            prompt = some if num_shared else [drawn.randrange(model.config.vocab_size) for _ in range(3)]
+            answer = [drawn.randrange(model.config.vocab_size) for _ in range(length)]
+            logits = model(input_ids=torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+            means.append(logits.gather(1, torch.tensor(answer)[:, None]).mean().item())
+            sequences.append(prompt + answer)
+            lengths.append(length)
+        wins = [scores._gold_wins(model, sequences, lengths, label) for label in range(3)]
+        assert wins == [mean == max(means) for mean in means]
+
+
 def test_an_adapters_folder_is_loaded_as_its_model_with_it(tmp_path, pretrained):
     bare = AutoModelForCausalLM.from_pretrained(pretrained)
     torch.manual_seed(1)
