@@ -109,7 +109,8 @@ def _gold_wins(model: Any, sequences: list[list[int]], lengths: list[int], label
     shared = len(os.path.commonprefix(prompts)[:-1])  # read once; a prompt's last token predicts its answer's first
     cache = None
     if shared:
-        cache = model(input_ids=torch.tensor([prompts[0][:shared]], device=model.device)).past_key_values
+        read = torch.tensor([prompts[0][:shared]], device=model.device)
+        cache = model(input_ids=read, use_cache=True).past_key_values
         cache.batch_repeat_interleave(len(sequences))
     rests = [ids[shared:] for ids in sequences]
     longest = max(map(len, rests))
