@@ -9,7 +9,7 @@ A marker names the folders of docs/results and the runs; the kinds of table:
     <!-- mini tasks: RUN, RUN -->                         the loss on each task
 
 Means are over seeds. Differences are paired by seed, with their 95% interval by Student's t; bold where it excludes
-zero.
+zero. With one seed in common they have no interval.
 """
 
 import re
@@ -32,6 +32,7 @@ MARKER = re.compile(
 )
 
 TITLES = {
+    "mini_smollm2": "SmolLM2-135M",
     "mini_continued_fp32": "continued, 32 bits",
     "mini_continued": "continued, bf16",
     "mini_3m_continued": "continued, 3.15M",

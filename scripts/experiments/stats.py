@@ -49,9 +49,11 @@ def paired(run: Results, other: Results, kind: str = "losses") -> list[float]:
 
 
 def difference(run: Results, other: Results, kind: str = "losses") -> str:
-    """`ends` of what is paired; empty with fewer than two seeds in common, and of a run and itself."""
+    """`ends` of what is paired, or the one difference; empty of a run and itself, and with no seed in common."""
     pairs = paired(run, other, kind)
-    return "" if run == other or len(pairs) < 2 else ends(pairs)
+    if run == other or not pairs:
+        return ""
+    return ends(pairs) if len(pairs) > 1 else f"{pairs[0]:+.3f} (one seed)".replace("-", "−")
 
 
 def markdown(rows: Sequence[Sequence[str]], right: int = 0) -> str:

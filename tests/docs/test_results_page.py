@@ -6,7 +6,12 @@ import pytest
 
 from scripts.experiments import definition, pages, reproduce, results, stats, tables
 
-FP32, CONTINUED, SCRATCH = "mini_continued_fp32", "mini_continued", "mini"
+FP32, CONTINUED, SCRATCH, SMOLLM2 = "mini_continued_fp32", "mini_continued", "mini", "mini_smollm2"
+SAID_ONCE = [  # the same of runs with one seed
+    (SMOLLM2, "dids", "proportional", "losses", "README"),
+    (SMOLLM2, "dids", "importance", "losses", "README"),
+    (SMOLLM2, "dids", "proportional", "unseen", "README"),
+]
 SAID = [  # folder, run, the run that it is compared with, the losses, where: in README too, or in results.md alone
     (FP32, "dids", "proportional", "losses", "README"),
     (FP32, "dids", "importance", "losses", "README"),
@@ -45,6 +50,15 @@ def test_a_difference_in_a_sentence_is_that_of_the_result_files(folder, run, oth
         text = " ".join(pages.MARKER.sub("", page.read_text(encoding="utf-8")).replace("−", "-").split())
         assert f"{abs(mean):.3f}" in text
         assert re.search(rf"{low:.3f} ?(to|至) ?{high:.3f}", text), page.name
+
+
+@pytest.mark.parametrize(("folder", "run", "other", "what", "where"), SAID_ONCE)
+def test_the_difference_of_one_seed_in_a_sentence_is_said_to_be_one(folder, run, other, what, where):
+    pairs = stats.paired(*(results.read(folder, name) for name in (run, other)), what)
+    assert len(pairs) == 1, "with more, SAID has it with its interval"
+    for page in pages.PAGES[:3] if where == "README" else pages.PAGES[2:3]:
+        text = pages.MARKER.sub("", page.read_text(encoding="utf-8"))
+        assert f"{abs(pairs[0]):.3f}" in text and re.search("one seed|一个种子", text), page.name
 
 
 @pytest.mark.parametrize("path", WRITTEN, ids=[f"{path.parent.name}-{path.stem}" for path in WRITTEN])

@@ -45,6 +45,8 @@ def test_differences_are_paired_by_seed_and_bold_where_the_interval_excludes_zer
         {seed: better[seed] for seed in (0, 1)}, made_up([1.0, 0.1])
     )
     assert not stats.difference(better, better)
+    assert stats.difference({0: better[0]}, worse) == "−0.500 (one seed)"
+    assert not stats.difference({0: better[0]}, {1: worse[1]})
 
 
 def test_a_table_stands_between_its_markers_and_says_what_was_not_run(leave):
