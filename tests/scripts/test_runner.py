@@ -104,7 +104,7 @@ def test_each_run_is_of_keys_that_there_are(name, preset):
     run = RUNS[name]
     assert run["mix_strategy"] in mixers.names()
     assert set(run) - {"mix_strategy", "updates", "budget", "tasks", "mix_in", "of", "spoilt", "own_proxy"} <= keys
-    assert set(run.get("tasks", [])) <= set(sizes.TASKS)
+    assert set(run.get("tasks", [])) <= {*sizes.TASKS, *sizes.UNSEEN}
     assert run.get("of", name) in RUNS
     assert ("dids_probs" in preset.arguments(name, 1)) == (run["mix_strategy"] == "static")
 
