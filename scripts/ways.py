@@ -105,11 +105,12 @@ is on 0.9.5 with 5.6.0. The whole suite, web page and packaging with it, in one 
   unit and 974 of 975 integration tests pass. The other two were tests that asked too much (how many windows tell more
   than noise in a tiny run; a number of updates that a preset had at that commit). They pass at 7e5f3b8.
 - 0.9.5 with transformers 4.55.0 (and trl 0.22), at b241b86: 3,279 of 3,280 unit and all 975 integration tests pass.
-  The other one was a fault: a SmolLM2 that transformers 5 had converted could not be read by 4.55. It can since a3da309.
+  The other one was a fault: a SmolLM2 that transformers 5 had converted could not be read by 4.55. It can since
+  a3da309.
 
-deepspeed, ray, bitsandbytes and lm-evaluation-harness were in neither, so that 7 integration tests were skipped. Four of
-liger's kernels are skipped on 4.55: that liger-kernel wants transformers 5. The cells above were run on neither version.
-FSDP2 on the CPU wants `FSDP_VERSION=2` in the environment of 4.55: it does not read the version of the file.
+deepspeed, ray, bitsandbytes and lm-evaluation-harness were in neither, so that 7 integration tests were skipped. Four
+of liger's kernels are skipped on 4.55: that liger-kernel wants transformers 5. The cells above were run on neither
+version. FSDP2 on the CPU wants `FSDP_VERSION=2` in the environment of 4.55: it does not read the version of the file.
 
 All cells above were run again at 9b9e488, with the same outcomes as before. Those of Ray need `ray[default]`: plain
 `ray` has no dashboard for its API server to answer from, they fail (`ServerUnavailable`).
