@@ -99,7 +99,8 @@ python scripts/bench/resume.py --threads 1 --clock cpu
 ## Versions
 
 LLaMA-Factory 0.9.5 admits transformers 4.55.0 to 5.6.0; its main branch takes up to 5.8.0, and not 5.6.0. Development
-is on 0.9.5 with 5.6.0. The whole suite, web page and packaging with it, in one go each on an AMD EPYC, 2026-12-01:
+is on 0.9.5 with 5.6.0. The whole suite, web page and packaging with it, on an AMD EPYC, 2026-12-01, unit
+and integration tests one after the other:
 
 - main (ff6d4d12 of 2026-08-18) with transformers 5.8.0 (and trl 0.24), at 4dfb9b9: 3,287 of 3,288
   unit and 974 of 975 integration tests pass. The other two were tests that asked too much (how many windows tell more

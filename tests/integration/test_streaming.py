@@ -33,7 +33,7 @@ def test_mixture_is_updated_and_logged(whole):
     assert [line["step"] for line in whole.lines] == [0, 4, 8, 12, 16, 20, 24]
     assert list(whole.lines[0]["probabilities"]) == list(SOURCES)
     mixtures = {tuple(line["probabilities"].values()) for line in whole.lines}
-    assert len(mixtures) > 1, "some window tells more than noise; which one does depends on the weights"
+    assert len(mixtures) > 2, "a window may tell nothing but noise, not all but one"
     assert all(set(line["impact"]) == set(SOURCES) for line in whole.lines[1:-1])
 
 
