@@ -4,13 +4,16 @@ A sample's scores are the inner products of its gradient with the tasks' (`fishe
 gradient, so their mean is unbiased for any number of samples. The length of a mean gradient, as in a cosine, also holds
 the noise of the mean, and makes a rarely drawn domain look less aligned.
 
-    m_i = sum_s w_s x_s / sum_s w_s                       w: a sample's weight in training, by its terms
+    m_i = sum_s w_s x_s / sum_s w_s                       w: a sample's weight in training, by its terms (tokens)
     n_i = (sum_s w_s)^2 / sum_s w_s^2                     effective number of samples
-    S_i = n_i sum_s w_s^2 (x_s - m_i)(x_s - m_i)' / sum_s w_s^2 + k S     over   n_i - 1 + k
-    C_i = S_i / n_i                                       the covariance of m_i, over the T tasks
+    R_i = sum_s w_s^2 (x_s - m_i)(x_s - m_i)'
+    S   = sum_i R_i / sum_i W_i (1 - 1 / n_i)             W_i = sum_s w_s; the covariance of one term's score
+    C_i = (R_i / sum_s w_s^2 + k S / W_i) / (n_i - 1 + k)     the covariance of m_i, over the T tasks
     a_i = mean of w_s                                     mean weight of a sample
 
-S is the covariance of a sample's scores, pooled over the domains. It steadies S_i of a domain with few samples.
+A sample's score is a mean over its terms, so its covariance is S / w_s, and that of m_i is S / W_i. S is pooled over
+the domains, and steadies C_i of a domain with few samples. If the covariances of the scores themselves were pooled,
+domains with long answers would get the spread of short ones, which can be many times their own.
 
 Shapes: `N` samples, `D` domains, `T` tasks.
 """
@@ -28,14 +31,16 @@ from . import devices
 
 Array: TypeAlias = NDArray[np.float64]
 
-PRIOR = 4.0  # k: number of samples that the pooled covariance counts as
+PRIOR = 4.0  # k: number of samples that the pooled spread counts as
 _LEAST = 1e-300
+_FEWEST = 1e-6  # degrees of freedom; fewer are rounding
 
 
 class Estimates(NamedTuple):
     """Mean scores (D, T), the covariance of each domain's means over the tasks (D, T, T), mean weight of a sample (D).
 
-    A domain without a sample has an infinite covariance and a weight of zero.
+    A domain without a sample has an infinite covariance and a weight of zero. All covariances are infinite if no domain
+    has two samples, since nothing then tells their spread.
     """
 
     mean_DT: Array
@@ -88,10 +93,12 @@ class Moments:
         squares_DTT = mean_DT[:, :, None] * mean_DT[:, None, :] * square_D[:, None, None]
         spread_DTT = product_DTT - crossed_DTT - crossed_DTT.transpose(0, 2, 1) + squares_DTT
         count_D = np.where(seen_D, weight_D**2 / np.maximum(square_D, _LEAST), 0.0)
-        scatter_DTT = spread_DTT * (count_D / np.maximum(square_D, _LEAST))[:, None, None]
         free_D = np.where(seen_D, np.maximum(count_D - 1, 0.0), 0.0)
-        common_TT = scatter_DTT[seen_D].sum(axis=0) / max(free_D.sum(), 1.0)
-        own_DTT = (scatter_DTT + PRIOR * common_TT) / (free_D + PRIOR)[:, None, None]
-        covariance_DTT = own_DTT / np.where(seen_D, count_D, 1.0)[:, None, None]
-        covariance_DTT[~seen_D] = np.inf
+        terms_D = np.where(seen_D, weight_D * free_D / np.maximum(count_D, 1.0), 0.0)
+        own_DTT = spread_DTT / np.maximum(square_D, _LEAST)[:, None, None]
+        with np.errstate(over="ignore"):  # next to no weight, or no domain with two samples
+            term_TT = spread_DTT[seen_D].sum(axis=0) / max(terms_D.sum(), _LEAST)
+            common_DTT = PRIOR * term_TT / np.maximum(weight_D, _LEAST)[:, None, None]
+        covariance_DTT = (own_DTT + common_DTT) / (free_D + PRIOR)[:, None, None]
+        covariance_DTT[~seen_D | (free_D.sum() < _FEWEST)] = np.inf
         return Estimates(mean_DT, covariance_DTT, weight_D / np.maximum(number_D, 1.0))

@@ -32,15 +32,31 @@ def test_the_means_are_weighted_and_the_covariances_those_of_a_mean(rng):
     weights = [rng.uniform(0.5, 2, len(scores_NT)) for scores_NT in scores]
     mean_DT, covariance_DTT, weight_D = moments_of(*scores, weights=weights).estimates()
     np.testing.assert_allclose(weight_D, [weights_N.mean() for weights_N in weights])
-    scatters, counts = [], []
+    spreads, counts = [], []
     for found_T, scores_NT, weights_N in zip(mean_DT, scores, weights, strict=True):
         np.testing.assert_allclose(found_T, np.average(scores_NT, axis=0, weights=weights_N))
         centred_NT = (scores_NT - found_T) * weights_N[:, None]
         counts.append(weights_N.sum() ** 2 / (weights_N**2).sum())
-        scatters.append(counts[-1] * centred_NT.T @ centred_NT / (weights_N**2).sum())
-    common_TT = sum(scatters) / (sum(counts) - 2)
-    for found_TT, scatter_TT, count in zip(covariance_DTT, scatters, counts, strict=True):
-        np.testing.assert_allclose(found_TT, (scatter_TT + PRIOR * common_TT) / (count - 1 + PRIOR) / count)
+        spreads.append(centred_NT.T @ centred_NT)
+    terms = [weights_N.sum() * (1 - 1 / n) for weights_N, n in zip(weights, counts, strict=True)]
+    term_TT = sum(spreads) / sum(terms)
+    for found_TT, spread_TT, weights_N, n in zip(covariance_DTT, spreads, weights, counts, strict=True):
+        own_TT, common_TT = spread_TT / (weights_N**2).sum(), term_TT / weights_N.sum()
+        np.testing.assert_allclose(found_TT, (own_TT + PRIOR * common_TT) / (n - 1 + PRIOR))
+
+
+def test_long_answers_do_not_take_over_the_error_of_short_ones():
+    """Both domains have as many samples. A sample's score is the mean of its terms', each of variance one."""
+    rng, lengths, samples = np.random.default_rng(1), (2, 200), 3
+    told_RD, found_RD = [], []
+    for _ in range(400):
+        scores = [rng.normal(size=(samples, length, T)).mean(axis=1) for length in lengths]
+        weights = [np.full(samples, float(length)) for length in lengths]
+        mean_DT, covariance_DTT, _ = moments_of(*scores, weights=weights).estimates()
+        told_RD.append(np.trace(covariance_DTT, axis1=1, axis2=2) / T)
+        found_RD.append((mean_DT**2).mean(axis=1))
+    np.testing.assert_allclose(np.mean(told_RD, axis=0), np.mean(found_RD, axis=0), rtol=0.15)
+    np.testing.assert_allclose(np.mean(told_RD, axis=0), [1 / (samples * length) for length in lengths], rtol=0.15)
 
 
 @pytest.mark.parametrize("n", [2, 5, 80])
@@ -60,6 +76,11 @@ def test_a_mean_is_unbiased_and_its_error_told_whatever_the_number_of_samples(n)
 def test_one_sample_has_the_error_that_samples_have_in_common(rng):
     _, covariance_DTT, _ = moments_of(rng.normal(size=(1, T)), rng.normal(size=(5000, T))).estimates()
     np.testing.assert_allclose(covariance_DTT[0], np.eye(T), atol=0.1)
+
+
+def test_domains_of_one_sample_each_tell_no_error(rng):
+    mean_DT, covariance_DTT, weight_D = moments_of(*rng.normal(size=(4, 1, T))).estimates()
+    assert np.isinf(covariance_DTT).all() and mean_DT.all() and weight_D.tolist() == [1.0] * 4
 
 
 def test_a_domain_without_a_sample_is_not_known(rng):
