@@ -41,6 +41,12 @@ class Run:
         return sum(not (line.get("closing") or line.get("fixed")) for line in self.lines[1:])
 
     @property
+    def num_moves(self) -> int:
+        """The number of updates that changed the mixture. Others found no domain better than another beyond noise."""
+        changed_UD = np.diff(self.record.probabilities_UD, axis=0) != 0
+        return int(changed_UD.any(axis=1).sum())
+
+    @property
     def is_fixed(self) -> bool:
         """Whether the mixture was never updated: the strategy makes no updates, or the run ended before the first."""
         return self.num_updates == 0

@@ -110,6 +110,7 @@ def _headline(run: Run) -> str:
     what = t("{strategy} over {domains}", strategy=run.strategy, domains=counted(len(now_D), "domain"))
     moved = percent(float(np.abs(drawn_shares(run) - data_D).sum()) / 2)
     of, samples = reference(run), f"{int(run.record.samples_U[-1]):,}"
+    updates = counted(run.num_updates, "update")
     if run.is_too_short:
         window = run.config.get("dids_update_samples")
         return t(
@@ -127,12 +128,14 @@ def _headline(run: Run) -> str:
             moved=moved,
             of=of,
         )
+    if run.num_moves < run.num_updates:
+        updates = t("{updates} ({moves} of them moved the mixture)", updates=updates, moves=run.num_moves or t("none"))
     return t(
         "{what}: in {updates} over {samples} training samples, {moved} of what was drawn went elsewhere than the "
         "shares of {of} would have sent it. The mixture is now as spread out as {now} domains with equal shares would "
         "be ({of}: {data}).",
         what=what,
-        updates=counted(run.num_updates, "update"),
+        updates=updates,
         samples=samples,
         moved=moved,
         of=of,
@@ -156,6 +159,15 @@ def _cautions(run: Run, domains: list[Share]) -> list[str]:
                 "longer).",
                 updates=counted(run.num_updates, "update"),
                 few=FEW_UPDATES,
+            )
+        )
+    if run.num_updates and not run.num_moves and len(run.record.domain_names) > 1:
+        cautions.append(
+            t(
+                "The mixture never moved from its start: in no window did the domains differ beyond noise. The run "
+                "drew {each} samples of each domain on average. A longer training or fewer domains (dids_num_domains) "
+                "tell more.",
+                each=f"{run.record.samples_U[-1] / len(run.record.domain_names):,.0f}",
             )
         )
     if often := repeated(domains):

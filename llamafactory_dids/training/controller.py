@@ -153,6 +153,8 @@ class MixtureController:
             f"update {self.num_updates} of {self.max_updates} after {step * self.samples_per_step:,} samples, "
             f"in {time.monotonic() - began:.1f} s"
         )
+        if np.array_equal(probabilities_D, before_D):
+            said += "; the mixture stays as it is, since no domain stands out beyond noise"
         with beside_bars():
             logger.info("%s: %s\n%s", self.plan.strategy, said, update_table(progress))
         return tracker_series(progress)

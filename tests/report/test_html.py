@@ -447,6 +447,22 @@ def test_few_updates_are_said_to_be_few(tmp_path):
     assert "3 updates: at least 6 are needed" in read(write_report(tmp_path)).text
 
 
+@pytest.mark.parametrize(
+    ("num_same", "moves"), [(1, "8 updates over"), (8, "1 of them moved"), (9, "none of them moved")]
+)
+def test_updates_that_left_the_mixture_as_it_was_are_told(tmp_path, num_same, moves):
+    write_run(tmp_path, 4, 9)
+    log = MixtureLog(tmp_path / "mixture.jsonl")
+    lines = log.read()
+    for line in lines[1:num_same]:
+        line["probabilities"] = lines[0]["probabilities"]
+    log.replace(lines)
+    verdict = judge(load_run(tmp_path))
+    assert any(moves in line for line in verdict.lines)
+    said = "The mixture never moved from its start" in " ".join(verdict.cautions)
+    assert said == (num_same == 9) and (not said or "8,000 samples of each domain" in verdict.cautions[0])
+
+
 def test_an_output_elsewhere_leaves_the_runs_folder_as_it_is(tmp_path):
     write_run(tmp_path / "run", 4, 4)
     before = sorted(tmp_path.joinpath("run").iterdir())

@@ -282,6 +282,13 @@ def test_few_updates_are_announced_with_a_warning(tmp_path, caplog, max_steps, w
     assert ("lower dids_update_samples (now 8)" in caplog.text) == warned
 
 
+def test_an_update_that_leaves_the_mixture_as_it_is_says_so(tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        lines = Run(tmp_path).go(until=8).lines()
+    stayed = sum(one["probabilities"] == other["probabilities"] for one, other in itertools.pairwise(lines))
+    assert caplog.text.count("the mixture stays as it is") == stayed > 0
+
+
 def test_a_task_without_a_gradient_is_reported_and_the_others_still_count(tmp_path, caplog):
     run = Run(tmp_path, tasks={"empty": [unlabelled()], **TASKS})
     with caplog.at_level(logging.WARNING, logger=impacts.logger.name):
