@@ -9,14 +9,20 @@ domains, as far as the utilities can be told from their errors:
     return    V_i = a_i (U_i - sum_k p_k a_k U_k)         a_i: weight of a sample of i in the loss, sum_k p_k a_k = 1
     error     s_i^2 = a_i^2 w' C_i w    C_i the covariance of domain i's impacts, from the spread of its samples
     pooled    V_i, s_i^2 averaged over the windows since p last moved, weighed by 1 / s_i^2
-    noise     n = mean s^2 + 3 sqrt(2 sum_i (p_i s_i^2)^2)    var V by chance alone, plus three deviations of it
-    evidence  z_i = V_i / sd V * v / (v + s_i^2),         v = max(var V - n, 0);  mean and var over p
+    chance    n_q = m (1 - c + 2.576 sqrt c)^3            m = sum_i q_i s_i^2,  c = 2/9 sum_i (q_i s_i^2)^2 / m^2
+    signal    v = max(0, var_q V - n_q)                   the larger one of q = p and q_i ∝ p_i^2
+    evidence  z_i = V_i / sd V * v / (v + s_i^2)          mean and sd over p
     update    p_hat_i ∝ p_i exp(eta z_i)                exponentiated: it starts from p, so evidence adds up
     average   p ← beta p + (1 - beta) p_hat             beta weighs the old p
     floor     p ← the mixture nearest to p, in KL divergence, that is at least f / D everywhere
 
 The return is the derivative of a step's gain by p_i. A step's gradient is a mean over labelled tokens, so one more
 sample with a long answer changes it more than one with a short answer, for good or bad.
+
+Noise exceeds n_q in one window of 200 (Wilson and Hilferty 1931, for a chi-square
+variable of 2 / 9c degrees of freedom).
+The weights p find a difference of rarely drawn domains, the weights p^2 a difference of often drawn ones: s_i^2 goes by
+one over p_i, so p^2 weighs each V_i^2 by its precision, and rarely drawn domains add no noise.
 
 The evidence has no scale, so an update moves p alike for any metric and any size of the gradients. If the domains
 differ by no more than noise, p stays, and the returns are kept for the next update: several windows together find a
@@ -43,7 +49,7 @@ from ..core.trajectory import potential
 from .base import Array, Bools, Impact, Needs, Signals, read_covariance, read_impact, read_losses, read_weights
 
 _FURTHEST = 3.0  # evidence is clipped at so many deviations from the mean
-_CHANCE = 3.0  # deviations of the noise that count as chance; about one window in a hundred exceeds them by chance
+_CHANCE = 2.576  # normal deviate of what counts as chance: noise exceeds it in one window of 200
 _LEAST = 1e-300  # least variance that can be inverted
 
 
@@ -214,8 +220,9 @@ def pooled(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array,
 def evidence(p_D: Array, utility_D: Array, variance_D: Array) -> Array:
     """z_i: each return in deviations from the mean, times its reliability v / (v + s_i^2) (D).
 
-    Mean and deviation weigh the known domains by p. Zeros if no two domains can be told apart. Clipped at three
-    deviations: if one domain is nearly all that is drawn, another lies many deviations from the mean.
+    Mean and deviation weigh the known domains by p, and v is the signal by p or by p^2. Zeros if no two domains can be
+    told apart. Clipped at three deviations: if one domain is nearly all that is drawn, another lies many deviations
+    from the mean.
 
     >>> evidence(np.array([0.5, 0.5]), np.array([1.0, 0.0]), np.array([0.0, 0.0]))
     array([ 1., -1.])
@@ -232,10 +239,18 @@ def evidence(p_D: Array, utility_D: Array, variance_D: Array) -> Array:
     with np.errstate(over="ignore", invalid="ignore"):  # nearly equal returns can have very different errors
         error_D = np.where(known_D, np.minimum(variance_D / largest / largest, 1e300), 0.0)
     centred_D = scaled_D - math.fsum(shares_D * scaled_D)
-    total = math.fsum(shares_D * centred_D**2)
-    noise = math.fsum(shares_D * error_D) + _CHANCE * math.sqrt(2) * math.hypot(*(shares_D * error_D))
-    signal = max(total - noise, 0.0)
+    signal = max(_signal(weights_D, centred_D, error_D) for weights_D in (shares_D, simplex.normalize(shares_D**2)))
     if signal <= 1e-24:  # no more than rounding
         return np.zeros_like(utility_D)
     reliability_D = np.where(known_D, signal / (signal + error_D), 0.0)
-    return np.clip(centred_D / math.sqrt(total) * reliability_D, -_FURTHEST, _FURTHEST)
+    deviation = math.sqrt(math.fsum(shares_D * centred_D**2))
+    return np.clip(centred_D / deviation * reliability_D, -_FURTHEST, _FURTHEST)
+
+
+def _signal(weights_D: Array, centred_D: Array, error_D: Array) -> float:
+    """The variance of the returns beyond what chance explains; negative or zero if chance explains it."""
+    by_chance_D = weights_D * error_D
+    mean = math.fsum(by_chance_D)
+    spread = 2 / 9 * (math.hypot(*by_chance_D) / mean) ** 2 if mean > 0 else 0.0
+    chance = mean * (1 - spread + _CHANCE * math.sqrt(spread)) ** 3
+    return math.fsum(weights_D * centred_D**2) - chance

@@ -71,12 +71,22 @@ def pool(estimates: list[tuple[list[float], list[float]]]) -> tuple[list[float],
     return means, [1 / t for t in total]
 
 
+def quantile(freedom: float) -> float:
+    """What a chi-square variable exceeds in one case of 200, by Wilson and Hilferty."""
+    return freedom * (1 - 2 / (9 * freedom) + 2.576 * math.sqrt(2 / (9 * freedom))) ** 3
+
+
 def evidence(p: list, u: list, noise: list) -> list[float]:
     """z of each domain."""
     mean = sum(q * v for q, v in zip(p, u, strict=True))
     variance = sum(q * (v - mean) ** 2 for q, v in zip(p, u, strict=True))
-    by_chance = [q * e for q, e in zip(p, noise, strict=True)]
-    signal = max(0.0, variance - sum(by_chance) - 3 * math.sqrt(2 * sum(e * e for e in by_chance)))
+    signal = 0.0
+    for power in (1, 2):
+        q = [x**power / sum(y**power for y in p) for x in p]
+        spread = sum(x * (v - mean) ** 2 for x, v in zip(q, u, strict=True))
+        by_chance = [x * e for x, e in zip(q, noise, strict=True)]
+        freedom = sum(by_chance) ** 2 / sum(e * e for e in by_chance)
+        signal = max(signal, spread - sum(by_chance) / freedom * quantile(freedom))
     if signal == 0:
         return [0.0 for _ in p]
     z = [(v - mean) / math.sqrt(variance) * signal / (signal + e) for v, e in zip(u, noise, strict=True)]
