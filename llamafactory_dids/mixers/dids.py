@@ -79,7 +79,7 @@ class Dids:
     num_domains: int
     num_tasks: int
     start_D: Array
-    eta: float = 0.5
+    eta: float = 0.25
     ema_beta: float = 0.1
     floor: float = 0.05
     needs: Needs = Needs(impact=Impact("preconditioned", "dot", errors=True), task_samples=True)

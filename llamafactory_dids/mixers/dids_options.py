@@ -19,7 +19,7 @@ _COMMON: dict[str, Any] = {
 PRESETS: dict[str, dict[str, Any]] = {
     "default": _COMMON
     | {"impact": "preconditioned", "impact_normalize": "dot", "task_weights": "alike"}
-    | {"update": "evidence", "divide_by_p": False, "eta": 0.5, "init": WHERE_CLUSTERED},
+    | {"update": "evidence", "divide_by_p": False, "eta": 0.25, "init": WHERE_CLUSTERED},
     "paper": _COMMON
     | {"impact": "fisher", "impact_normalize": "sum", "task_weights": "raw"}
     | {"update": "standardized", "divide_by_p": True},

@@ -151,7 +151,7 @@ def test_an_option_that_switches_a_piece_makes_a_reading_and_a_number_does_not(o
 
 
 def test_presets_are_those_of_the_method_page():
-    assert resolve("default", eta=None)["eta"] == 0.5
+    assert resolve("default", eta=None)["eta"] == 0.25
     measured = {preset: create("dids", 2, 1, preset=preset).needs.impact for preset in PRESETS}
     assert measured["default"] == Impact("preconditioned", "dot", errors=True)
     assert measured["paper"] == Impact("fisher", "sum")

@@ -99,7 +99,7 @@ def default(p: list, windows: list[tuple[list, list, list]]) -> list[float]:
     z = evidence(
         p, *pool([returns(p, impact, covariance, [1 / T] * T, sizes) for impact, covariance, sizes in windows])
     )
-    return finish_above(p, exponentiate(p, z, eta=0.5), beta=0.1, floor=0.05)
+    return finish_above(p, exponentiate(p, z, eta=0.25), beta=0.1, floor=0.05)
 
 
 def paper(p: list, impact: list, losses: list, l_c: list, l_p: list) -> list[float]:
