@@ -33,8 +33,7 @@ MARKER = re.compile(
 
 TITLES = {
     "mini_smollm2": "SmolLM2-135M",
-    "mini_continued_fp32": "continued, 32 bits",
-    "mini_continued": "continued, bf16",
+    "mini_continued": "continued",
     "mini_3m_continued": "continued, 3.15M",
     "mini": "from scratch",
 }
