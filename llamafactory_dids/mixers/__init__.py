@@ -5,7 +5,8 @@
     probabilities_D, state = mixer.update(state, Signals(task_losses_UT, impact_DT))
 
 Strategies use numpy and scipy only. A strategy is one file that exports a factory. Only `dids` has more files:
-`dids.py` is the method, and `dids_readings.py` has the factory and the options for other readings of the paper.
+`dids.py` is the method, `evidence.py` tells differences from noise, and `dids_readings.py` has the factory and the
+options for other readings of the paper.
 `_BUILT_IN` lists the paper's strategies. Another package adds its own as a Python entry point of the group
 `llamafactory_dids.mixers` (examples/custom_mixer), as we do with `odm`.
 """
