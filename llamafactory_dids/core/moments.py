@@ -94,7 +94,7 @@ class Moments:
         spread_DTT = product_DTT - crossed_DTT - crossed_DTT.transpose(0, 2, 1) + squares_DTT
         count_D = np.where(seen_D, weight_D**2 / np.maximum(square_D, _LEAST), 0.0)
         free_D = np.where(seen_D, np.maximum(count_D - 1, 0.0), 0.0)
-        terms_D = np.where(seen_D, weight_D * free_D / np.maximum(count_D, 1.0), 0.0)
+        terms_D = weight_D * free_D / np.maximum(count_D, 1.0)
         own_DTT = spread_DTT / np.maximum(square_D, _LEAST)[:, None, None]
         with np.errstate(over="ignore"):  # next to no weight, or no domain with two samples
             term_TT = spread_DTT[seen_D].sum(axis=0) / max(terms_D.sum(), _LEAST)

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.quickstart.build_model import build_llama, train_tokenizer
-from tests.integration.support import World, arguments, train, write_dataset
+from tests.integration.support import World, arguments, build_model, train, write_dataset
 
 pytestmark = pytest.mark.integration
 
@@ -28,10 +27,7 @@ def make_languages(folder: Path, seed: int) -> tuple[World, dict[str, int]]:
         write_dataset(world.data, name, samples(rng, phrase, answer, size))
         if name in TASKS:
             write_dataset(world.data, f"task_{name}", samples(rng, phrase, answer, 24))
-    tokenizer = train_tokenizer((path.read_text() for path in sorted(world.data.glob("*.json"))), 400, 128)
-    tokenizer.save_pretrained(world.model)
-    model = build_llama(tokenizer, seed, hidden_size=64, intermediate_size=128, num_layers=2)
-    model.save_pretrained(world.model)
+    build_model(world.model, world.data, vocab_size=400, layers=2)
     return world, sizes
 
 
@@ -39,13 +35,13 @@ def sources(rng: random.Random) -> Iterator[tuple[str, Answer, int]]:
     for i in range(rng.randint(4, 6)):
         yield f"language_{i}", language(rng), rng.randint(60, 300)
     words = [word(rng) for _ in range(20)]
+    language_of_noise = language(rng)
     noise: dict[str, Answer] = {
         "any_words": lambda asked: rng.choices(words, k=rng.randint(1, 4)),
         "letters": lambda asked: list(word(rng)),
         "one_word": lambda asked: [words[0]] * rng.randint(1, 3),
         "other_answers": lambda asked: language_of_noise(rng.choices(LETTERS, k=2)),
     }
-    language_of_noise = language(rng)
     for kind in rng.sample(sorted(noise), 2):
         yield f"noise_{kind}", noise[kind], rng.randint(150, 400)
 

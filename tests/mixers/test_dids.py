@@ -101,11 +101,11 @@ def test_a_return_is_the_derivative_of_a_steps_gain_by_the_share(part):
     np.testing.assert_allclose(method.returns(p_D, utility_D, method.leverages(p_D, part * weights_D)), found_D)
 
 
-def after_updates(impact_D, seed: int, start_D, samples: int, updates: int = 25):
+def after_updates(impact_D, seed: int, start_D, samples: int, updates: int = 25, **options):
     """The mixture of 24 domains after impacts with the noise of so many samples a window, over the one before."""
     rng = np.random.default_rng(seed)
     counts = [(start_D * 1e4).astype(int)]
-    mixer = create("dids", len(start_D), 1, init="importance", task_samples_TD=counts, floor=0.0)
+    mixer = create("dids", len(start_D), 1, init="importance", task_samples_TD=counts, floor=0.0, **options)
     state = mixer.init()
     for _ in range(updates):
         variance_D = 1 / (samples * state.probabilities_D)
@@ -121,10 +121,10 @@ UNEQUAL_D = np.array([0.2, 0.06, 0.03, 0.01] + [0.035] * 20)
 def test_where_all_differences_are_noise_the_mixture_stays(samples):
     """Of 24 domains that do the same, unequal shares keep their ratios: little drawn, little known, but no drift.
 
-    What one run in ten finds by chance moves it less than a tenth.
+    What one run in ten finds by chance moves it less than a twentieth.
     """
     spreads = [np.ptp(np.log(after_updates(0.3, seed, UNEQUAL_D, samples))) for seed in range(10)]
-    assert sorted(spreads)[-2] < 1e-9 and max(spreads) < 0.1
+    assert sorted(spreads)[-2] < 1e-9 and max(spreads) < 0.05
 
 
 def test_what_one_window_cannot_tell_from_noise_several_do():
@@ -133,7 +133,7 @@ def test_what_one_window_cannot_tell_from_noise_several_do():
     assert np.median([after_updates(one_D, seed, UNEQUAL_D, 400, updates=1)[5] for seed in range(10)]) == pytest.approx(
         1
     )
-    assert np.median([after_updates(one_D, seed, UNEQUAL_D, 400)[5] for seed in range(10)]) > 1.25
+    assert np.median([after_updates(one_D, seed, UNEQUAL_D, 400, eta=0.5)[5] for seed in range(10)]) > 2
 
 
 def test_a_difference_of_often_drawn_domains_is_found_beside_many_that_are_rarely_drawn():
