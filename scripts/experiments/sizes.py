@@ -117,6 +117,7 @@ REAL = replace(
 )
 SIZES = {"cpu": CPU, "cpu_3m": CPU_3M, "gpu": GPU, "smollm2": SMOLLM2, "smollm2_gpu": SMOLLM2_GPU}
 SIZES |= {"quickstart": QUICKSTART, "real": REAL}
+FROM_SCRATCH = [name for name, size in SIZES.items() if size.has_proxy and not size.pretrained]  # as their proxy is
 
 
 def prepare_data(data: Path, folder: Path, size: Size = CPU) -> None:

@@ -66,15 +66,8 @@ class State(NamedTuple):
     optimizer: dict[str, Any]
 
 
-class Watched(NamedTuple):
-    """A batch that is about to be trained on; what watches it may give back what is to see the loss."""
-
-    step: int  # of those of its draws
-    domains_B: list[int]
-    counts_B: Tensor  # labelled tokens
-
-
-Watch = Callable[[Watched], Callable[[Tensor], None] | None]
+# What watches a training gets a batch's domains and labelled tokens, and may give back what is to see its loss.
+Watch = Callable[[list[int], Tensor], Callable[[Tensor], None] | None]
 
 
 class Learner:
@@ -99,14 +92,14 @@ class Learner:
             return how.learning_rate * self.step / how.warmup_steps
         return how.learning_rate * (how.max_steps - self.step) / max(1, how.max_steps - how.warmup_steps)
 
-    def train(self, draws: Draws, watch: Watch = lambda _: None) -> None:
+    def train(self, draws: Draws, watch: Watch = lambda *_: None) -> None:
         """A step for each step of the draws."""
         torch.manual_seed(draws.seed)  # of dropout, where the model has any
         self.model.train()
         for step in range(len(draws.domains_SB)):
             domains_B, rows = draws.rows(step, self.world.rows_D)
             batch = self.batch(rows)
-            sees_loss = watch(Watched(step, domains_B, OBJECTIVE.counts(batch)))
+            sees_loss = watch(domains_B, OBJECTIVE.counts(batch))
             loss = self.loss(batch)
             if sees_loss is not None:
                 sees_loss(loss)

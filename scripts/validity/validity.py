@@ -26,13 +26,12 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from llamafactory_dids.errors import DidsError, refuse  # noqa: E402
-from scripts.experiments import runner  # noqa: E402
+from scripts.experiments import runner, sizes  # noqa: E402
 from scripts.validity import records, tables, worlds  # noqa: E402
 from scripts.validity.estimates import ESTIMATES, Estimate  # noqa: E402
 from scripts.validity.scene import Scene  # noqa: E402
 from scripts.validity.trials import Draws, Learner, State, truth  # noqa: E402
 
-FROM_SCRATCH = [name for name, size in runner.SIZES.items() if not size.pretrained]
 WORLD = ("held_out", "size", "continued", "domains", "model")  # the options that say which world it is
 TRUTH = ("k", "share", "orders")
 LIBRARIES = ("llamafactory", "torch", "transformers")
@@ -137,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     making.add_argument("results", type=Path)
     making.add_argument("--seeds", default="1", help="by commas")
     making.add_argument("--steps", default="40,100,160", help="the checkpoints, by commas")
-    making.add_argument("--size", choices=FROM_SCRATCH, default="cpu", help="of the model and its runs")
+    making.add_argument("--size", choices=sizes.FROM_SCRATCH, default="cpu", help="of the model and its runs")
     making.add_argument("--continued", action="store_true", help="begin with the proxy's weights, not with random ones")
     making.add_argument("--domains", type=Path, help="the folder of a domain map; default: each source is a domain")
     making.add_argument("--model", type=Path, help="the folder of another model, which is trained on")

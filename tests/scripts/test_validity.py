@@ -8,18 +8,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from llamafactory_dids.artifacts.domain_map import save_map
 from llamafactory_dids.errors import DidsError
 from llamafactory_dids.integration.plan import planning
 from scripts.experiments import runner, sizes
 from scripts.validity import records, scoring, tables, validity, worlds
-from scripts.validity.estimates import ESTIMATES, TODAY, debiased, shrink
-from scripts.validity.moments import Mean, Moments
-from scripts.validity.scene import BLOCKS, Scene
+from scripts.validity.estimates import ESTIMATES, TODAY
+from scripts.validity.scene import Scene
 from scripts.validity.trials import Draws, Learner, truth
-from tests.helpers import VOCAB, cosine, tiny_model
+from tests.helpers import VOCAB, tiny_model
 
 # --- scores ------------------------------------------------------------------------------------------------
 
@@ -108,47 +106,6 @@ def test_one_order_tells_nothing_about_its_noise():
     assert np.isnan(scoring.reliability(truth_RDT)).all() and np.isnan(scoring.ceiling(truth_RDT).gain).all()
 
 
-# --- means with their variance -----------------------------------------------------------------------------
-
-
-def test_a_mean_is_weighted_by_terms_and_its_variance_is_that_of_such_means():
-    generator = torch.Generator().manual_seed(0)
-    values_MNP = torch.randn(4000, 12, 3, generator=generator) * torch.tensor([1.0, 2.0, 0.5]) + 1
-    counts_N = torch.tensor([1, 2, 3] * 4)
-    means, variances = [], []
-    for values_NP in values_MNP:
-        moments = Moments()
-        moments.add(values_NP[:5], counts_N[:5])
-        moments.add(values_NP[5:], counts_N[5:])
-        found = moments.mean()
-        means.append(found.gradient)
-        variances.append(found.variance)
-    weights_N = counts_N / counts_N.sum()
-    assert torch.allclose(means[0], weights_N @ values_MNP[0], atol=1e-5)
-    assert torch.allclose(torch.stack(variances).mean(0), torch.stack(means).var(0), rtol=0.1)
-
-
-def test_with_the_noise_taken_off_a_cosine_does_not_depend_on_how_many_samples_there_were():
-    generator = torch.Generator().manual_seed(1)
-    task_TP = torch.randn(1, 4000, generator=generator)
-    true_P = task_TP[0] + torch.randn(4000, generator=generator)
-    raw, clean = [], []
-    for n in (4, 64):
-        moments = Moments()
-        moments.add(true_P + 4 * torch.randn(n, 4000, generator=generator), torch.ones(n))
-        mean = Mean(*(x[None] for x in moments.mean()))
-        raw.append(cosine(mean.gradient, task_TP))
-        clean.append(debiased(mean, task_TP, torch.ones(1, 4000), shrunk=False).item())
-    assert raw[0] < 0.75 * raw[1] and clean == pytest.approx([cosine(true_P, task_TP)] * 2, abs=0.06)
-
-
-def test_values_shrink_to_their_mean_by_their_error_and_wholly_where_all_is_error():
-    values_DT = np.array([[0.0], [2.0], [4.0]])
-    assert shrink(values_DT, np.zeros((3, 1))) == pytest.approx(values_DT)
-    assert shrink(values_DT, np.full((3, 1), 9.0)) == pytest.approx(np.full((3, 1), 2.0))
-    assert shrink(values_DT, np.array([[0.0], [0.0], [3.0]]))[:, 0] == pytest.approx([0, 2, 2 + 2 * 3 / 6])
-
-
 # --- worlds ------------------------------------------------------------------------------------------------
 
 NUM_DOMAINS = 5
@@ -233,11 +190,9 @@ def test_the_truth_is_that_a_task_gains_most_from_the_domain_of_its_own_language
 
 
 def test_each_estimate_finds_the_domain_that_equals_the_task(checkpoint):
-    found = {name: estimate_DT.argmax(axis=0).tolist() for name, estimate_DT in checkpoint.estimates.items()}
-    assert found.keys() == ESTIMATES.keys()
-    wrong = {name for name, best in found.items() if best != [0, 3]}
-    # four samples do not tell a length, where nothing is shrunk
-    assert {name for name in wrong if not (name.startswith("fresh 4,") and name.endswith("debiased"))} == set()
+    assert checkpoint.estimates.keys() == ESTIMATES.keys()
+    best = {name: estimate_DT.argmax(axis=0).tolist() for name, estimate_DT in checkpoint.estimates.items()}
+    assert {name: found for name, found in best.items() if found != [0, 3]} == {}
 
 
 def test_todays_estimate_is_in_the_table_and_is_the_products(checkpoint):
@@ -255,38 +210,12 @@ def scene():
     return Scene(learner, before, draws.steps(4, 8), learner.state(), seed=1)
 
 
-@pytest.mark.parametrize("blocks", BLOCKS)
-def test_a_fresh_gradient_is_the_products(scene, blocks):
-    fresh_DP = scene.fresh(blocks).means[16].gradient
-    scene.learner.restore(scene.here)
-    for domain in range(NUM_DOMAINS):
-        expected_P = scene.meter(blocks).domain(scene.rows(domain, 16))
-        assert torch.allclose(fresh_DP[domain], expected_P, rtol=1e-3, atol=1e-6)
-
-
-def test_the_optimizers_metric_is_its_v_at_the_tracked_entries(scene):
-    found_P, entries = scene.optimizer_metric("all"), scene.meter("all").entries
-    for i, layer in enumerate(scene.layers("all").layers):
-        v = scene.learner.optimizer.state[layer.weight]["exp_avg_sq"] / (1 - 0.999**scene.here.step)
-        expected = 1 / (v[entries.rows[i]][:, entries.columns[i]].sqrt() + 1e-8)
-        assert torch.allclose(found_P[entries.slices[i]], expected.flatten())
-
-
-def test_the_two_halves_of_a_window_make_the_whole(scene):
-    found, window = scene.running("all"), scene.window
-    for domain in range(NUM_DOMAINS):
-        # each step's weight is the domain's share of its labelled tokens, and here all samples have as many
-        even, odd = ((window.domains_SB[i::2] == domain).sum() for i in (0, 1))
-        both_P = (even * found.even_DP[domain] + odd * found.odd_DP[domain]) / max(1, even + odd)
-        assert torch.allclose(found.all_DP[domain], both_P, rtol=1e-3, atol=1e-6) or not (even and odd)
-
-
 def test_the_in_run_impact_is_of_the_windows_samples_at_their_steps(scene):
     """Little moves within four steps: the mean gradients of the window along the same directions are nearly it."""
     found_DT, covariance_DTT, _ = scene.in_run("all", "gradient")
     scene.learner.restore(scene.before)
     tasks = scene.meter("all").tasks(list(scene.world.observed_T.values()))
-    expected_DT = (scene.running("all").all_DP @ tasks.gradients_TP.T).numpy()
+    expected_DT = (scene.running("all") @ tasks.gradients_TP.T).numpy()
     drawn_D = np.isfinite(covariance_DTT).all(axis=(1, 2))
     np.testing.assert_allclose(found_DT[drawn_D], expected_DT[drawn_D], rtol=1e-3, atol=1e-6)
 
@@ -300,7 +229,7 @@ def test_what_is_measured_is_at_the_checkpoint_wherever_the_training_stands(scen
 
 
 def test_estimates_leave_the_run_as_it_was(scene):
-    scene.probe(2), scene.large_step(5), scene.running("all")
+    scene.probe(2), scene.fresh("all", 4), scene.running("all")
     scene.learner.restore(scene.here)
     assert scene.learner.step == 8
     assert (scene.learner.losses(scene.world.observed_T) == scene.observed()).all()
@@ -390,6 +319,13 @@ def test_the_table_is_of_the_seeds_and_steps_that_are_asked_for(monkeypatch):
         tables.table(known, [3])
     del known[1, 5].estimates["good"]
     assert "| good (3 of 4 checkpoints) |" in tables.table(known)
+
+
+def test_a_size_of_other_tasks_than_the_nine_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["validity.py", "run", "results.jsonl", "--size", "quickstart"])
+    with pytest.raises(SystemExit):
+        validity.main()
+    assert "invalid choice: 'quickstart' (choose from" in capsys.readouterr().err
 
 
 # --- the mini preset's world -------------------------------------------------------------------------------
