@@ -14,6 +14,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 NUM_SEEDS=""
 FOLDER=quickstart
+runs=() # the folders of the runs that were made
 
 say() { echo "== $*"; }
 die() {
@@ -67,6 +68,7 @@ run_pair() { # folder, seed
     "$VENV/bin/python" scripts/quickstart/build_model.py --data "$FOLDER/data" --output "$1/model" --seed "$2"
     train "DIDS" "$1/dids" "${overrides[@]}"
     train "proportional" "$1/proportional" mix_strategy=proportional dids_domains=source "${overrides[@]}"
+    runs+=("$1/dids" "$1/proportional")
 }
 
 run_seeds() {
@@ -88,10 +90,8 @@ say "data"
 if [ -z "$NUM_SEEDS" ]; then
     say "model, and two runs of the same budget"
     run_pair "$FOLDER" 1
-    runs=("$FOLDER/dids" "$FOLDER/proportional")
 else
     run_seeds
-    runs=("$FOLDER"/seeds/*/dids "$FOLDER"/seeds/*/proportional)
 fi
 say "result"
 "$VENV/bin/llamafactory-dids" report "${runs[@]}" --output "$FOLDER/comparison.html"

@@ -97,6 +97,16 @@ def audit() -> int:
     return any(hole["fix_versions"] for _, hole in found)
 
 
+def main() -> int:
+    match sys.argv[1:]:
+        case [] | ["licences"]:
+            return licences()
+        case ["sbom", path]:
+            return sbom(Path(path))
+        case ["audit"]:
+            return audit()
+    raise SystemExit(__doc__)
+
+
 if __name__ == "__main__":
-    what, *paths = sys.argv[1:] or ["licences"]
-    sys.exit({"licences": licences, "audit": audit}[what]() if not paths else sbom(Path(paths[0])))
+    sys.exit(main())

@@ -1,6 +1,9 @@
 """The quickstart's generator, and its run at a fifth of the size."""
 
+import os
 import re
+import shutil
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -101,6 +104,24 @@ def test_the_yaml_names_what_the_generator_writes():
     assert settings["eval_dataset"].split(",") == [f"{name}_test" for name in generate.TASKS]
     samples = settings["max_steps"] * settings["per_device_train_batch_size"]
     assert samples // settings["dids_update_samples"] >= 20
+
+
+def test_fewer_seeds_than_before_are_compared_without_the_older_runs(tmp_path):
+    """The programs are stood in for by one that notes how it was called, and makes the output folder of a run."""
+    programs, calls = tmp_path / "env" / "bin", tmp_path / "calls"
+    for folder in (programs, tmp_path / "scripts", *(tmp_path / "quickstart" / "seeds" / seed for seed in "12")):
+        folder.mkdir(parents=True)
+    for name in ("quickstart.sh", "venv.sh"):
+        shutil.copy(ROOT / "scripts" / name, tmp_path / "scripts")
+    made = 'for word in "$@"; do case "$word" in output_dir=*) mkdir -p "${word#output_dir=}";; esac; done\n'
+    for name in ("python", "llamafactory-cli", "llamafactory-dids"):
+        (programs / name).write_text(f'#!/bin/sh\necho "$@" >>{calls}\n{made}')
+        (programs / name).chmod(0o755)
+    for seeds in ("2", "1"):
+        command = ["bash", str(tmp_path / "scripts" / "quickstart.sh"), "--seeds", seeds]
+        subprocess.run(command, env={**os.environ, "VENV": str(tmp_path / "env")}, check=True, capture_output=True)
+    reports = [line for line in calls.read_text().splitlines() if line.startswith("report ")]
+    assert [sorted(re.findall(r"seeds/(\d)/dids", line)) for line in reports] == [["1", "2"], ["1"]]
 
 
 @pytest.mark.integration

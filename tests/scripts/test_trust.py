@@ -108,6 +108,15 @@ def test_a_registry_that_does_not_answer_fails_nothing(monkeypatch, capsys):
     assert supply.audit() == 1 and "a: CVE-1, mended in 2" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("words", [("audit", "notes.txt"), ("sbom",), ("bill",)])
+def test_another_command_than_the_three_says_what_there_is_and_writes_nothing(words, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["supply.py", *words])
+    with pytest.raises(SystemExit, match="python scripts/supply.py licences "):
+        supply.main()
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_bill_of_materials_is_the_same_twice_and_has_a_licence_for_each(tmp_path):
     for name in ("a", "b"):
         supply.sbom(tmp_path / name)
