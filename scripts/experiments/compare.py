@@ -45,6 +45,8 @@ def page(names: Sequence[str], seeds: int | None = None, without: str | None = N
         raise refuse("runs", ", ".join(names), f"runs with at least two seeds in common (they have {len(common)})")
     lines = [[run[seed] for seed in common] for run in runs]
     tasks = {kind: list(lines[0][0].get(kind, {})) for kind in KINDS}
+    if any(set(line.get(kind, {})) != set(tasks[kind]) for run in lines for line in run for kind in KINDS):
+        raise refuse("runs", ", ".join(names), "runs that were scored on the same tasks")
     if without is not None and without not in (known := sum(tasks.values(), [])):
         raise refuse("--without", without, ", ".join(known))
     signed = "A − B" if len(names) == 2 else "(A − B) − (C − D)"

@@ -28,7 +28,7 @@ from scripts.experiments.stats import estimate, mean_of, paired  # noqa: E402
 FILE = ROOT / "docs" / "images" / "results.svg"
 REFERENCE = "proportional"
 STRATEGIES = ("dids", "importance", "dga", "doge", "doremi", "uniform", "velocitune")
-COLOURS = ("#1f77b4", "#d62728", "#2ca02c")
+COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd")
 INK = "#707070"  # told from white and from black
 
 
@@ -56,7 +56,7 @@ def draw(strategies: Sequence[str] = STRATEGIES) -> str:
 
 
 def _panel(axes: Axes, title: str, kind: str, strategies: Sequence[str], presets: Sequence[str]) -> None:
-    for number, (preset, colour) in enumerate(zip(presets, COLOURS, strict=False)):
+    for number, (preset, colour) in enumerate(zip(presets, COLOURS[: len(presets)], strict=True)):
         shift = (number - (len(presets) - 1) / 2) * 0.22
         for row, run in enumerate(strategies):
             if len(found := differences(run, preset, kind)) > 1:

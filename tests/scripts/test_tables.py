@@ -95,6 +95,14 @@ def test_the_picture_shows_differences_to_proportional_of_the_seeds_in_common(le
     assert "from scratch" in text and "continued" not in text, "only where the first strategy was run"
 
 
+def test_the_picture_has_dots_of_each_preset_that_was_run(leave):
+    for preset in pages.TITLES:
+        leave(f"{preset}/dids", made_up([1.0, 1.1]))
+        leave(f"{preset}/proportional", made_up([2.0, 2.3]))
+    text = figures.draw(("dids",))
+    assert [title for title in pages.TITLES.values() if f">{title}<" not in text] == []
+
+
 # --- two runs beside each other ----------------------------------------------------------------------------
 
 
@@ -108,6 +116,7 @@ def four_runs(leave):
         shares = {"poems": 0.1 * (1 + number), "sums": 0.9 - 0.1 * number, "rare": 0.001}
         leave(f"mini/{name}", {seed: line | {"shares": shares} for seed, line in made_up(losses_S.tolist()).items()})
     leave("mini/alone", made_up([1.0]))
+    leave("mini/other", {seed: {"losses": {"a": 1.0}, "unseen": {}} for seed in range(5)})
 
 
 def row_of(page: str, label: str) -> list[str]:
@@ -159,6 +168,11 @@ def test_what_was_drawn_stands_below_but_for_what_nobody_drew(four_runs):
         (["mini/one", "mini/lost"], {}, "run: got 'mini/lost', allowed: the folder and name of a file in docs/results"),
         (["mini/one", "mini/alone"], {}, "allowed: runs with at least two seeds in common (they have 1)"),
         (["mini/one", "mini/two"], {"without": "poetry"}, "--without: got 'poetry', allowed: a, b, c"),
+        (
+            ["mini/one", "mini/other"],
+            {},
+            "mini/other', allowed: runs that were scored on the same tasks",
+        ),
     ],
 )
 def test_runs_that_cannot_be_compared_are_refused_by_name(four_runs, names, more, said):
