@@ -157,14 +157,9 @@ def measured(cost: Mapping[str, float]) -> dict[str, float]:
 
     `seconds` and `update_seconds` are what a run's cost.json has: the training, measuring included, and the measuring.
     """
-    measuring = cost.get("measuring_seconds", cost.get("update_seconds", 0.0))
-    training = cost.get("training_seconds", cost.get("seconds", 0.0) - measuring)
-    found = {"base": training, "impact": measuring}
-    return found | {
-        stage: cost[key]
-        for stage, key in (("cluster", "clustering_seconds"), ("proxy_runs", "proxy_seconds"))
-        if key in cost
-    }
+    measuring = cost["update_seconds"]
+    found = {"base": cost["seconds"] - measuring, "impact": measuring}
+    return found | ({"cluster": cost["clustering_seconds"]} if "clustering_seconds" in cost else {})
 
 
 def shares(found: Mapping[str, float]) -> dict[str, float]:

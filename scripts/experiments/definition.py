@@ -162,14 +162,14 @@ def _row(file: str, entry: Mapping[str, Any], base: str, width: int) -> Row:
     )
 
 
-def load_all(folder: Path = FOLDER) -> dict[str, Definition]:
+def load_all() -> dict[str, Definition]:
     """All definitions by name, in the order of their names."""
-    return {path.stem: load(path) for path in sorted(folder.glob("*.yaml"))}
+    return {path.stem: load(path) for path in sorted(FOLDER.glob("*.yaml"))}
 
 
-def find(kind: str, number: str, folder: Path = FOLDER) -> list[Definition]:
+def find(kind: str, number: str) -> list[Definition]:
     """What `--table 2/8` or `--figure 2a` asks for; DidsError with all that there is for another number."""
-    known = {name: one for name, one in load_all(folder).items() if name.startswith(f"{kind}_") and one.kind != "data"}
+    known = {name: one for name, one in load_all().items() if name.startswith(f"{kind}_") and one.kind != "data"}
     numbers = {name.partition("_")[2].lstrip("0"): one for name, one in known.items()}
     wanted = [part.strip().lower().lstrip("0") for part in number.split("/")]
     if unknown := [part for part in wanted if part not in numbers]:

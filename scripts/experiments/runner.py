@@ -4,7 +4,6 @@
     python scripts/experiments/runner.py --continued --runs dids,dga --seeds 5                     # the proxy's weights
     python scripts/experiments/runner.py --size cpu_3m --continued --runs dids,dga --seeds 5 --jobs 2
     python scripts/experiments/runner.py --size smollm2 --runs dids,proportional --seeds 3 --jobs 2
-    python scripts/experiments/runner.py --list
 
 A run is what `llamafactory-cli train` does with keys/mini.yaml (and the files that its size has besides), the run's
 keys of runs.yaml and the seed's model; each goes in a process of its own, `--jobs` of them side by side. Each seed has
@@ -61,6 +60,7 @@ FP32 = "fp32"  # that of one whose runs and proxy are in 32 bits
 SETUP = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 WITHOUT_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 TOKENS_ARE_WHOLE = "dids_data.json"  # the plugin leaves it beside them, last
+_writing = threading.Lock()  # results
 
 
 def name_of(size: str, continued: bool, fp32: bool) -> str:
@@ -223,7 +223,9 @@ class Preset:
         with self._alone_while_tokenising(Path(values["tokenized_path"])):
             result = self._train(values, log)
         result["cost"]["clustering_seconds"] = clustering
-        _add({"run": name, "seed": seed, "digest": _digest(values, self.folder), **result}, self.name)
+        with _writing:
+            line = {"run": name, "seed": seed, "digest": _digest(values, self.folder), **result}
+            results.add(results.path_of(self.name, name), line)
         mean = sum(result["losses"].values()) / len(result["losses"])
         spent = f"{result['seconds']:.0f} s, {result['cpu_seconds']:.0f} s of CPU"
         print(f"seed {seed} {name}: mean loss {mean:.4f}, {spent}", flush=True)
@@ -275,21 +277,7 @@ def _in_a_process(function: Any, values: dict[str, Any], log: Path, start: str) 
             raise SystemExit(f"runner: {values['output_dir']}: {error}; all of its output: {log}") from error
 
 
-# --- results -----------------------------------------------------------------------------------------------
-
-
-def _add(result: dict[str, Any], preset: str = "mini") -> None:
-    """Put a result into its run's file, in the place of an older one of the same seed."""
-    with _writing:
-        results.add(results.path_of(preset, result["run"]), result)
-
-
-_writing = threading.Lock()
-
-
-def state(names: Sequence[str], seeds: Sequence[int], preset: str = "mini") -> dict[str, int]:
-    """How many of the seeds each run has a result of."""
-    return {name: len(set(seeds) & set(results.read(preset, name))) for name in names}
+# --- running -----------------------------------------------------------------------------------------------
 
 
 def execute(
@@ -309,8 +297,8 @@ def execute(
     if on_gpu and not torch.cuda.is_available():
         allowed = ", ".join(name for name, other in SIZES.items() if not other.on_gpu)
         raise SystemExit(f"--size: got {size!r}, but torch finds no GPU here; allowed: {allowed}")
-    if continued and (SIZES[size].pretrained or not SIZES[size].has_proxy):
-        allowed = ", ".join(name for name, other in SIZES.items() if other.has_proxy and not other.pretrained)
+    if continued and size not in sizes.FROM_SCRATCH:
+        allowed = ", ".join(sizes.FROM_SCRATCH)
         raise SystemExit(
             f"--continued: got it with --size {size}, allowed: with {allowed}, whose proxy is of their kind"
         )
@@ -366,15 +354,9 @@ def main() -> None:
     parser.add_argument("--continued", action="store_true", help="begin with the proxy's weights, not with random ones")
     parser.add_argument("--fp32", action="store_true", help="in 32 bits, for a CPU that has no bf16 of its own")
     parser.add_argument("--output", type=Path, help="where runs leave their files; default: saves/mini, or mini_SIZE")
-    parser.add_argument("--list", action="store_true", help="the runs, and how many seeds of each are done")
     options = parser.parse_args()
     words = [word for word in options.seeds.split(",") if word]
     seeds = [int(word) for word in words] if "," in options.seeds else list(range(1, int(words[0]) + 1))
-    if options.list:
-        names = list(runs.load())
-        for name, count in state(names, seeds, name_of(options.size, options.continued, options.fp32)).items():
-            print(f"{name}: {count} of {len(seeds)} seeds")
-        return
     names = options.runs.split(",")
     how = {name: getattr(options, name) for name in ("size", "continued", "fp32", "data")}
     execute(names, seeds, options.jobs, folder=options.output, **how)

@@ -58,8 +58,7 @@ def test_a_larger_pool_makes_the_clusters_dearer_in_proportion():
 def test_measured_shares_are_of_the_training_without_the_measuring():
     found = cost.measured({"seconds": 60.0, "update_seconds": 10.0, "clustering_seconds": 25.0})
     assert found == {"base": 50.0, "impact": 10.0, "cluster": 25.0}
-    named = {"training_seconds": 50.0, "measuring_seconds": 10.0, "proxy_seconds": 100.0}
-    assert cost.shares(cost.measured(named)) == {"impact": 0.2, "proxy_runs": 2.0}
+    assert cost.shares(found) == {"impact": 0.2, "cluster": 0.5}
 
 
 @pytest.mark.parametrize("size", cost.MINI_SIZES)

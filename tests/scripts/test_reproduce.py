@@ -5,8 +5,7 @@ import statistics
 
 import pytest
 
-from llamafactory_dids.errors import DidsError
-from scripts.experiments import definition, figures, reproduce, results, runs, tables
+from scripts.experiments import definition, figures, reproduce, results, runner, tables
 from scripts.experiments.definition import AVERAGE, TASKS
 from scripts.experiments.results import Table
 
@@ -174,8 +173,6 @@ def test_the_list_leaves_out_a_preset_that_has_no_run_of_a_table(command, folder
 
 
 def test_each_mini_preset_has_the_name_of_its_results():
-    from scripts.experiments import runner
-
     for preset, how in definition.MINI.items():
         given = {"size": "cpu", "continued": False, "fp32": False} | how
         assert runner.name_of(**given) == preset
@@ -208,12 +205,8 @@ def test_the_paper_preset_does_not_start_where_something_is_missing(command):
 
 
 def test_only_runs_of_the_preset_are_made_each_once(command, monkeypatch, folder):
-    from types import SimpleNamespace
-
     asked = []
-    mini = SimpleNamespace(execute=lambda *given, **how: asked.append((*given, how)))
-    monkeypatch.setitem(__import__("sys").modules, "scripts.experiments.runner", mini)
-    monkeypatch.setattr("scripts.experiments.runner", mini, raising=False)
+    monkeypatch.setattr(runner, "execute", lambda *given, **how: asked.append((*given, how)))
     names = ["proportional", "dids", "dids_swapped"]
     command("--table", "11", "--seeds", "3", "--jobs", "1")
     command("--table", "11", "--seeds", "1", "--jobs", "1", "--preset", "mini_continued")
@@ -226,8 +219,3 @@ def test_a_line_is_put_in_the_place_of_the_older_one(tmp_path):
         results.add(path, {"run": "dids", "seed": 2, "scores": {"bbh": score}})
     results.add(path, {"run": "dids", "seed": 1, "scores": {"bbh": 3.0}})
     assert [json.loads(line)["scores"]["bbh"] for line in path.read_text().splitlines()] == [3.0, 2.0]
-
-
-def test_a_missing_file_of_runs_is_said(tmp_path):
-    with pytest.raises(DidsError, match="no such file; allowed: a YAML file of named runs"):
-        runs.load(tmp_path / "runs.yaml")

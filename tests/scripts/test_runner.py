@@ -136,15 +136,6 @@ def test_a_result_belongs_to_its_keys_wherever_the_folder_is(tmp_path, data):
     assert runner._digest(preset.arguments("dids", 2), folder) not in digests
 
 
-def test_a_result_takes_the_place_of_an_older_one_of_its_seed(tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "FOLDER", tmp_path)
-    for seed, value in ((2, 1.0), (1, 2.0), (2, 3.0)):
-        runner._add({"run": "a", "seed": seed, "value": value})
-    lines = [json.loads(line) for line in (tmp_path / "mini" / "a.jsonl").read_text().splitlines()]
-    assert [(line["seed"], line["value"]) for line in lines] == [(1, 2.0), (2, 3.0)]
-    assert runner.state(["a", "b"], [1, 3]) == {"a": 1, "b": 0}
-
-
 # --- domains of other kinds --------------------------------------------------------------------------------
 
 
@@ -185,7 +176,7 @@ def test_only_a_run_of_spoilt_domains_makes_a_map_first(preset, monkeypatch, nam
         return {"losses": {"a": 1.0}, "cost": {}, "seconds": 1.0, "cpu_seconds": 1.0}
 
     monkeypatch.setattr(runner, "_in_a_process", instead)
-    monkeypatch.setattr(runner, "_add", lambda line, preset: lines.append(line["run"]))
+    monkeypatch.setattr(results, "add", lambda path, line: lines.append(line["run"]))
     preset.run(name, 1, 2.0)
     assert called == made and lines == [name]
 
@@ -280,7 +271,7 @@ def test_more_jobs_than_seeds_run_more_at_once(noted):
 
 def test_what_is_done_is_not_run_nor_its_seeds_domains_made(noted):
     digest = runner._digest(noted.arguments("a", 1), noted.folder)
-    runner._add({"run": "a", "seed": 1, "digest": digest})
+    results.add(results.path_of("mini", "a"), {"run": "a", "seed": 1, "digest": digest})
     runner.run_all(noted, ["a"], [1, 2], jobs=2)
     assert {note[:2] for note in noted.notes} == {("domains", 2), ("begin", "a"), ("end", "a")}
     assert all(2 in note for note in noted.notes)
@@ -341,9 +332,9 @@ def test_the_gpu_size_has_its_own_keys_model_folder_and_results(tmp_path, data, 
     assert not values["use_cpu"] and values["bf16"] and values["cutoff_len"] < sizes.GPU.max_length
     samples = values["max_steps"] * values["per_device_train_batch_size"]
     assert samples % values["dids_update_samples"] == 0 and 16 <= samples // values["dids_update_samples"] <= 25
-    runner._add({"run": "dids", "seed": 1, "digest": runner._digest(values, preset.folder)}, preset.name)
-    assert preset.is_done("dids", 1) and not results.read("mini", "dids")
-    assert (tmp_path / "results" / "mini_gpu" / "dids.jsonl").exists()
+    line = {"run": "dids", "seed": 1, "digest": runner._digest(values, preset.folder)}
+    results.add(tmp_path / "results" / "mini_gpu" / "dids.jsonl", line)
+    assert preset.is_done("dids", 1)
 
 
 def test_the_gpu_size_is_refused_without_a_gpu(tmp_path, data, monkeypatch):
