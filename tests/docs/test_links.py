@@ -1,6 +1,5 @@
 """Links between the pages lead somewhere, in the repository and on the site that mkdocs makes of docs/."""
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -9,6 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+
+from scripts import docs_hook
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DOCS = CHECKOUT / "docs"
@@ -68,24 +69,16 @@ def test_the_sites_contents_list_each_page_of_docs_once():
     assert sorted(pages_of(nav)) == sorted(path.name for path in DOCS.glob("*.md"))
 
 
-@pytest.fixture
-def hook():
-    spec = importlib.util.spec_from_file_location("docs_hook", CHECKOUT / "scripts" / "docs_hook.py")
-    hook = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hook)
-    return hook
-
-
-def test_a_link_out_of_docs_is_a_name_on_the_site(hook):
+def test_a_link_out_of_docs_is_a_name_on_the_site():
     text = "[`x.yaml`](../examples/x.yaml) and [log](log.md)"
-    assert hook.on_page_markdown(text, page=None) == "`x.yaml` and [log](log.md)"
+    assert docs_hook.on_page_markdown(text, page=None) == "`x.yaml` and [log](log.md)"
 
 
-def test_the_sites_home_is_the_readme_with_links_as_from_docs(hook):
-    home = hook.home((CHECKOUT / "README.md").read_text(encoding="utf-8"))
+def test_the_sites_home_is_the_readme_with_links_as_from_docs():
+    home = docs_hook.home((CHECKOUT / "README.md").read_text(encoding="utf-8"))
     assert broken(DOCS / "index.md", home) == [] and "](images/results.svg)" in home
     page = SimpleNamespace(file=SimpleNamespace(src_uri="index.md"))
-    shown = hook.on_page_markdown("", page=page)
+    shown = docs_hook.on_page_markdown("", page=page)
     assert "# llamafactory-dids" in shown and "](../" not in shown
 
 

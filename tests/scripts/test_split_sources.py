@@ -1,14 +1,12 @@
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 import yaml
 
+from scripts import split_sources
+
 CHECKOUT = Path(__file__).resolve().parents[2]
-spec = importlib.util.spec_from_file_location("split_sources", CHECKOUT / "scripts" / "split_sources.py")
-split_sources = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(split_sources)
 
 ROWS = [
     {"source": "ai2/Flan_v2 converted", "messages": [{"role": "user", "content": "a"}]},
