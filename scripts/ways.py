@@ -30,6 +30,7 @@ CELLS = tuple(product(STAGES, TYPES, PARALLELISMS))
 Cell = tuple[str, ...]
 Rows = list[tuple[str, ...]]
 
+
 def read(path: Path = RESULTS) -> dict[Cell, str]:
     """The outcome of each cell that has one."""
     if not path.exists():

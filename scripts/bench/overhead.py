@@ -25,13 +25,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from scripts.bench import timing  # noqa: E402
+from scripts.bench import made_up, timing  # noqa: E402
 from scripts.bench.gradients import MODELS  # noqa: E402
 
 SIZES = {
@@ -54,16 +53,8 @@ COMPONENTS = """mixers:
 def prepare(folder: Path, arguments: argparse.Namespace) -> None:
     """A model folder, and data sets of made-up words whose samples all fill the context."""
     rng = random.Random(0)
-    words = [f"w{i}" for i in range(NUM_WORDS)]
-    vocabulary = {word: i for i, word in enumerate(["<pad>", "<s>", "</s>", "<unk>", *words])}
-    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
-    )
-    tokenizer.save_pretrained(folder / "model")
-    torch.manual_seed(0)
-    LlamaForCausalLM(SIZES[arguments.model]).save_pretrained(folder / "model")
+    words = made_up.words(NUM_WORDS)
+    made_up.save_model(folder, NUM_WORDS, SIZES[arguments.model])
     (folder / "data").mkdir()
     info = {}
     sizes = {f"source_{i:02d}": arguments.samples for i in range(arguments.sources)}
@@ -80,24 +71,14 @@ def prepare(folder: Path, arguments: argparse.Namespace) -> None:
 def keys_of(candidate: str, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """The training arguments of a candidate: the same for all but for how it mixes."""
     sources = [f"source_{i:02d}" for i in range(arguments.sources)]
-    keys: dict[str, Any] = {
-        "model_name_or_path": str(folder / "model"),
-        "stage": "sft",
-        "do_train": True,
-        "finetuning_type": "full",
-        "dataset_dir": str(folder / "data"),
-        "dataset": ",".join(sources),
-        "template": "empty",
+    keys = made_up.keys(folder, candidate, sources) | {
         "cutoff_len": LENGTH,
-        "output_dir": str(folder / candidate.replace(" ", "_")),
         "per_device_train_batch_size": arguments.batch,
         "max_steps": arguments.rounds + 2,
         "learning_rate": 1e-4,
         "logging_steps": 1000,
         "save_strategy": "no",
-        "report_to": "none",
         "disable_gradient_checkpointing": True,
-        "seed": 1,
     }
     if not torch.cuda.is_available():
         keys["use_cpu"] = True

@@ -23,13 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transformers import LlamaConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from llamafactory_dids.artifacts.domain_map import DomainMap, load_map, save_map  # noqa: E402
 from llamafactory_dids.artifacts.samples import samples_digest  # noqa: E402
-from scripts.bench import timing  # noqa: E402
+from scripts.bench import made_up, timing  # noqa: E402
 
 CANDIDATES = ("host", "by source", "by a map")
 WORDS = 2000
@@ -45,17 +46,9 @@ PARTS = {  # what is timed apart: a module of the package, and an attribute of i
 
 def prepare(folder: Path, num_rows: int, num_sources: int, num_tokens: int) -> None:
     """A tokenizer of whole words, a tiny model, and data sets of made-up words."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    words = [f"w{i}" for i in range(WORDS)]
-    vocabulary = {word: i for i, word in enumerate(["<pad>", "<s>", "</s>", "<unk>", *words])}
-    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    marks = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-    PreTrainedTokenizerFast(tokenizer_object=backend, **marks).save_pretrained(folder / "model")
+    words = made_up.words(WORDS)
     sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
-    LlamaForCausalLM(LlamaConfig(vocab_size=len(vocabulary), **sizes)).save_pretrained(folder / "model")
+    made_up.save_model(folder, WORDS, LlamaConfig(vocab_size=WORDS + len(made_up.MARKS), **sizes))
     rng, info = random.Random(0), {}
     (folder / "data").mkdir()
     for source in range(num_sources):
@@ -71,21 +64,8 @@ def prepare(folder: Path, num_rows: int, num_sources: int, num_tokens: int) -> N
 def keys_of(candidate: str, folder: Path) -> dict[str, Any]:
     """The training arguments of a candidate."""
     info = json.loads((folder / "data" / "dataset_info.json").read_text(encoding="utf-8"))
-    keys: dict[str, Any] = {
-        "model_name_or_path": str(folder / "model"),
-        "stage": "sft",
-        "do_train": True,
-        "finetuning_type": "full",
-        "dataset_dir": str(folder / "data"),
-        "dataset": ",".join(info),
-        "template": "empty",
-        "cutoff_len": 2048,
-        "output_dir": str(folder / candidate.replace(" ", "_")),
-        "cache_dir": str(folder / "hub"),
-        "report_to": "none",
-        "use_cpu": True,
-        "seed": 1,
-    }
+    own = {"cutoff_len": 2048, "cache_dir": str(folder / "hub"), "use_cpu": True}
+    keys = made_up.keys(folder, candidate, list(info)) | own
     if candidate == "host":
         return keys | {"mix_strategy": "concat"}
     domains = "source" if candidate == "by source" else str(folder / "map")
