@@ -7,7 +7,7 @@ printed, the average last where the table has one.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +31,6 @@ MINI: dict[str, dict[str, Any]] = {  # what each asks of runner.py: the size, an
 }
 PRESETS = (*MINI, "paper")
 AVERAGE = "average"
-_KEYS = {
-    "title",
-    "kind",
-    "columns",
-    "average",
-    "base",
-    "reference",
-    "notes",
-    "not_mini",
-    "runs",
-    "axis",
-    "rows",
-}
 
 
 def size_of(preset: str) -> str:
@@ -72,17 +59,17 @@ class Row:
 class Definition:
     """One table or figure."""
 
-    name: str  # table_01, figure_2a
+    name: str  # table_01, figure_2a; all else is a key of its file
     title: str
-    kind: str
     columns: tuple[str, ...]
-    average: bool
-    base: str
-    reference: str | None
-    notes: tuple[str, ...]
-    not_mini: str | None
-    axis: str
     rows: tuple[Row, ...]
+    kind: str = "scores"
+    average: bool = False
+    base: str = BASES[0]
+    reference: str | None = None
+    notes: tuple[str, ...] = ()
+    not_mini: str | None = None
+    axis: str = ""
     runs: tuple[str, ...] = ()  # beside those of the rows
 
     @property
@@ -118,29 +105,16 @@ class Definition:
 def load(path: Path) -> Definition:
     """Read and check a file. Raises DidsError, naming the file and what is wrong in it."""
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if unknown := sorted(set(values) - _KEYS):
-        raise DidsError(f"{path.name}: got {unknown[0]!r}, allowed: {', '.join(sorted(_KEYS))}")
-    kind, base = values.get("kind", "scores"), values.get("base", BASES[0])
-    for key, value, allowed in (("kind", kind, KINDS), ("base", base, BASES)):
+    keys = {one.name for one in fields(Definition)} - {"name"}
+    if unknown := sorted(set(values) - keys):
+        raise DidsError(f"{path.name}: got {unknown[0]!r}, allowed: {', '.join(sorted(keys))}")
+    made = Definition(name=path.stem, **values)
+    for key, value, allowed in (("kind", made.kind, KINDS), ("base", made.base, BASES)):
         if value not in allowed:
             raise DidsError(f"{path.name}: {key}: got {value!r}, allowed: {', '.join(allowed)}")
-    average = bool(values.get("average", False))
-    columns = tuple(map(str, values["columns"]))
-    rows = tuple(_row(path.name, entry, base, len(columns) + average) for entry in values["rows"])
-    texts = {key: values.get(key) for key in ("reference", "not_mini")}
-    return Definition(
-        name=path.stem,
-        title=values["title"],
-        kind=kind,
-        columns=columns,
-        average=average,
-        base=base,
-        notes=tuple(values.get("notes", ())),
-        axis=values.get("axis", ""),
-        rows=rows,
-        runs=tuple(values.get("runs", ())),
-        **texts,
-    )
+    columns = tuple(map(str, made.columns))
+    rows = tuple(_row(path.name, entry, made.base, len(columns) + made.average) for entry in values["rows"])
+    return replace(made, columns=columns, rows=rows, notes=tuple(made.notes), runs=tuple(made.runs))
 
 
 def _row(file: str, entry: Mapping[str, Any], base: str, width: int) -> Row:

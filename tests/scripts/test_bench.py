@@ -102,32 +102,21 @@ def test_what_the_kernel_took_is_told_apart_where_cpu_seconds_are_counted():
     assert "a step, without updates, in the kernel" not in overhead.summary({"proportional": steps(9.0, 3.0)})
 
 
-def options(**changes):
-    given = {
-        "model": "llama",
-        "sources": 3,
-        "tasks": 2,
-        "samples": 4,
-        "task_samples": 3,
-        "batch": 2,
-        "rounds": 5,
-        "window": 2,
-    }
-    return argparse.Namespace(**{**given, **changes})
+OPTIONS = argparse.Namespace(model="llama", sources=3, tasks=2, samples=4, task_samples=3, batch=2, rounds=5, window=2)
 
 
 def test_candidates_differ_in_how_they_mix_alone(tmp_path):
-    keys = {name: overhead.keys_of(name, tmp_path, options()) for name in (*overhead.HOST, *overhead.OURS)}
+    keys = {name: overhead.keys_of(name, tmp_path, OPTIONS) for name in (*overhead.HOST, *overhead.OURS)}
     mixing = {"mix_strategy", "interleave_probs", "output_dir"}
     plain = [{k: v for k, v in one.items() if k not in mixing and not k.startswith("dids_")} for one in keys.values()]
     assert all(one == plain[0] for one in plain)
-    theirs = overhead.keys_of(overhead.DATAFLEX, tmp_path, options())
+    theirs = overhead.keys_of(overhead.DATAFLEX, tmp_path, OPTIONS)
     assert {key: theirs[key] for key in plain[0] if key != "output_dir"} == plain[0]
 
 
 def test_the_data_of_the_overhead_benchmark_fill_the_context(tmp_path, monkeypatch):
     monkeypatch.setitem(overhead.SIZES, "llama", SMALL)
-    overhead.prepare(tmp_path, options())
+    overhead.prepare(tmp_path, OPTIONS)
     info = json.loads((tmp_path / "data" / "dataset_info.json").read_text())
     assert set(info) == {"source_00", "source_01", "source_02", "task_0", "task_1"}
     rows = json.loads((tmp_path / "data" / "source_00.json").read_text())
@@ -155,7 +144,7 @@ def test_what_a_mixture_does_itself_is_timed_without_what_the_host_does_inside_o
     assert result["all else of a mixture, share of a step"]["proportional"]["ratio"] == pytest.approx(0.02)
 
 
-def test_our_projection_is_the_reference_of_the_projectors(monkeypatch):
+def test_our_projection_is_the_reference_of_the_projectors():
     made = gradients._index_add(torch.ones(2, 40))
     (result_NK,) = [run() for run in made.values()]
     assert result_NK.shape == (2, gradients.DIM)

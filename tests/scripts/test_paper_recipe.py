@@ -9,7 +9,7 @@ from llamafactory_dids.errors import DidsError
 from scripts.experiments import definition, runs
 from scripts.experiments.definition import TASKS
 from scripts.paper import dry_run
-from scripts.paper.recipe import Preset, Step, execute, write
+from scripts.paper.recipe import Preset, Step, execute
 
 KNOWN = {
     "dids": {"mix_strategy": "dids"},
@@ -107,9 +107,7 @@ def test_an_untrained_model_is_only_scored(preset):
 def test_other_models_and_data_are_other_configurations(preset):
     one, other = config(preset, "dids", base="mistral_tulu"), config(preset, "dids", base="llama_openhermes")
     assert (one["model_name_or_path"], one["template"]) == ("mistralai/Mistral-7B-v0.1", "mistral")
-    assert (
-        one["dataset"] == config(preset, "dids", base="llama_tulu")["dataset"] or len(one["dataset"].split(",")) == 19
-    )
+    assert set(one["dataset"].split(",")) == set(config(preset, "dids")["dataset"].split(","))
     assert (other["dataset_dir"], other["template"]) == ("data/openhermes", "llama3")
 
 
@@ -151,13 +149,6 @@ def test_a_step_that_is_done_is_skipped_and_one_that_fails_is_named(tmp_path, mo
     assert said == ["true", "X=1 false"]
     assert (tmp_path / "domains" / "1.done").exists() and yaml.safe_load((tmp_path / "b.yaml").read_text()) == {"a": 2}
     assert not (tmp_path / "a.yaml").exists()
-
-
-def test_a_configuration_is_written_as_it_is(tmp_path, monkeypatch, preset):
-    step = recipe(preset, "dids").steps[1]
-    monkeypatch.setattr("scripts.paper.recipe.ROOT", tmp_path)
-    write(step)
-    assert yaml.safe_load((tmp_path / step.file).read_text()) == dict(step.config)
 
 
 def test_what_is_missing_is_said_once(preset):

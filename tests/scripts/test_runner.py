@@ -88,11 +88,6 @@ def test_the_words_of_a_run_become_keys_in_the_presets_size(preset):
     assert len(values["eval_dataset"].split(",")) == 11, "what was not observed is scored all the same"
 
 
-def test_the_ending_of_a_name_says_what_the_run_is(preset):
-    values = preset.arguments("dga_domains_72", 1)
-    assert values == preset.arguments("dga", 1) | {"dids_num_domains": 72, "output_dir": values["output_dir"]}
-
-
 def test_another_proxy_is_refused_for_there_is_one(preset):
     with pytest.raises(DidsError, match="run: got 'dids_proxy_1b', allowed: no _proxy_ ending"):
         preset.arguments("dids_proxy_1b", 1)
