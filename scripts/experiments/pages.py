@@ -21,6 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from llamafactory_dids.config import split_list  # noqa: E402
 from scripts.experiments.results import read  # noqa: E402
 from scripts.experiments.stats import difference, markdown, mean_of_runs  # noqa: E402
 
@@ -94,8 +95,8 @@ def rebuilt(page: str) -> str:
     """The page with every table made anew."""
 
     def replace(match: re.Match[str]) -> str:
-        runs, against = (split(match[name]) for name in ("runs", "against"))
-        presets = split(match["presets"])
+        runs, against = (split_list(match[name]) for name in ("runs", "against"))
+        presets = split_list(match["presets"])
         if match["tasks"]:
             made = tasks_table(runs, presets[0])
         elif against:
@@ -105,11 +106,6 @@ def rebuilt(page: str) -> str:
         return f"{match[0].partition('-->')[0]}-->\n\n{made}\n<!-- end -->"
 
     return MARKER.sub(replace, page)
-
-
-def split(words: str | None) -> list[str]:
-    """Names, comma-separated."""
-    return [word.strip() for word in (words or "").split(",") if word.strip()]
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from llamafactory_dids.artifacts.files import write_text
+
 from .definition import AVERAGE, MINI, TASKS, Definition, Row
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,9 +38,7 @@ def add(path: Path, line: Mapping[str, Any]) -> None:
     scores = {"scores": {**old.get("scores", {}), **line["scores"]}} if "scores" in line else {}
     known[line["seed"]] = {**old, **line, **scores}
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text("".join(json.dumps(known[seed]) + "\n" for seed in sorted(known)), encoding="utf-8")
-    part.replace(path)
+    write_text(path, "".join(json.dumps(known[seed]) + "\n" for seed in sorted(known)))
 
 
 def measured(line: Mapping[str, Any]) -> dict[str, float]:

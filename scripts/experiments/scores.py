@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from llamafactory_dids.artifacts.files import read_json
+from llamafactory_dids.report.run import load_run
+from llamafactory_dids.report.shares import shares_by_source
 
 MAX_QUESTIONS = 50  # of each multiple-choice task
 
@@ -22,6 +24,7 @@ def read_result(values: dict[str, Any], tasks: Sequence[str], unseen: Sequence[s
     metrics = json.loads((output / "all_results.json").read_text())
     losses = {name: round(metrics[f"eval_{name}_test_loss"], 4) for name in (*tasks, *unseen)}
     runs = sorted((output / "dids" / "proxy_runs").glob("*.jsonl"))
+    sources = sorted(shares_by_source(load_run(output / "dids")), key=lambda share: share.name)
     used = resource.getrusage(resource.RUSAGE_SELF)
     return {
         "losses": {name: losses[name] for name in tasks},
@@ -31,7 +34,7 @@ def read_result(values: dict[str, Any], tasks: Sequence[str], unseen: Sequence[s
         "proxy_samples": sum(json.loads(path.read_text().splitlines()[-1])["samples_seen"] for path in runs),
         "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
         "cost": read_json(output / "dids" / "cost.json"),
-        "shares": {name: round(share, 4) for name, share in source_shares(output / "dids").items()},
+        "shares": {share.name: round(share.drawn, 4) for share in sources},
     }
 
 
@@ -39,18 +42,6 @@ def samples_of(values: dict[str, Any]) -> int:
     """How many a run trains on."""
     batch: int = values["per_device_train_batch_size"] * values.get("gradient_accumulation_steps", 1)
     return values["max_steps"] * batch
-
-
-def source_shares(folder: Path) -> dict[str, float]:
-    """The part of the samples drawn, up to the last update, that each source had."""
-    lines = [json.loads(line) for line in (folder / "mixture.jsonl").read_text().splitlines()]
-    domains = json.loads((folder / "domains.json").read_text())["domains"]
-    drawn = lines[-1]["samples_drawn"] if len(lines) > 1 else lines[0]["probabilities"]
-    total, shares = sum(drawn.values()), dict.fromkeys(sorted({s for d in domains for s in d["sources"]}), 0.0)
-    for domain in domains:
-        for source, count in domain["sources"].items():
-            shares[source] += drawn[domain["name"]] / total * count / domain["size"]
-    return shares
 
 
 # --- multiple choice ---------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -119,13 +119,13 @@ def _sources(given: argparse.Namespace, questions: Questions) -> Iterator[str]:
 # --- tasks ----------------------------------------------------------------------------------------------------
 
 
-class Parts:
+class Parts(NamedTuple):
     """A task's observed and scored samples; `numbers` of the scored ones by the harness's names, where it matters."""
 
-    def __init__(
-        self, observed: Sequence[Sample], scored: Sequence[Sample], numbers: dict[str, list[int]], dropped: int
-    ):
-        self.observed, self.scored, self.numbers, self.dropped = observed, scored, numbers, dropped
+    observed: Sequence[Sample]
+    scored: Sequence[Sample]
+    numbers: dict[str, list[int]]
+    dropped: int
 
 
 def split(task: str, local: Path | None, count: int, answers: Mapping[str, str] | None = None) -> Parts:

@@ -209,14 +209,6 @@ def _shown(path: Path) -> str:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
-def write(step: Step) -> None:
-    """The configuration of a step, where its command reads it."""
-    assert step.file is not None and step.config is not None, step.what
-    path = ROOT / step.file
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(dict(step.config), sort_keys=False), encoding="utf-8")
-
-
 # --- running: what is done is skipped, and a killed training resumes ---------------------------------------------
 
 
@@ -249,8 +241,10 @@ def execute(recipes: Sequence[Recipe], say: Callable[[str], None] = print) -> No
 
 
 def _run(step: Step) -> None:
-    if step.config is not None:
-        write(step)
+    if step.file is not None and step.config is not None:
+        path = ROOT / step.file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(dict(step.config), sort_keys=False), encoding="utf-8")
     environment = {**os.environ, **(step.environment or {})}
     code = subprocess.run(step.command, cwd=ROOT, env=environment, check=False).returncode
     if code != 0:

@@ -165,6 +165,7 @@ def evaluate(given: argparse.Namespace, tasks: Sequence[str], backend: str) -> t
         manager = TaskManager(include_path=str(folder), include_defaults=False)
     else:
         names, manager = [name for task in tasks for name in HARNESS[task].names], TaskManager()
+    templated = has_template(given.model)
     found = lm_eval.simple_evaluate(
         model=backend,
         model_args={"pretrained": given.model, "dtype": "float32" if given.device == "cpu" else "bfloat16"},
@@ -175,8 +176,8 @@ def evaluate(given: argparse.Namespace, tasks: Sequence[str], backend: str) -> t
         limit=given.limit,
         samples=None if given.limit is not None else scored(given.observed),
         task_manager=manager,
-        apply_chat_template=has_template(given.model),
-        fewshot_as_multiturn=has_template(given.model) and given.shots > 0,
+        apply_chat_template=templated,
+        fewshot_as_multiturn=templated and given.shots > 0,
         log_samples=False,
         bootstrap_iters=0,
         confirm_run_unsafe_code=given.allow_code,

@@ -8,7 +8,7 @@ import pytest
 
 from llamafactory_dids.errors import DidsError
 from scripts.paper import prepare_data, task_sources
-from scripts.paper.contamination import COMMON, RUN, Questions, Report, Words
+from scripts.paper.contamination import COMMON, RUN, Questions, Report
 from tests.helpers import write_lines
 
 WORDS = [f"word{i}" for i in range(400)]
@@ -64,13 +64,6 @@ def test_wording_that_many_questions_share_is_no_overlap():
 def test_short_questions_are_counted_as_not_checked():
     found = Questions({"a": ["too short", sentence(1)], "b": []})
     assert found.short == {"a": 1, "b": 0} and found.task_of("too short") is None
-
-
-def test_runs_do_not_depend_on_where_they_stand():
-    words = Words()
-    text = sentence(3, 40)
-    assert words.runs(text)[7:].tolist() == Words().runs(" ".join(text.split()[7:])).tolist()
-    assert len(words.runs(" ".join(text.split()[:12]))) == 0
 
 
 def test_the_report_counts_by_source_and_task_and_keeps_few_examples():
