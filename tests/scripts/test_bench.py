@@ -12,7 +12,7 @@ from transformers import LlamaConfig
 
 from llamafactory_dids.artifacts.domain_map import load_map
 from llamafactory_dids.stages.cluster import StoredFeatures
-from scripts.bench import gradients, kmeans, overhead, overhead_child, plan, sampler, timing
+from scripts.bench import curves, gradients, kmeans, overhead, overhead_child, plan, sampler, shares, timing
 
 SMALL = LlamaConfig(
     vocab_size=50, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, head_dim=8
@@ -149,6 +149,32 @@ def test_our_projection_is_the_reference_of_the_projectors():
     (result_NK,) = [run() for run in made.values()]
     assert result_NK.shape == (2, gradients.DIM)
     assert torch.equal(result_NK[0], result_NK[1]) and int(result_NK[0].abs().sum()) <= 40
+
+
+def test_shares_add_up_to_the_stage():
+    parts = {"passes": 5.0, "loss": 1.0, "selection": 2.0, "seconds": 9.0}
+    assert shares.split(parts) == {
+        "passes": 4.0,
+        "loss": 1.0,
+        "selection": 2.0,
+        "all else": 2.0,
+        "the stage": 9.0,
+    }
+
+
+def test_a_curve_says_how_its_last_doubling_grew(monkeypatch):
+    seconds = {"10": [3.0, 1.0], "20": [2.0, 9.0], "40": [8.0, 8.5]}
+    monkeypatch.setattr(timing, "in_turns", lambda runs, rounds, clock: seconds)
+    arguments = argparse.Namespace(rounds=2, clock="cpu")
+    assert curves.measure(dict.fromkeys((10, 20, 40)), arguments) == {"10": 1.0, "20": 2.0, "40": 8.0, "exponent": 2.0}
+
+
+def test_ranks_share_the_samples_of_their_curve(monkeypatch):
+    sizes = []
+    monkeypatch.setattr(curves, "fill_store", lambda store, features: sizes.append(store.num_rows))
+    for ranks in (1, 2, 4):
+        curves.gradient_stage(10, 8, slice(0, None, ranks))()
+    assert sizes == [10, 5, 3]
 
 
 @pytest.mark.integration
