@@ -368,6 +368,7 @@ def test_dga_multiplies_by_the_exponential_of_the_summed_alignment(similarity):
         (("importance", 2, 1, {"task_samples_TD": [[0, 0]]}), r"task_samples_TD: got .*0.0.*, allowed: 1 x 2 c"),
         (("schedule", 2, 0, {}), "dids_schedule: got none"),
         (("schedule", 2, 0, {"points_K": [0, 0], "mixtures_KD": [[1, 0], [0, 1]]}), "dids_schedule: got the points"),
+        (("schedule", 1, 0, {"points_K": [0, math.nan], "mixtures_KD": [[1], [1]]}), "dids_schedule: got the points"),
         (("schedule", 2, 0, {"points_K": [0], "mixtures_KD": [[1, 1]]}), "dids_schedule: got values that sum to 2"),
         (("balance", 2, 0, {}), "sizes_D: got None.*mix_strategy 'balance'"),
     ],
