@@ -12,8 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..core.fisher import directions
-from ..core.gram import gram
+from ..core.fisher import directions, gram
 from ..core.moments import Moments
 from ..stages.bar import progress
 from ..stages.entries import TrackedEntries
