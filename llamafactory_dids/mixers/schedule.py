@@ -44,7 +44,6 @@ def schedule(
     *,
     points_K: ArrayLike | None = None,
     mixtures_KD: ArrayLike | None = None,
-    sizes_D: ArrayLike | None = None,
 ) -> Schedule:
     """`mix_strategy: schedule`. Raises ValueError unless the points ascend and each has D probabilities.
 
