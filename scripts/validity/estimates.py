@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llamafactory_dids.core.fisher import METRICS, impact, inner_products, metric
-from llamafactory_dids.mixers.base import Impact
 from llamafactory_dids.mixers.dids_options import PRESETS
-from llamafactory_dids.stages.meter import impact_matrix
 from scripts.validity.moments import Mean
 from scripts.validity.scene import BLOCKS, FRESH, Scene
 
@@ -36,7 +34,8 @@ def in_run(scene: Scene, blocks: str, kind: str) -> Floats:
 
 def running(scene: Scene, blocks: str, kind: str) -> Floats:
     """What an update was given before: cosines of the window's running gradients and the tasks at its end."""
-    return impact_matrix(Impact(kind, "cosine"), scene.running(blocks).all_DP, scene.tasks(blocks))
+    tasks = scene.tasks(blocks)
+    return impact(scene.running(blocks).all_DP, tasks.gradients_TP, tasks.fisher_TP, kind, "cosine")
 
 
 def running_debiased(scene: Scene, blocks: str, kind: str) -> Floats:
