@@ -50,12 +50,6 @@ def test_equal_values_standardize_to_zeros_and_not_to_their_rounding_errors(valu
     assert not simplex.standardize(np.full(7, value)).any()
 
 
-def test_exponentiated_starts_from_the_probabilities():
-    p_D = np.array([0.7, 0.2, 0.1])
-    assert simplex.exponentiated(p_D, np.full(3, 5.0)) == pytest.approx(p_D)
-    assert simplex.exponentiated(p_D, np.log([1.0, 7.0, 1.0])) == pytest.approx(np.array([0.7, 1.4, 0.1]) / 2.2)
-
-
 def test_exponentiated_lets_a_domain_of_probability_zero_come_back():
     p_D = simplex.exponentiated(np.array([1.0, 0.0]), np.array([0.0, 200.0]))
     assert p_D[1] == pytest.approx(1.0)
