@@ -135,6 +135,20 @@ def directions(task_gradients_TP: Tensor, fisher_TP: Tensor, kind: str = "precon
     return torch.where((usable_T & found_TP.isfinite().all(dim=1))[:, None], found_TP, 0.0)
 
 
+def gram(gradients_DP: Tensor) -> Array:
+    """<g_i, g_j> of every two rows, shape D x D, without a metric: R&B's Gram matrix of the domains' gradients.
+
+    >>> gram(torch.tensor([[1.0, 2.0], [0.0, 3.0]]))
+    array([[5., 6.],
+           [6., 9.]])
+    """
+    device = devices.exact(gradients_DP.device)
+    products_DD = torch.zeros((len(gradients_DP), len(gradients_DP)), dtype=torch.float64, device=device)
+    for (exact_DC,) in _chunks(device, gradients_DP):
+        products_DD += exact_DC @ exact_DC.T
+    return products_DD.cpu().numpy()
+
+
 def usable_tasks(task_gradients_TP: Gradients, fisher_TP: Gradients | None = None) -> NDArray[np.bool_]:
     """`usable_T`: whether the gradient, and the Fisher diagonal if given, is finite and not all zero.
 

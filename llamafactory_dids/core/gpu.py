@@ -20,15 +20,10 @@ def has_kernels(like: Tensor) -> bool:
     return _HAS_TRITON and like.device.type == "cuda"
 
 
-def run(kernel: Any, programs: tuple[int, ...], first: Tensor, *arguments: Any, **constants: int) -> None:
-    """Run a kernel on the device of its first argument. Does nothing without programs."""
-    if all(programs):
-        with torch.cuda.device_of(first):  # type: ignore[no-untyped-call]
-            kernel[programs](first, *arguments, BLOCK=BLOCK, **constants)
-
-
 def run_on_rows(kernel: Any, x_NP: Tensor, *arguments: Any, **constants: int) -> None:
-    """Run a kernel on each block of each row of x."""
+    """Run a kernel on each block of each row of x, on its device. Does nothing without rows."""
     num_rows, num_entries = x_NP.shape
-    programs = (num_rows * math.ceil(num_entries / BLOCK),)
-    run(kernel, programs, x_NP, num_rows, num_entries, x_NP.stride(0), *arguments, num_warps=WARPS, **constants)
+    if programs := num_rows * math.ceil(num_entries / BLOCK):
+        where = num_rows, num_entries, x_NP.stride(0)
+        with torch.cuda.device_of(x_NP):  # type: ignore[no-untyped-call]
+            kernel[(programs,)](x_NP, *where, *arguments, BLOCK=BLOCK, num_warps=WARPS, **constants)

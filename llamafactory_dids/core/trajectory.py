@@ -54,8 +54,8 @@ def fit_decay(losses_U: Sequence[float] | NDArray[np.floating]) -> Decay:
     return Decay(a * scale, b, c * scale)
 
 
-def potential(losses_U: Sequence[float] | NDArray[np.floating], horizon: float = 1) -> float:
-    """Equation 15's l_p: the fall of the fitted loss over the next `horizon` updates, never negative.
+def potential(losses_U: Sequence[float] | NDArray[np.floating]) -> float:
+    """Equation 15's l_p: the fall of the fitted loss over the next update, never negative.
 
     With fewer than four finite losses, the drop between the last two; 0 with fewer than two.
 
@@ -68,7 +68,7 @@ def potential(losses_U: Sequence[float] | NDArray[np.floating], horizon: float =
     if len(seen_U) < MIN_POINTS:
         return max(0.0, float(seen_U[-2] - seen_U[-1]))
     decay, now = fit_decay(losses_U), len(losses_U) - 1
-    return max(0.0, decay.at(now) - decay.at(now + horizon))
+    return max(0.0, decay.at(now) - decay.at(now + 1))
 
 
 def heading(last: float, lowest: float, fall: float) -> Heading:

@@ -66,7 +66,7 @@ def options(name: str) -> tuple[str, ...]:
     Raises ValueError for a name that is not in `names()`, or that two packages claim.
 
     >>> options("static")
-    ('probabilities_D', 'sizes_D')
+    ('probabilities_D',)
     """
     parameters = inspect.signature(_factory(name)).parameters.values()
     return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
@@ -85,7 +85,7 @@ def create(name: str, num_domains: int, num_tasks: int, **values: Any) -> Mixer:
     if num_domains < 1 or num_tasks < 0:
         raise ValueError(f"got {num_domains} domains and {num_tasks} tasks, allowed: at least one domain")
     if unknown := sorted(values.keys() - {*allowed, "sizes_D"}):
-        raise ValueError(f"{name}: got unknown option {unknown[0]!r}, allowed: {', '.join(allowed)}")
+        raise ValueError(f"{name}: got unknown option {unknown[0]!r}, allowed: {', '.join(allowed) or 'none'}")
     return factory(num_domains, num_tasks, **{key: value for key, value in values.items() if key in allowed})
 
 

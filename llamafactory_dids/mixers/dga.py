@@ -11,11 +11,10 @@ Shapes: `D` domains, `T` tasks.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from ..core.simplex import blend, exponentiated
 from .base import Array, Impact, Needs, Signals, read_impact
@@ -29,21 +28,16 @@ class DgaState(NamedTuple):
     alignment_D: Array  # a of the last update, for the log
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dga:
+    """The rule above, which is also that of DoGE's proxy run, without the moving average."""
+
     num_domains: int
     num_tasks: int
-    similarity: str
     eta: float
     ema_beta: float
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(impact=Impact("gradient", self.similarity))
-
-    @property
-    def options(self) -> Mapping[str, Any]:
-        return {"similarity": self.similarity, "eta": self.eta, "ema_beta": self.ema_beta}
+    needs: Needs
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def init(self) -> DgaState:
         return DgaState(np.full(self.num_domains, 1.0 / self.num_domains), np.zeros(self.num_domains))
@@ -66,7 +60,6 @@ def dga(
     similarity: str = "cosine",
     eta: float | None = None,
     ema_beta: float | None = None,
-    sizes_D: ArrayLike | None = None,
 ) -> Dga:
     """`mix_strategy: dga`. Raises ValueError for a value that is not allowed.
 
@@ -82,4 +75,5 @@ def dga(
     require_choice("dids_similarity", similarity, SIMILARITIES)
     require_positive("dids_eta", eta)
     require_share("dids_ema_beta", ema_beta)
-    return Dga(num_domains, num_tasks, similarity, eta, ema_beta)
+    options = {"similarity": similarity, "eta": eta, "ema_beta": ema_beta}
+    return Dga(num_domains, num_tasks, eta, ema_beta, Needs(impact=Impact("gradient", similarity)), options)

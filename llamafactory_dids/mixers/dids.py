@@ -114,7 +114,8 @@ class Dids:
         return scores_D, self.nothing() if scores_D.any() else held
 
     def step(self, p_D: Array, scores_D: Array) -> Array:
-        return self.approach(p_D, self.propose(p_D, scores_D))
+        """The next p: the moving average of p and p_hat, above the floor."""
+        return self.above_floor(simplex.blend(p_D, self.propose(p_D, scores_D), self.ema_beta))
 
     def alike(self) -> Array:
         """Equal weights of the tasks (T)."""
@@ -133,10 +134,6 @@ class Dids:
     def propose(self, p_D: Array, scores_D: Array) -> Array:
         """p_hat."""
         return simplex.exponentiated(p_D, self.eta * scores_D)
-
-    def approach(self, p_D: Array, p_hat_D: Array) -> Array:
-        """The moving average of p and p_hat, above the floor."""
-        return self.above_floor(simplex.blend(p_D, p_hat_D, self.ema_beta))
 
     def above_floor(self, p_D: Array) -> Array:
         """p raised to at least f / D everywhere.

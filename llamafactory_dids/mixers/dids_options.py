@@ -47,16 +47,13 @@ def resolve(preset: str = "default", *, clustered: bool = False, **overrides: An
     """The final value of every option: the override, or the preset's value if the override is None.
 
     `clustered` says that the run makes its domains, and so has the features that `init` importance compares.
-    `trajectory` False makes the task weights `alike`. Raises ValueError, naming the YAML key, for a name or value that
-    is not allowed.
+    `trajectory` False makes the task weights `alike`. Raises ValueError, naming the YAML key, for a value that is not
+    allowed.
 
     >>> resolve("paper", eta=0.2)["update"], resolve("paper", eta=0.2)["eta"]
     ('standardized', 0.2)
     """
     require_choice("dids_preset", preset, PRESETS)
-    allowed = [f"dids_{key}" for key in PRESETS[preset]]
-    if unknown := sorted({f"dids_{key}" for key in overrides} - set(allowed)):
-        raise ValueError(f"{unknown[0]}: unknown option of dids, allowed: {', '.join(allowed)}")
     values = PRESETS[preset] | {key: value for key, value in overrides.items() if value is not None}
     if values["init"] == WHERE_CLUSTERED:
         values["init"] = "importance" if clustered else "uniform"

@@ -48,7 +48,7 @@ class Reading(Dids):
         return impact_DT, usable_T
 
     def weigh_tasks(self, signals: Signals, usable_T: Bools) -> tuple[Array, Array]:
-        """`(weight_T, potential_T)` by l_c + l_p (equation 13; method.md, section 4)."""
+        """`(weight_T, potential_T)` by l_c + l_p (equation 13; method.md, section 4). An unusable task weighs zero."""
         potential_T = self.potentials(signals)
         kind = self.options["task_weights"]
         if kind == "alike":
@@ -56,7 +56,10 @@ class Reading(Dids):
         losses_UT = read_losses(signals, self.num_tasks)
         if kind == "authors":
             potential_T[np.isfinite(losses_UT).sum(axis=0) < _AUTHORS_MIN_POINTS] = 1.0
-        return _weights(kind, _last_drop(losses_UT) + potential_T, usable_T), potential_T
+        progress_T = _last_drop(losses_UT) + potential_T
+        if kind == "raw":
+            progress_T = np.maximum(progress_T, 0.0)
+        return np.where(usable_T, progress_T, 0.0), potential_T
 
     def score(
         self, signals: Signals, state: DidsState, utility_D: Array, weight_T: Array, usable_T: Bools
@@ -89,13 +92,6 @@ class Reading(Dids):
         if self.options["update"] in ("evidence", "exponentiated"):
             return super().above_floor(p_D)
         return simplex.mix_floor(p_D, self.floor)
-
-
-def _weights(kind: str, progress_T: Array, usable_T: Bools) -> Array:
-    """Task weights from l_c + l_p; zero for unusable tasks."""
-    if kind == "raw":
-        progress_T = np.maximum(progress_T, 0.0)
-    return np.where(usable_T, progress_T, 0.0)
 
 
 def _last_drop(losses_UT: Array) -> Array:

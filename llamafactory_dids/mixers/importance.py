@@ -21,7 +21,6 @@ def importance(
     *,
     task_samples_TD: ArrayLike | None = None,
     floor: float | None = None,
-    sizes_D: ArrayLike | None = None,
 ) -> Fixed:
     """`mix_strategy: importance`. Domains near few task samples are raised to floor / D; `floor` defaults to 0.
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from ..core.simplex import normalize, softmax
 from .base import Array, Needs, Signals
@@ -60,7 +59,7 @@ class Odm:
         return min(1.0, math.sqrt(self.num_domains * math.log(self.num_domains) / max(turns, 1))) / self.num_domains
 
 
-def odm(num_domains: int, num_tasks: int, *, sizes_D: ArrayLike | None = None) -> Odm:
+def odm(num_domains: int, num_tasks: int) -> Odm:
     """`mix_strategy: odm`.
 
     >>> odm(2, 0).init().probabilities_D

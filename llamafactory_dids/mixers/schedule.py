@@ -44,7 +44,6 @@ def schedule(
     *,
     points_K: ArrayLike | None = None,
     mixtures_KD: ArrayLike | None = None,
-    sizes_D: ArrayLike | None = None,
 ) -> Schedule:
     """`mix_strategy: schedule`. Raises ValueError unless the points ascend and each has D probabilities.
 
@@ -56,6 +55,7 @@ def schedule(
         raise ValueError("dids_schedule: got none, allowed: a mixture at one point of the run or more")
     points = np.array(points_K, dtype=np.float64)
     mixtures = [validate_probabilities(p_D, num_domains, "dids_schedule") for p_D in np.array(mixtures_KD)]
-    if len(points) != len(mixtures) or not len(points) or (np.diff(points) <= 0).any():
+    ascend = np.isfinite(points).all() and (np.diff(points) > 0).all()
+    if len(points) != len(mixtures) or not len(points) or not ascend:
         raise ValueError(f"dids_schedule: got the points {points.tolist()}, allowed: ascending, a mixture each")
     return Schedule(num_domains, num_tasks, points, np.stack(mixtures))

@@ -38,7 +38,6 @@ def static(
     num_tasks: int,
     *,
     probabilities_D: ArrayLike | None = None,
-    sizes_D: ArrayLike | None = None,
 ) -> Fixed:
     """`mix_strategy: static`. Raises ValueError unless given D probabilities that sum to 1, within 1e-3.
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from .static import Fixed
 
 
-def uniform(num_domains: int, num_tasks: int, *, sizes_D: ArrayLike | None = None) -> Fixed:
+def uniform(num_domains: int, num_tasks: int) -> Fixed:
     """`mix_strategy: uniform`: p = 1 / D.
 
     >>> uniform(4, 0).init().probabilities_D

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import NamedTuple, Protocol
 
 from tqdm import tqdm
@@ -82,4 +81,6 @@ def beside_bars() -> Iterator[None]:
 
 
 def _clock(seconds: float) -> str:
-    return str(timedelta(seconds=int(seconds)))
+    """h:mm:ss, of days too: `timedelta` would write `1 day, 2:00:00`, which the pattern of a line does not match."""
+    minutes = int(seconds) // 60
+    return f"{minutes // 60}:{minutes % 60:02}:{int(seconds) % 60:02}"

@@ -97,17 +97,10 @@ class GradientFeatures:
 
     def blocks(self, rows: range) -> Iterator[Block]:
         """The gradients of these samples. Raises DidsError if memory is too small for a single sample."""
-        lengths = self._lengths(rows)
+        lengths = [self.samples.lengths[i] for i in rows]
 
         def collate(places: list[int]) -> Mapping[str, Any]:
             return self.samples.collate([dict(self.samples.rows[rows[i]]) for i in places])
 
         for places, (values_NK, ok_N) in self.passes.over(lengths, collate, self.projector.project):
             yield Block(places, values_NK, ok_N, sum(lengths[i] for i in places))
-
-    def batches(self, rows: range) -> list[list[int]]:
-        """The samples of each batch, as indices into `rows`."""
-        return self.passes.batches(self._lengths(rows))
-
-    def _lengths(self, rows: range) -> list[int]:
-        return [self.samples.lengths[i] for i in rows]

@@ -1,4 +1,4 @@
-"""The measurements that a mixer asks for: losses, gradients, the impact of domains on tasks (sections 2 and 3).
+"""The measurements that a mixer asks for: losses, and gradients of tasks and domains (sections 2 and 3).
 
 `Meter` uses forward passes alone, and gives the loss of each term. `GradientMeter` also uses backward passes: one pass
 over a task's observed samples gives its loss, mean gradient and diagonal Fisher matrix. The ranks share the batches and
@@ -18,8 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from ..core import devices
-from ..core.fisher import impact
-from ..mixers.base import Impact
 from . import ranks
 from .batching import Collate, num_tokens
 from .entries import TrackedEntries
@@ -237,9 +235,3 @@ class GradientMeter(Meter):
 
     def _trial(self, inputs: Mapping[str, Any]) -> None:
         self._sums(inputs, lambda counts_N: counts_N)
-
-
-def impact_matrix(asked: Impact, domain_gradients_DP: Tensor, tasks: TaskMeasurement) -> Floats:
-    """The (D, T) impact in the metric and normalisation of `asked`."""
-    gradients = domain_gradients_DP, tasks.gradients_TP, tasks.fisher_TP
-    return impact(*gradients, kind=asked.kind, normalize=asked.normalize)

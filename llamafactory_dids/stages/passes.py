@@ -62,8 +62,8 @@ class Passes:
                 # the next batch is made while an accelerator computes
                 makes_ahead = bool(following) and self.device.type != "cpu"
                 ahead = (following, pool.submit(collate, following)) if makes_ahead else None
-                found, fits = self._try(compute, batch)
-                if not self._all(fits):
+                found = self._try(compute, batch)
+                if not self._all(found is not None):
                     self._halve(turn, lengths_N)
                     batches = self.batches(lengths_N, [place for batch in batches for place in batch])
                     continue
@@ -93,14 +93,14 @@ class Passes:
     def _all(self, fits: bool) -> bool:
         return not ranks.any_rank(not fits) if self.together else fits
 
-    def _try(self, compute: Callable[[Batch], Result], batch: Batch) -> tuple[tuple[Result] | None, bool]:
-        """The result, and whether it fitted into memory. The memory is free again only after the `except` block."""
+    def _try(self, compute: Callable[[Batch], Result], batch: Batch) -> tuple[Result] | None:
+        """The result; None if it did not fit into memory, which is free again only after the `except` block."""
         try:
-            return (compute(to_device(batch, self.device)),), True
+            return (compute(to_device(batch, self.device)),)
         except RuntimeError as error:
             if not devices.is_out_of_memory(error):
                 raise
-        return None, False
+        return None
 
     def _halve(self, turn: list[list[int]], lengths_N: Sequence[int]) -> None:
         devices.release(self.device)

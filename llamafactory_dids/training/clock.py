@@ -55,6 +55,5 @@ class Clock:
 
     def restore(self, values: Mapping[str, Any]) -> None:
         """Go on counting from the values of a checkpoint."""
-        self.counted["update_seconds"] = float(values["update_seconds"])
-        # checkpoints of earlier versions have no `spent`
-        self.earlier = {"seconds": float(values["seconds"]), **values.get("spent", {})}
+        trained = {key: float(values[key]) for key in ("seconds", "update_seconds")}
+        self.earlier = trained | values.get("spent", {})  # checkpoints of earlier versions have no `spent`

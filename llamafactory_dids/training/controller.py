@@ -84,10 +84,7 @@ class MixtureController:
             logger.info("%s: measuring the tasks before the first step", self.plan.strategy)
         with self.clock.on("update_seconds"):
             self.observer.aim()
-            progress = self._progress(self.state.probabilities_D, None, None)
-            self._write_line(progress, step=0, applies_from=0)
-        self.clock.write(self.plan.folder)
-        return tracker_series(progress)
+        return self._record(self._progress(self.state.probabilities_D, None, None), step=0, applies_from=0)
 
     def after_step(self, step: int) -> dict[str, float]:
         """Update the mixture if this step completed a window. Returns series for the trackers, else nothing."""
@@ -102,23 +99,21 @@ class MixtureController:
         with self.clock.on("update_seconds"):
             seen = self.observer.domain_losses.close_window()
             self.observer.look()
-            progress = self._progress(self.state.probabilities_D, seen, None)
-            self._write_line(progress, step, self.sampler.position, fixed=True)
-        self.clock.write(self.plan.folder)
-        return tracker_series(progress)
+        progress = self._progress(self.state.probabilities_D, seen, None)
+        return self._record(progress, step, self.sampler.position, fixed=True)
 
     def _close(self, step: int) -> dict[str, float]:
         """After the last step: measure and log the losses. There is no update, since no sample would be drawn by it."""
         with self.clock.on("update_seconds"):
             looked = self.observer.look()
-            progress = self._progress(self.state.probabilities_D, self.observer.domain_losses.look(), None)
-            self._write_line(progress, step, self.sampler.position, closing=True)
+            seen = self.observer.domain_losses.look()
+        progress = self._progress(self.state.probabilities_D, seen, None)
+        series = self._record(progress, step, self.sampler.position, closing=True)
         self.is_closed = True
-        self.clock.write(self.plan.folder)
         if looked:
             with beside_bars():
                 logger.info("%s: after the last step, and no update\n%s", self.plan.strategy, update_table(progress))
-        return tracker_series(progress)
+        return series
 
     def _reopen(self, step: int) -> dict[str, float]:
         """Resume a run that ended here: remove the closing line, and make the update if one is due."""
@@ -146,9 +141,8 @@ class MixtureController:
             check_probabilities(self._strategy, probabilities_D)
             # from a whole step on, whatever the ranks and the accumulation within a step
             applies_from = self.sampler.set_probabilities(self.plan.draws(probabilities_D), self.samples_per_step)
-            progress = self._progress(before_D, seen, signals.impact_DT)
-            self._write_line(progress, step, applies_from)
-        self.clock.write(self.plan.folder)
+        progress = self._progress(before_D, seen, signals.impact_DT)
+        series = self._record(progress, step, applies_from)
         said = (
             f"update {self.num_updates} of {self.max_updates} after {step * self.samples_per_step:,} samples, "
             f"in {time.monotonic() - began:.1f} s"
@@ -157,7 +151,7 @@ class MixtureController:
             said += "; the mixture stays as it is, since no domain stands out beyond noise"
         with beside_bars():
             logger.info("%s: %s\n%s", self.plan.strategy, said, update_table(progress))
-        return tracker_series(progress)
+        return series
 
     def _progress(
         self, before_D: NDArray[np.float64], seen: Seen | None, impact_DT: NDArray[np.float64] | None
@@ -181,25 +175,28 @@ class MixtureController:
 
     # --- log and checkpoints ------------------------------------------------------------------------------
 
-    def _write_line(self, progress: Progress, step: int, applies_from: int, **marks: bool) -> None:
-        """Log a line. `marks` name a line without an update, other than the first."""
-        if ranks.world()[0] != 0:
-            return
+    def _record(self, progress: Progress, step: int, applies_from: int, **marks: bool) -> dict[str, float]:
+        """Log a line, and the cost so far. Returns series for the trackers.
+
+        `marks` name a line without an update, other than the first.
+        """
         of_update = {} if progress.impact_DT is None else self.state._asdict()
         terms = {f"task_{term}": of_update.get(f"task_{term}_T") for term in ("potential", "weight")}
         drawn_D = self.sampler.drawn().tolist()
-        self.log.append(
-            {
-                "step": step,
-                "samples_seen": step * self.samples_per_step,
-                "seconds": round(self.clock.cost()["seconds"], 3),
-                "applies_from_sample": applies_from,
-                **measured(progress, terms),
-                "samples_drawn": dict(zip(self.plan.domain_names, drawn_D, strict=True)),
-                **self.plan.units(),
-                **marks,
-            }
-        )
+        line = {
+            "step": step,
+            "samples_seen": step * self.samples_per_step,
+            "seconds": round(self.clock.cost()["seconds"], 3),
+            "applies_from_sample": applies_from,
+            **measured(progress, terms),
+            "samples_drawn": dict(zip(self.plan.domain_names, drawn_D, strict=True)),
+            **self.plan.units(),
+            **marks,
+        }
+        if ranks.world()[0] == 0:
+            self.log.append(line)
+        self.clock.write(self.plan.folder)
+        return tracker_series(progress)
 
     def save(self, folder: Path, step: int) -> None:
         """Write into a checkpoint what an exact resumption needs, after the host's files. Every rank must call it."""

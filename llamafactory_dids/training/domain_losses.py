@@ -28,12 +28,14 @@ class Seen(NamedTuple):
 class DomainLosses:
     """Sums over the samples of D domains, float64 on the CPU.
 
-    `sums_D` and `counts_D` cover this rank's window. `terms_D` covers all ranks and all closed windows, in terms of the
-    stage's loss: labelled tokens, pairs or answers. `tells` becomes false if a batch gives no losses.
+    `window` covers this rank's window: the sum of the losses, their number, and the terms of the stage's loss (labelled
+    tokens, pairs or answers). `terms_D` covers all ranks and all closed windows. `tells` becomes false if a batch gives
+    no losses.
     """
 
     def __init__(self, num_domains: int) -> None:
-        self.sums_D, self.counts_D, self.window_terms_D, self.terms_D = torch.zeros(4, num_domains, dtype=torch.float64)
+        self.terms_D = torch.zeros(num_domains, dtype=torch.float64)
+        self.window = {name: torch.zeros_like(self.terms_D) for name in ("sums", "counts", "terms")}
         self.tells = True
         self._waiting: list[tuple[list[int], Tensor, Tensor]] = []
 
@@ -53,14 +55,14 @@ class DomainLosses:
         domains_N = torch.tensor([domain for batch in domains for domain in batch])
         losses_N, counts_N = torch.cat(losses).cpu().double(), torch.cat(counts).cpu().double()
         usable_N = (losses_N.isfinite() & (counts_N > 0)).double()
-        self.sums_D.index_add_(0, domains_N, torch.where(usable_N > 0, losses_N, 0))
-        self.counts_D.index_add_(0, domains_N, usable_N)
-        self.window_terms_D.index_add_(0, domains_N, counts_N)
+        parts = {"sums": torch.where(usable_N > 0, losses_N, 0), "counts": usable_N, "terms": counts_N}
+        for name, part_N in parts.items():
+            self.window[name].index_add_(0, domains_N, part_N)
 
     def look(self) -> Seen:
         """The statistics so far. Every rank must call it. The window stays open."""
         self._fetch()
-        sums_D, counts_D, terms_D = self.sums_D.clone(), self.counts_D.clone(), self.window_terms_D.clone()
+        sums_D, counts_D, terms_D = (total_D.clone() for total_D in self.window.values())
         ranks.sum_over_ranks(sums_D, counts_D, terms_D)
         return Seen((sums_D / counts_D).numpy(), (self.terms_D + terms_D).long().numpy())
 
@@ -68,8 +70,8 @@ class DomainLosses:
         """The statistics so far. Every rank must call it. A new window begins."""
         seen = self.look()
         self.terms_D = torch.tensor(seen.terms_D, dtype=torch.float64)
-        for tensor in (self.sums_D, self.counts_D, self.window_terms_D):
-            tensor.zero_()
+        for total_D in self.window.values():
+            total_D.zero_()
         return seen
 
     def common(self) -> dict[str, Tensor]:
@@ -79,8 +81,7 @@ class DomainLosses:
     def share(self) -> dict[str, Tensor]:
         """This rank's sums of the window so far."""
         self._fetch()
-        window = (self.sums_D, self.counts_D, self.window_terms_D)
-        return {f"domain_loss_{name}": tensor for name, tensor in zip(_NAMES, window, strict=True)}
+        return {f"domain_loss_{name}": total_D for name, total_D in self.window.items()}
 
     def restore(self, common: dict[str, Tensor], shares: list[dict[str, Tensor]]) -> None:
         """Go on from the tensors common to all ranks, and the shares that this rank takes over.
@@ -89,10 +90,7 @@ class DomainLosses:
         """
         self._waiting.clear()
         self.terms_D = common.get("domain_terms", torch.zeros_like(self.terms_D)).clone()
-        for name, tensor in zip(_NAMES, (self.sums_D, self.counts_D, self.window_terms_D), strict=True):
-            tensor.zero_()
+        for name, total_D in self.window.items():
+            total_D.zero_()
             for share in shares:
-                tensor += share.get(f"domain_loss_{name}", torch.zeros_like(tensor))
-
-
-_NAMES = ("sums", "counts", "terms")
+                total_D += share.get(f"domain_loss_{name}", torch.zeros_like(total_D))

@@ -5,20 +5,19 @@ normalisations need the domains' mean gradients, of the window or of fresh sampl
 """
 
 import logging
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..core.fisher import directions
-from ..core.gram import gram
-from ..core.moments import Moments
+from ..core.fisher import directions, gram, impact
+from ..core.moments import Estimates, Moments
+from ..mixers.base import Signals
 from ..stages.bar import progress
 from ..stages.entries import TrackedEntries
 from ..stages.layers import TrackedLayers
-from ..stages.meter import GradientMeter, TaskMeasurement, impact_matrix
+from ..stages.meter import GradientMeter, TaskMeasurement
 from .guards import check_gradients, check_impact
 from .in_run import InRunImpact
 from .measured_rows import MeasuredRows
@@ -28,16 +27,6 @@ from .running import RunningGradients
 logger = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
-
-
-class Measured(NamedTuple):
-    """The measurements at an update. A mixer needs some of them: see `mixers.base.Signals`."""
-
-    losses_T: Floats | None = None
-    impact_DT: Floats | None = None
-    covariance_DTT: Floats | None = None
-    weight_D: Floats | None = None
-    gram_DD: Floats | None = None
 
 
 def watched(
@@ -73,15 +62,17 @@ class Impacts:
         self.running.aim(self._directions(tasks))
         return tasks.losses_T
 
-    def measure(self, num_updates: int) -> Measured:
-        """The measurements at update `num_updates` (from 1): of the window that ends, or of samples drawn for it."""
+    def measure(self, num_updates: int) -> tuple[Floats | None, Signals]:
+        """The tasks' losses (T), if they were measured, and the signals that need gradients, at update `num_updates`
+        (from 1): of the window that ends, or of samples drawn for it.
+        """
         if self.needs.impact is None or not self.needs.impact.errors:
             return self._by_mean_gradients(num_updates)
         if isinstance(self.running, InRunImpact):
             return self._in_run(self.running)
         return self._by_samples(num_updates)
 
-    def _in_run(self, running: InRunImpact) -> Measured:
+    def _in_run(self, running: InRunImpact) -> tuple[Floats, Signals]:
         """The impact along the directions of the window's start. New directions are set for the next window."""
         aimed_T = running.directions_TP.any(dim=1).cpu().numpy()
         found = running.close_window()
@@ -89,9 +80,9 @@ class Impacts:
         tasks = self._measure_tasks()
         self._usable(tasks)  # logs the unusable tasks
         running.aim(self._directions(tasks))
-        return Measured(tasks.losses_T, *found)
+        return tasks.losses_T, self._with_errors(found)
 
-    def _by_samples(self, num_updates: int) -> Measured:
+    def _by_samples(self, num_updates: int) -> tuple[Floats, Signals]:
         tasks = self._measure_tasks()
         directions_TP = self._directions(tasks)
         moments = Moments(len(self.plan.domain_names), len(directions_TP), self.meter.device)
@@ -101,9 +92,14 @@ class Impacts:
             moments.add(torch.full_like(counts_N, domain, dtype=torch.int64), counts_N, scores_NT)
         found = moments.estimates()
         check_impact(found.mean_DT, self._usable(tasks), list(self.plan.tasks))
-        return Measured(tasks.losses_T, *found)
+        return tasks.losses_T, self._with_errors(found)
 
-    def _by_mean_gradients(self, num_updates: int) -> Measured:
+    def _with_errors(self, found: Estimates) -> Signals:
+        """If p are shares of tokens, a sample is as many units of p as it has tokens, and a unit weighs less."""
+        weight_D = found.weight_D if self.plan.tokens_D is None else found.weight_D / self.plan.tokens_D
+        return Signals(impact_DT=found.mean_DT, impact_covariance_DTT=found.covariance_DTT, sample_weights_D=weight_D)
+
+    def _by_mean_gradients(self, num_updates: int) -> tuple[Floats | None, Signals]:
         asked, gram_DD = self.needs.impact, None
         tasks = self._measure_tasks() if asked is not None else None
         domains_DP = self._domain_gradients(num_updates)
@@ -111,12 +107,13 @@ class Impacts:
             check_gradients(domains_DP)
             gram_DD = gram(domains_DP)
         if asked is None or tasks is None:
-            return Measured(gram_DD=gram_DD)
-        impact_DT, usable_T = impact_matrix(asked, domains_DP, tasks), self._usable(tasks)
+            return None, Signals(domain_gram_DD=gram_DD)
+        impact_DT = impact(domains_DP, tasks.gradients_TP, tasks.fisher_TP, asked.kind, asked.normalize)
+        usable_T = self._usable(tasks)
         # `sum` keeps only positive impacts, so a task that all domains harm has none
         if asked.normalize != "sum" or not bool(domains_DP.any()):
             check_impact(impact_DT, usable_T, list(self.plan.tasks))
-        return Measured(tasks.losses_T, impact_DT, gram_DD=gram_DD)
+        return tasks.losses_T, Signals(impact_DT=impact_DT, domain_gram_DD=gram_DD)
 
     def _measure_tasks(self) -> TaskMeasurement:
         return self.meter.tasks(list(self.plan.tasks.values()))

@@ -6,6 +6,7 @@ domains that no batch has shown, are measured by separate passes. All ranks hold
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..artifacts.token_losses import load_token_losses
 from ..errors import DidsError
 from ..mixers.base import Signals
 from ..stages.batching import Collate
@@ -24,11 +26,11 @@ from ..stages.per_sample import GradientEngine
 from .collator import untagged
 from .domain_losses import DomainLosses
 from .guards import check_aligned, check_modules, no_gradient_came
-from .impacts import Impacts, Measured, watched
+from .impacts import Impacts, watched
 from .in_run import InRunImpact
 from .measured_rows import MeasuredRows
 from .plan import MixingPlan
-from .reference import Reference, keep_losses
+from .reference import excess_losses, keep_losses
 from .running import RunningGradients
 
 logger = logging.getLogger(__name__)
@@ -72,7 +74,10 @@ class Observer:
             if plan.config.dids_domain_gradients == "running":
                 self.running = watched(plan, tracked, entries, self.meter.device)
             self._impacts = Impacts(plan, self.meter, self.running, self._rows)
-        self._reference = Reference(plan.reference) if self.needs.excess_losses else None
+        self._reference: dict[str, tuple[Tensor, Tensor]] = {}
+        if self.needs.excess_losses:
+            assert plan.reference is not None, "a mixer that needs excess losses comes after a run that kept its own"
+            self._reference = load_token_losses(plan.reference)
 
     # --- while training ------------------------------------------------------------------------------------
 
@@ -124,11 +129,7 @@ class Observer:
 
     def aim(self) -> None:
         """Before training: measure the tasks' losses, if they count, and the directions for the first window."""
-        losses_T = self._impacts.aim() if self._impacts is not None else None
-        if losses_T is None:
-            self.look()
-        else:
-            self.losses.append(losses_T)
+        self._keep(self._impacts.aim() if self._impacts is not None else None)
 
     def look(self) -> bool:
         """Measure the tasks' losses and nothing else, if they count. Returns whether they do."""
@@ -137,23 +138,24 @@ class Observer:
             self._loss_meter.report()
         return looks
 
+    def _keep(self, losses_T: Floats | None) -> None:
+        """Keep the tasks' losses that came with a measurement. If none came, measure them now, if they count."""
+        if losses_T is None:
+            self.look()
+        else:
+            self.losses.append(losses_T)
+
     def measure(self, num_updates: int, samples_seen: int, domain_losses_D: Floats) -> Signals:
         """The signals that the mixer needs, measured now. `num_updates` counts from 1; `domain_losses_D` are of the
         window that ends here.
         """
         if self.running is not None:
             self.running.rest()  # the hooks must not take a measurement for a training batch
-        found = self._impacts.measure(num_updates) if self._impacts is not None else Measured()
-        if found.losses_T is None:
-            self.look()
-        else:
-            self.losses.append(found.losses_T)
-        signals = Signals(
+        losses_T, found = self._impacts.measure(num_updates) if self._impacts is not None else (None, Signals())
+        self._keep(losses_T)
+        signals = replace(
+            found,
             task_losses_UT=np.stack(self.losses) if self.losses else None,
-            impact_DT=found.impact_DT,
-            impact_covariance_DTT=found.covariance_DTT,
-            sample_weights_D=self._weights(found),
-            domain_gram_DD=found.gram_DD,
             domain_losses_D=domain_losses_D,
             excess_losses_T=self._excess("tasks"),
             excess_losses_D=self._excess("domains"),
@@ -164,19 +166,13 @@ class Observer:
                 meter.report()
         return signals
 
-    def _weights(self, found: Measured) -> Floats | None:
-        """Weight of a unit of p in the loss. If p are shares of tokens, a sample is as many units as it has tokens."""
-        if found.weight_D is None or self.plan.tokens_D is None:
-            return found.weight_D
-        return found.weight_D / self.plan.tokens_D
-
     def _task_losses(self) -> Floats:
         return np.array([self._loss_meter.token_losses(rows).mean() for rows in self.plan.tasks.values()])
 
     def _excess(self, kind: str) -> Floats | None:
-        if self._reference is None or self.needs.excess_losses != kind:
+        if self.needs.excess_losses != kind:
             return None
-        return self._reference.excess(self._loss_meter, self._rows.compared(kind))
+        return excess_losses(self._loss_meter, self._rows.compared(kind), self._reference)
 
     def finish(self) -> None:
         """After the last step: keep the losses that a proxy run has to leave, and remove the hooks from the model."""

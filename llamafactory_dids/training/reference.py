@@ -8,23 +8,19 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from ..artifacts.token_losses import load_token_losses, save_token_losses
+from ..artifacts.token_losses import save_token_losses
 from ..stages import ranks
 from ..stages.meter import Meter, Rows, TokenLosses
 
 
-class Reference:
-    """The token losses that an earlier run kept in a folder, by task or by domain."""
-
-    def __init__(self, folder: Path | None) -> None:
-        """Raises DidsError if the folder has no complete losses."""
-        assert folder is not None, "a mixer that needs excess losses comes after a run that kept its own"
-        self.losses = {name: TokenLosses(*table) for name, table in load_token_losses(folder).items()}
-
-    def excess(self, meter: Meter, rows: Mapping[str, Rows]) -> NDArray[np.float64]:
-        """Excess of the model's losses over the reference, for the rows of each name, shape R (see `TokenLosses`)."""
-        return np.array([meter.token_losses(rows[name]).excess_over(self.losses[name]) for name in rows])
+def excess_losses(
+    meter: Meter, rows: Mapping[str, Rows], reference: Mapping[str, tuple[Tensor, Tensor]]
+) -> NDArray[np.float64]:
+    """Excess of the model's losses over those of an earlier run, for the rows of each name, shape R."""
+    earlier = {name: TokenLosses(*reference[name]) for name in rows}
+    return np.array([meter.token_losses(rows[name]).excess_over(earlier[name]) for name in rows])
 
 
 def keep_losses(folder: Path, meter: Meter, rows: Mapping[str, Rows]) -> None:

@@ -64,9 +64,7 @@ class MixingTrainerMixin:
             control.should_log = should_log  # logging clears it before the step's own loss is logged
 
     def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Train. A resumed run restores the mixture of its checkpoint."""
-        if resume_from_checkpoint is True:
-            resume_from_checkpoint = trainer_utils.get_last_checkpoint(self.args.output_dir)  # type: ignore[has-type]
+        """Train. A resumed run restores the mixture of its checkpoint, whose folder `host/resume.py` has settled."""
         if resume_from_checkpoint:
             _let_torch_load_to_cpu_0()
             self.mixture.load(Path(resume_from_checkpoint))

@@ -104,7 +104,7 @@ class Stage:
 
     def floor(self) -> None:
         """The stage's forward and backward passes, without selection, projection and files."""
-        for places in self.features.batches(range(len(self.samples.rows))):
+        for places in self.features.passes.batches(self.samples.lengths):
             batch = self.samples.collate([dict(self.samples.rows[i]) for i in places])
             _, _, pairs, _ = self.features.projector.engine.run(to_device(batch, self.device))
             for x, y in pairs:

@@ -16,10 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llamafactory_dids.core.fisher import METRICS
-from llamafactory_dids.mixers.base import Impact
+from llamafactory_dids.core.fisher import METRICS, impact
 from llamafactory_dids.mixers.dids_options import PRESETS
-from llamafactory_dids.stages.meter import impact_matrix
 from scripts.validity.scene import BLOCKS, FRESH, Scene
 
 Floats = NDArray[np.float64]
@@ -42,7 +40,8 @@ def fresh(scene: Scene, blocks: str, samples: int, kind: str) -> Floats:
 
 
 def _cosines(scene: Scene, blocks: str, kind: str, gradients_DP: Tensor) -> Floats:
-    return impact_matrix(Impact(kind, "cosine"), gradients_DP, scene.tasks(blocks))
+    tasks = scene.tasks(blocks)
+    return impact(gradients_DP, tasks.gradients_TP, tasks.fisher_TP, kind, "cosine")
 
 
 Estimate = Callable[[Scene], Floats]

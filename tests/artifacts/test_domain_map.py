@@ -81,10 +81,6 @@ def test_the_same_key_in_two_sources_is_two_samples():
     }
 
 
-def test_sizes_count_domains_that_are_empty():
-    assert MAP.sizes().tolist() == [1, 2, 2, 0]
-
-
 def test_a_broken_table_is_refused_by_name(unsealed):
     path = unsealed / "domains.parquet"
     path.write_bytes(path.read_bytes()[:-9])

@@ -92,11 +92,6 @@ def test_mean_weighs_each_mixture_by_the_samples_until_the_next_and_leaves_the_l
     assert log.record().mean() == pytest.approx({"a": (10 * 0.2 + 30 * 0.5) / 40, "b": (10 * 0.8 + 30 * 0.5) / 40})
 
 
-def test_mean_of_a_single_line_is_that_line(log):
-    log.append(line(0, 0.2))
-    assert log.record().mean() == pytest.approx({"a": 0.2, "b": 0.8})
-
-
 def test_record_without_tasks_has_no_columns_for_them(log):
     log.append({**line(0, 0.2), "task_loss": {}})
     assert log.record().task_losses_UT.shape == (1, 0)

@@ -11,6 +11,7 @@ from llamafactory_dids.core.fisher import (
     METRICS,
     NORMALIZATIONS,
     directions,
+    gram,
     impact,
     inner_products,
     metric,
@@ -121,6 +122,14 @@ def test_usable_tasks_are_those_with_finite_gradients_that_are_not_all_zero():
     fisher_TP[4, 2] = math.inf
     assert usable_tasks(tasks_TP).tolist() == [True, False, False, False, True]
     assert usable_tasks(tasks_TP, fisher_TP).tolist() == [True, False, False, False, False]
+
+
+def test_gram_products_are_float64s_whatever_the_number_of_entries():
+    rows_DP = np.random.default_rng(0).normal(size=(3, 70_001)).astype(np.float32) * [[1], [1e3], [1e25]]
+    expected_DD = rows_DP.astype(np.float32).astype(np.float64) @ rows_DP.astype(np.float32).astype(np.float64).T
+    found_DD = gram(torch.tensor(rows_DP, dtype=torch.float32))
+    assert found_DD.dtype == np.float64
+    np.testing.assert_allclose(found_DD, expected_DD, rtol=1e-10)
 
 
 @pytest.mark.parametrize("kind", METRICS)

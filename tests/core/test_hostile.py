@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llamafactory_dids import core
-from llamafactory_dids.core import computing, fisher, fused, gram, moments, projection, selection, simplex, trajectory
+from llamafactory_dids.core import computing, fisher, fused, moments, projection, selection, simplex, trajectory
 
 SINGLES = st.sampled_from([0.0, 1.0, -1.0, 1e38, -1e38, 1e-45, math.nan, math.inf, -math.inf]) | st.floats(
     -2, 2, width=32
@@ -128,7 +128,7 @@ def moments_of(data: st.DataObject) -> None:
 def gram_of(data: st.DataObject) -> None:
     gradients_DP = data.draw(tables(3, data.draw(SIZES)))
     whole_D = gradients_DP.isfinite().all(dim=1).numpy()
-    assert np.isfinite(gram.gram(gradients_DP)[np.ix_(whole_D, whole_D)]).all()
+    assert np.isfinite(fisher.gram(gradients_DP)[np.ix_(whole_D, whole_D)]).all()
 
 
 @given(st.data())
@@ -147,10 +147,11 @@ def projected(data: st.DataObject) -> None:
         assert torch.equal(together_NK[row].nan_to_num(7.0), alone_K[0].nan_to_num(7.0))
 
 
-@given(st.lists(SINGLES, max_size=8))
+@given(st.lists(SINGLES | FINITE, max_size=30))
 def decays(losses_U: list[float]) -> None:
     decay = trajectory.fit_decay(losses_U)
     assert all(map(math.isfinite, decay)) and min(decay) >= 0
+    assert trajectory.B_RANGE[0] <= decay.b <= trajectory.B_RANGE[1]
     assert 0 <= trajectory.potential(losses_U) < math.inf
     seen = [loss for loss in losses_U if math.isfinite(loss)]
     if seen:
@@ -167,7 +168,7 @@ PROPERTIES = {
     impact: [fisher.impact, fisher.inner_products],
     directions: [fisher.directions, fisher.usable_tasks, fisher.metric],
     moments_of: [moments.Moments, moments.Estimates],
-    gram_of: [gram.gram],
+    gram_of: [fisher.gram],
     projected: [selection.keep_largest, selection.num_kept, projection.Projection, fused.project_largest],
     decays: [trajectory.fit_decay, trajectory.potential, trajectory.heading, trajectory.Decay],
 }

@@ -127,12 +127,6 @@ def test_half_precision_rows_are_summed_in_full_precision():
     assert y_NK.item() == Projection(40_000, 1).project(x_NP.double()).item()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_the_gpu_projects_as_the_cpu_does():
-    x_NP, made = normal(5, 100_000), Projection(100_000, K)
-    torch.testing.assert_close(made.project(x_NP.cuda()).cpu(), made.project(x_NP), rtol=1e-6, atol=1e-6)
-
-
 @pytest.mark.parametrize(("input_dim", "output_dim"), [(0, 4), (2**32, 4), (4, 0)])
 def test_impossible_dimensions_are_refused_with_their_value(input_dim, output_dim):
     with pytest.raises(ValueError, match=f"got {4294967296 if input_dim > 4 else 0}"):

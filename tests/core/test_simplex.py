@@ -24,10 +24,6 @@ def test_softmax_is_on_the_simplex_and_keeps_the_order_whatever_the_scores(score
     assert (np.diff(p_D[np.argsort(scores_D)]) >= 0).all()
 
 
-def test_softmax_is_exponentials_over_their_sum():
-    assert simplex.softmax(np.log([1.0, 2.0, 5.0])) == pytest.approx([0.125, 0.25, 0.625])
-
-
 @given(WEIGHTS)
 def test_normalize_keeps_the_proportions(weights_D):
     p_D = simplex.normalize(weights_D)
@@ -54,23 +50,9 @@ def test_equal_values_standardize_to_zeros_and_not_to_their_rounding_errors(valu
     assert not simplex.standardize(np.full(7, value)).any()
 
 
-def test_exponentiated_starts_from_the_probabilities():
-    p_D = np.array([0.7, 0.2, 0.1])
-    assert simplex.exponentiated(p_D, np.full(3, 5.0)) == pytest.approx(p_D)
-    assert simplex.exponentiated(p_D, np.log([1.0, 7.0, 1.0])) == pytest.approx(np.array([0.7, 1.4, 0.1]) / 2.2)
-
-
 def test_exponentiated_lets_a_domain_of_probability_zero_come_back():
     p_D = simplex.exponentiated(np.array([1.0, 0.0]), np.array([0.0, 200.0]))
     assert p_D[1] == pytest.approx(1.0)
-
-
-def test_blend_weighs_the_old_by_beta():
-    assert simplex.blend(np.array([1.0, 0.0]), np.array([0.0, 1.0]), 0.1) == pytest.approx([0.1, 0.9])
-
-
-def test_no_probability_falls_below_the_floor_over_the_number_of_domains():
-    assert simplex.mix_floor(np.array([1.0, 0.0]), 0.05) == pytest.approx([0.975, 0.025])
 
 
 @given(WEIGHTS, st.floats(0, 1))

@@ -315,15 +315,6 @@ def test_the_names_of_impacts_are_those_of_the_core():
     assert base.IMPACT_NORMALIZATIONS == fisher.NORMALIZATIONS
 
 
-def test_fixed_mixtures_are_what_they_say():
-    def start(name: str, **options: Any) -> list[float]:
-        return create(name, 4, 0, sizes_D=[1, 2, 3, 4], **options).init().probabilities_D.tolist()
-
-    assert start("uniform") == [0.25] * 4
-    assert start("proportional") == pytest.approx([0.1, 0.2, 0.3, 0.4])
-    assert start("static", probabilities_D=[0.5, 0.5, 0, 0]) == [0.5, 0.5, 0, 0]
-
-
 def test_a_schedule_is_on_the_line_between_its_points_and_stays_before_the_first_and_after_the_last():
     mixer = create("schedule", 2, 0, points_K=[0.2, 0.4, 0.8], mixtures_KD=[[1, 0], [0.5, 0.5], [0, 1]])
     state = mixer.init()
@@ -334,22 +325,11 @@ def test_a_schedule_is_on_the_line_between_its_points_and_stays_before_the_first
     assert mixer.needs.measures and not mixer.needs.tasks and not mixer.needs.gradients
 
 
-@pytest.mark.parametrize("similarity", ["dot", "cosine"])
-def test_dga_multiplies_by_the_exponential_of_the_summed_alignment(similarity):
-    impact_DT = np.array([[1.0, 0.5], [-0.5, 0.2]])
-    mixer = create("dga", 2, 2, similarity=similarity, eta=2.0, ema_beta=0.25)
-    assert mixer.needs.impact == base.Impact("gradient", similarity)
-    p_D, state = mixer.update(mixer.init(), Signals(impact_DT=impact_DT))
-    a, b = math.exp(2 * 1.5), math.exp(2 * -0.3)
-    assert p_D[0] == pytest.approx(0.25 * 0.5 + 0.75 * a / (a + b), rel=1e-12)
-    assert state.alignment_D.tolist() == pytest.approx([1.5, -0.3])
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("did", 2, 1, {}), "mix_strategy: got 'did', allowed: dids, dga, doge"),
-        (("uniform", 2, 1, {"eta": 1}), "uniform: got unknown option 'eta', allowed: sizes_D"),
+        (("uniform", 2, 1, {"eta": 1}), "uniform: got unknown option 'eta', allowed: none"),
         (("dids", 2, 1, {"betta": 1}), "dids: got unknown option 'betta', allowed: preset, impact"),
         (("uniform", 0, 1, {}), "got 0 domains"),
         (("dids", 2, 0, {}), "dids_tasks: got none"),
@@ -368,6 +348,7 @@ def test_dga_multiplies_by_the_exponential_of_the_summed_alignment(similarity):
         (("importance", 2, 1, {"task_samples_TD": [[0, 0]]}), r"task_samples_TD: got .*0.0.*, allowed: 1 x 2 c"),
         (("schedule", 2, 0, {}), "dids_schedule: got none"),
         (("schedule", 2, 0, {"points_K": [0, 0], "mixtures_KD": [[1, 0], [0, 1]]}), "dids_schedule: got the points"),
+        (("schedule", 1, 0, {"points_K": [0, math.nan], "mixtures_KD": [[1], [1]]}), "dids_schedule: got the points"),
         (("schedule", 2, 0, {"points_K": [0], "mixtures_KD": [[1, 1]]}), "dids_schedule: got values that sum to 2"),
         (("balance", 2, 0, {}), "sizes_D: got None.*mix_strategy 'balance'"),
     ],

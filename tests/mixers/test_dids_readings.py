@@ -194,11 +194,6 @@ def test_a_bad_value_is_refused_under_its_yaml_name(options, message):
         create("dids", 2, 1, **options)
 
 
-def test_an_unknown_part_is_refused_under_its_yaml_name():
-    with pytest.raises(ValueError, match="dids_gamma: unknown option of dids, allowed: dids_trajectory"):
-        resolve("default", gamma=1)
-
-
 def update_once(signals: Signals, **options):
     mixer = create("dids", 2, 2, **options)
     return mixer.update(mixer.init(), signals)

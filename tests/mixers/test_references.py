@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from llamafactory_dids.core.fisher import impact
-from llamafactory_dids.core.gram import gram
+from llamafactory_dids.core.fisher import gram, impact
 from llamafactory_dids.mixers import Impact, Mixer, Signals, create
 from llamafactory_dids.mixers.base import RunRecord
 from llamafactory_dids.mixers.velocitune import predicted_loss
@@ -199,14 +198,3 @@ def test_odm_is_algorithm_1_where_a_window_is_many_turns(rng):
         drawn = {i: loss for i, loss in enumerate(seen_D.tolist()) if not math.isnan(loss)}
         assert p_D == pytest.approx(bandit.observe(drawn, 32 * (u + 1)), rel=1e-9)
     assert p_D.min() >= state.exploration[0] > 0
-
-
-def quadratic(q_D, domains_DP, tasks_TP, weight_T, metric_TP) -> float:
-    """The tasks' weighted squared distance in each metric between the task's unit step and the mixture's."""
-    total = 0.0
-    for task_P, weight, metric_P in zip(tasks_TP, weight_T, metric_TP, strict=True):
-        root_P = np.sqrt(metric_P)
-        unit_DP = domains_DP * root_P / np.linalg.norm(domains_DP * root_P, axis=1, keepdims=True)
-        goal_P = task_P * root_P / np.linalg.norm(task_P * root_P)
-        total += weight * float(np.sum((goal_P - q_D @ unit_DP) ** 2))
-    return total

@@ -45,6 +45,14 @@ def test_time_left_is_in_proportion_to_what_is_left(lines, monkeypatch):
     assert "100 tokens/s" in lines()
 
 
+def test_hours_are_counted_on_where_a_stage_takes_days(lines, monkeypatch):
+    clock = iter([0.0, 90_061.0])
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    with progress("gradients", 300) as advance:
+        advance(100)
+    assert last_progress(lines()) == BarLine("gradients", 100, 300, "25:01:01", "50:02:02")
+
+
 def test_terminal_gets_a_bar_and_no_lines(lines, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     with progress("gradients", 2, "tokens") as advance:

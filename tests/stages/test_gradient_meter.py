@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from llamafactory_dids.core.fisher import impact
-from llamafactory_dids.mixers.base import Impact
 from llamafactory_dids.stages import meter as module
 from llamafactory_dids.stages.entries import TrackedEntries
 from llamafactory_dids.stages.layers import track_layers
-from llamafactory_dids.stages.meter import GradientMeter, TaskMeasurement, impact_matrix
+from llamafactory_dids.stages.meter import GradientMeter
 from llamafactory_dids.stages.per_sample import GradientEngine
 from tests.helpers import NEXT_TOKENS, collate, num_labelled, samples, tiny_model, unlabelled
 from tests.reference.gradients import mean_loss, on_block, token_losses, weight_gradients
@@ -83,21 +81,6 @@ def test_measuring_leaves_the_samples_as_they_were(model):
     assert rows == before
 
 
-@pytest.mark.parametrize(
-    "wanted", [Impact("preconditioned", "cosine"), Impact("gradient", "dot"), Impact("kl", "none")]
-)
-def test_the_impact_is_measured_in_the_metric_that_the_mixer_asked_for(wanted):
-    generator = torch.Generator().manual_seed(0)
-    domains_DP, tasks_TP = (torch.randn(n, 30, generator=generator) for n in (4, 2))
-    fisher_TP = torch.rand(2, 30, generator=generator)
-    measured = TaskMeasurement(np.ones(2), tasks_TP, fisher_TP)
-    found_DT = impact_matrix(wanted, domains_DP, measured)
-    np.testing.assert_array_equal(
-        found_DT, impact(domains_DP, tasks_TP, fisher_TP, kind=wanted.kind, normalize=wanted.normalize)
-    )
-    assert found_DT.shape == (4, 2)
-
-
 def test_the_scores_of_samples_are_their_gradients_along_each_direction_times_their_terms():
     meter = make_meter(tiny_model(), 500)
     rows = samples(5, seed=3)
@@ -145,25 +128,6 @@ def test_a_task_that_no_sample_is_left_of_cannot_be_measured(model, monkeypatch)
     found = meter.tasks(TASKS)
     assert np.isfinite(found.losses_T[:2]).all() and np.isnan(found.losses_T[2])
     assert found.gradients_TP[:2].isfinite().all() and found.gradients_TP[2].isnan().all()
-
-
-@pytest.mark.parametrize("held", [1, 2, 5])
-def test_a_measurement_with_too_little_memory_goes_on_in_smaller_batches(model, monkeypatch, held):
-    meter, expected = make_meter(model), make_meter(model).tasks(TASKS)
-    run, sizes = meter.engine.run, []
-
-    def small(batch):
-        sizes.append(len(batch["input_ids"]))
-        found = run(batch)
-        if sizes[-1] > held:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return found
-
-    monkeypatch.setattr(meter.engine, "run", small)
-    found = meter.tasks(TASKS)
-    np.testing.assert_allclose(found.losses_T, expected.losses_T, rtol=1e-6)
-    assert close(found.gradients_TP, expected.gradients_TP)
-    assert sum(size > held for size in sizes) <= 3
 
 
 def test_no_more_gradients_are_whole_than_there_is_room_for(model, monkeypatch):

@@ -97,21 +97,6 @@ def test_a_store_killed_half_way_and_continued_is_the_one_made_at_once(model, wh
     assert contents(fill(tmp_path, make_projector(model))) == contents(whole)
 
 
-def test_parts_that_are_there_are_not_computed_again(model, whole):
-    fill(
-        whole.folder, Broken(model, track_layers(model, 0.3), NEXT_TOKENS, RATIO, K, SEED).fail_at(0, AssertionError())
-    )
-
-
-def test_a_lost_part_alone_is_computed_again(model, whole, tmp_path):
-    store = fill(tmp_path, make_projector(model))
-    (tmp_path / "part-00001.npy").unlink()
-    counting = Broken(model, track_layers(model, 0.3), NEXT_TOKENS, RATIO, K, SEED).fail_at(99, AssertionError())
-    fill(tmp_path, counting)
-    assert counting.left == 98
-    assert contents(store) == contents(whole)
-
-
 @pytest.mark.parametrize("factor", [torch.inf, torch.nan, 1e30])
 def test_a_gradient_without_a_finite_length_is_not_written_and_its_neighbours_are(model, whole, tmp_path, factor):
     projector = make_projector(model)

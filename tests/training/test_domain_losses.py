@@ -59,7 +59,7 @@ def test_many_batches_are_fetched_in_between_and_none_is_lost():
     losses = DomainLosses(1)
     for i in range(3 * MOST_WAITING // 2):
         losses.add([0], torch.tensor([float(i)]), torch.tensor([1]))
-    assert losses.counts_D.tolist() == [MOST_WAITING]
+    assert losses.window["counts"].tolist() == [MOST_WAITING]
     seen = losses.close_window()
     assert seen.losses_D.tolist() == [(3 * MOST_WAITING // 2 - 1) / 2] and seen.terms_D.tolist() == [96]
 

@@ -63,18 +63,17 @@ def assert_same(found_DP: torch.Tensor, expected_DP: torch.Tensor) -> None:
     assert error < 1e-4, f"largest error, relative to the largest entry: {error}"
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "qwen2_moe"])
 @pytest.mark.parametrize("token_weight", [None, 1 / 37], ids=["mean-of-the-micro-batch", "per-item-of-the-step"])
 @pytest.mark.parametrize("scale", [1.0, 1 / 4, 1024.0], ids=["plain", "accumulated", "loss-scaled"])
-def test_they_are_the_token_weighted_mean_however_the_loss_is_scaled(family, token_weight, scale):
-    trained = Trained(family)
+def test_they_are_the_token_weighted_mean_however_the_loss_is_scaled(token_weight, scale):
+    trained = Trained()
     trained.step(scale, token_weight=token_weight)
     found_DP, known_D = trained.running.close_window()
     assert known_D.tolist() == [True, True, True, False]
     assert_same(found_DP, trained.expected(token_weight=token_weight))
 
 
-@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize("family", ["gpt2", *sorted(FAMILIES)])
 def test_so_they_are_for_each_family_of_models(family):
     trained = Trained(family)
     trained.step(1 / 4)

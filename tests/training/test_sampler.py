@@ -239,19 +239,6 @@ def test_no_sample_is_seen_more_often_than_the_limit_before_all_were_seen_that_o
         assert sorted(draws[start : start + most * 100]) == sorted(most * list(range(100)))
 
 
-def test_a_limit_gives_the_share_of_an_exhausted_domain_to_the_others_in_proportion():
-    domains_N = np.repeat([0, 1, 2], [1, 20_000, 20_000])
-    sampler = make([0.5, 0.3, 0.2], domains_N=domains_N, epoch_size=8000, max_repeats=1)
-    counts = np.bincount(domains_N[list(sampler)], minlength=3)
-    assert counts[0] == 1
-    assert chisquare(counts[1:], np.array([0.6, 0.4]) * 7999).pvalue > 1e-3, counts
-
-
-def test_a_limit_follows_the_probabilities_until_a_domain_is_exhausted():
-    few = [stream(make(seed=seed, epoch_size=5, max_repeats=1), 5) for seed in range(800)]
-    assert_follows([sample for draws in few for sample in draws], P)
-
-
 def test_a_domain_without_samples_may_have_no_probability():
     with pytest.raises(ValueError, match="domain without samples"):
         make([0.5, 0.5], domains_N=np.zeros(4, int))
