@@ -3,13 +3,14 @@
 Runs with the same domains are compared by domain, other runs by data set, for which every run has shares.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import DidsError
-from .evaluation import Budget, budget, held_out
+from .evaluation import budget, held_out
 from .groups import Estimate, Group, are_equal, difference, groups_of, mean_of, settings
 from .outcomes import task_outcomes
 from .run import Floats, Run
@@ -19,7 +20,7 @@ MAX_SETTINGS = 30
 
 
 class Summary(NamedTuple):
-    """A run in a row: the last loss of each observed task, and of each held-out set of its evaluation.
+    """A run in a row: the last loss of each observed task, and of each held-out set of its evaluation, if finite.
 
     `losses` are measured after the training began, the last at `measured_at` samples. `seconds` cover the training,
     `update_seconds` the part for the mixture, `domain_seconds` the making of the domains before; None without
@@ -171,7 +172,7 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 def _summary(run: Run, label: str) -> Summary:
     outcomes = [outcome for outcome in task_outcomes(run) if outcome.last is not None]
     measured_U = np.isfinite(run.record.task_losses_UT).any(axis=1) & (run.record.samples_U > 0)
-    trained: Budget = budget(run)
+    trained = budget(run)
     return Summary(
         label=label,
         strategy=run.strategy,
@@ -185,7 +186,7 @@ def _summary(run: Run, label: str) -> Summary:
         domain_seconds=run.cost.get("domain_seconds"),
         losses={outcome.name: outcome.last for outcome in outcomes if outcome.last is not None},
         measured_at=int(run.record.samples_U[measured_U][-1]) if measured_U.any() else None,
-        held_out=held_out(run),
+        held_out={name: loss for name, loss in held_out(run).items() if math.isfinite(loss)},
     )
 
 

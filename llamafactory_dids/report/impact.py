@@ -117,7 +117,7 @@ def _heat(axes: Any, found: Impact, rows: list[int], labels: list[str], tasks: t
 
 def decimals(limit: float) -> int:
     """The number of decimals that shows two digits of the largest number."""
-    return max(0, 1 - math.floor(math.log10(limit))) if limit > 0 else 2
+    return max(0, 1 - math.floor(math.log10(limit or 1.0)))
 
 
 def _write_values(axes: Any, mean_RT: Floats, error_RT: Floats, limit: float) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import DidsError
 from . import tables
 from .pictures import Picture
-from .words import duration, language, percent, t, times
+from .words import duration, language, number, percent, t, times
 
 EXPORT_BUDGET = 480_000  # bytes of all pictures and tables to save from the page
 
@@ -29,7 +29,8 @@ def environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "duration": duration, "times": times, "breakable": _breakable}
+    environment.filters |= {"percent": percent, "duration": duration, "times": times, "number": number}
+    environment.filters["breakable"] = _breakable
     environment.globals |= {"t": t, "language": language, "code": partial(_code, environment), "policy": policy}
     return environment
 

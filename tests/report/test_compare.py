@@ -136,6 +136,13 @@ def test_observed_losses_are_compared_where_they_were_measured_after_equally_man
     assert said(folders, tmp_path)[0].said == ()
 
 
+def test_a_run_whose_loss_is_not_a_number_is_not_called_lower(tmp_path):
+    folders = [make_run(tmp_path / "one", losses=[np.nan] * 3), make_run(tmp_path / "two", seed=5, losses=(1, 2, 3))]
+    comparison, text = said(folders, tmp_path)
+    assert not any(sentence.startswith("On the held-out data") for sentence in comparison.said)
+    assert "b_test – 2.000 –" in text
+
+
 def test_a_run_against_its_copy_is_a_tie(tmp_path):
     one = make_run(tmp_path / "one", losses=(1.0, 2.0, 3.0))
     shutil.copytree(tmp_path / "one", tmp_path / "two")

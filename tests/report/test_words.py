@@ -47,6 +47,20 @@ def test_a_translation_has_the_same_values():
         assert sorted(re.findall(r"{\w+}", english)) == sorted(re.findall(r"{\w+}", chinese)), english
 
 
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (words.number(253.4), "253"),
+        (words.times(1234.0), "×1,234"),
+        (words.times(1 / 1234), "÷1,234"),
+        (words.duration(3600 * 1234), "1,234 h"),
+        (words.duration(61.54), "61.5 s"),
+    ],
+)
+def test_large_numbers_are_told_without_a_power_of_ten(told, expected):
+    assert told == expected
+
+
 def test_a_report_in_chinese_has_the_same_numbers_and_english_comes_back(tmp_path, monkeypatch):
     monkeypatch.setattr(html, "render", lambda run: {"mixture": Picture(b"png", b"<svg/>")})
     write_run(tmp_path, 4, 9, num_sources=2)
