@@ -70,12 +70,6 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split()).replace(f" {BREAK} ", "")
 
 
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
-    """Drawing takes seconds; the module's `page` and `folder`, made before this, have real ones."""
-    monkeypatch.setattr(html, "render", lambda run: {"mixture": Picture(b"png", b"<svg/>")})
-
-
 def read(path) -> Page:
     return Page(path.read_text(encoding="utf-8"))
 
