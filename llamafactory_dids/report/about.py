@@ -9,25 +9,22 @@ Rows = list[tuple[str, str]]
 
 def rows(run: Run) -> Rows:
     """(what, value) for everything that the run's files tell."""
-    about, found = run.about, []
-    for key, what in (("started", "started"), ("hardware", "hardware"), ("command", "command")):
-        if about.get(key):
-            found.append((t(what), str(about[key])))
-    if run.seconds:
-        found.insert(1 if about.get("started") else 0, (t("duration of the training"), duration(run.seconds)))
-    if about.get("processes", 1) > 1:
-        found.append((t("processes"), str(about["processes"])))
-    commits = about.get("commits") or {}
-    if commits:
-        found.append((t("commit"), ", ".join(f"{name} {commit}" for name, commit in commits.items())))
-    if about.get("versions"):
-        found.append((t("versions"), ", ".join(f"{name} {number}" for name, number in about["versions"].items())))
-    trained = budget(run)
-    if trained.samples is not None:
-        tokens = (
-            ""
-            if trained.tokens is None
-            else t(", {tokens} tokens whose loss was counted", tokens=f"{trained.tokens:,}")
-        )
-        found.append((t("trained on"), counted(trained.samples, "sample") + tokens))
-    return found
+    about, (samples, tokens) = run.about, budget(run)
+    trained = "" if samples is None else counted(samples, "sample")
+    if tokens is not None:
+        trained += t(", {tokens} tokens whose loss was counted", tokens=f"{tokens:,}")
+    found = [
+        (t("started"), about.get("started", "")),
+        (t("duration of the training"), duration(run.seconds) if run.seconds else ""),
+        (t("hardware"), about.get("hardware", "")),
+        (t("command"), about.get("command", "")),
+        (t("processes"), about["processes"] if about.get("processes", 1) > 1 else ""),
+        (t("commit"), _listed(about.get("commits", {}))),
+        (t("versions"), _listed(about.get("versions", {}))),
+        (t("trained on"), trained),
+    ]
+    return [(what, str(value)) for what, value in found if value]
+
+
+def _listed(values: dict[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())

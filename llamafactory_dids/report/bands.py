@@ -4,7 +4,6 @@ from typing import Any
 
 from .canvas import count_samples, in_percent
 from .run import Floats
-from .words import t
 
 Band = tuple[str, list[int], str]  # label, domains, colour
 _EDGE = {"edgecolor": "white", "linewidth": 0.4}
@@ -19,7 +18,7 @@ def draw_bar(axes: Any, shares_D: Floats, bands: list[Band], what: str) -> None:
         bottom += height
     axes.set(xlim=(-0.5, 0.5), ylim=(0, 1), xticks=[0], xticklabels=[what])
     axes.tick_params(axis="x", length=0)
-    in_percent(axes, t("share in %"))
+    in_percent(axes)
     axes.spines[["top", "right", "bottom"]].set_visible(False)
 
 

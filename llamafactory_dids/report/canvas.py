@@ -1,10 +1,8 @@
 """The common parts of all pictures: a figure without a window, its files, short names, and its axes."""
 
 import io
-from collections.abc import Sequence
 from typing import Any
 
-from ..errors import DidsError
 from ..text import without_middle
 from .fonts import use_fonts_for_letters, with_boxes
 from .words import t
@@ -14,12 +12,10 @@ DPI = 130
 
 
 def new_figure(width: float, height: float) -> Any:
-    """A matplotlib figure, its size in inches. Raises DidsError if matplotlib is not installed."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise DidsError("matplotlib is not installed; `pip install matplotlib` to draw pictures") from None
+    """A matplotlib figure, its size in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -49,8 +45,9 @@ def short(name: str, limit: int = MAX_NAME) -> str:
     return with_boxes(without_middle(name, limit)).replace("$", r"\$")
 
 
-def shorten_all(names: Sequence[str], limit: int = MAX_NAME) -> list[str]:
-    return [short(name, limit) for name in names]
+def left_out(shown: int, count: int) -> str:
+    """The end of a title: how many of `count` are shown, or nothing if all are."""
+    return t(" (the first {shown} of {count})", shown=shown, count=count) if shown < count else ""
 
 
 def hide_frame(axes: Any) -> None:
@@ -64,7 +61,7 @@ def count_samples(axes: Any) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value >= 1000 else f"{value:g}")
 
 
-def in_percent(axes: Any, what: str) -> None:
+def in_percent(axes: Any) -> None:
     """Shares on the y axis, in percent."""
-    axes.set_ylabel(what)
+    axes.set_ylabel(t("share in %"))
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")

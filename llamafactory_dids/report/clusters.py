@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 
 from ..artifacts.domain_map import DomainMap, load_map
-from .canvas import hide_frame, new_figure, short, shorten_all
+from .canvas import hide_frame, new_figure, short
 from .colours import COLOURS, REST, colour, source_colours
 from .run import Floats, Run
-from .shares import data_shares, drawn_shares
+from .shares import data_shares, drawn_shares, source_counts
 from .words import percent, t
 
 MAX_BARS = 40  # most domains with a bar each
@@ -19,33 +19,26 @@ FURTHEST = 3.0  # doublings or halvings that colours tell apart
 
 def clusters_figure(run: Run) -> Any:
     """The figure of a run; None without domains.json."""
-    domains = run.domains
-    if not domains:
+    found = source_counts(run)
+    if found is None or not found[1].any():
         return None
-    totals: dict[str, int] = {}
-    for domain in domains:
-        for source, count in domain["sources"].items():
-            totals[source] = totals.get(source, 0) + count
-    sources = sorted(totals, key=lambda source: -totals[source])
-    counts_DS = np.array([[domain["sources"].get(source, 0) for source in sources] for domain in domains], dtype=float)
-    if not counts_DS.size or counts_DS.sum() == 0:
-        return None
-    if len(domains) > MAX_BARS:
+    names, counts_DS = found
+    order = np.argsort(-counts_DS.sum(axis=0), kind="stable")
+    sources, counts_DS = [names[i] for i in order], counts_DS[:, order]
+    if len(counts_DS) > MAX_BARS:
         return _cells_figure(run, counts_DS, sources)
-    domain_map = _drawn_map(run)
-    figure = new_figure(7.5 + (6 if domain_map is not None else 0), max(4.5, 1.6 + 0.2 * len(domains)))
-    hues = _hues(run, sources)
+    domain_map, hues = _drawn_map(run), _hues(run, sources)
+    height = max(4.5, 1.6 + 0.2 * len(counts_DS))
     if domain_map is None:
+        figure = new_figure(7.5, height)
         left = figure.subplots()
     else:
+        figure = new_figure(13.5, height)
         left, right = figure.subplots(1, 2, width_ratios=(7.5, 6))
         _points(right, domain_map, sources, hues)
     _bars(left, run.record.domain_names, counts_DS, sources, hues)
     handles, labels = left.get_legend_handles_labels()
-    if domain_map is not None:
-        handles, labels = right.get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8, frameon=False, markerscale=4)
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8, frameon=False)
     return figure
 
 
@@ -68,7 +61,7 @@ def _bars(axes: Any, names: tuple[str, ...], counts_DS: Floats, sources: list[st
         width_D = counts_DS[:, i:].sum(axis=1) if i == len(COLOURS) else counts_DS[:, i]
         axes.barh(range(len(names)), width_D, left=left_D, color=shade, label=label, height=0.8)
         left_D = left_D + width_D
-    axes.set_yticks(range(len(names)), shorten_all(names, 26), fontsize=8)
+    axes.set_yticks(range(len(names)), [short(name, 26) for name in names], fontsize=8)
     axes.invert_yaxis()
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlim(right=1.03 * float(left_D.max()))  # the longest bar ends inside the frame
@@ -124,15 +117,14 @@ def _drawn_map(run: Run) -> DomainMap | None:
 
 
 def _points(axes: Any, domain_map: DomainMap, sources: list[str], hues: list[str]) -> None:
-    assert domain_map.view is not None, "as `_drawn_map` has it"
     points_N2, explained_2 = domain_map.view
     drawn_M = np.flatnonzero(np.isfinite(points_N2).all(axis=1))
     place = {source: min(i, len(COLOURS)) for i, source in enumerate(sources)}
     sources_M = domain_map.sources_N.take(pa.array(drawn_M)).to_pylist()
     places_M = np.array([place.get(source, len(COLOURS)) for source in sources_M])
-    for i, (label, shade) in enumerate(_series(sources, hues)):
+    for i, (_, shade) in enumerate(_series(sources, hues)):
         points = points_N2[drawn_M[places_M == i]]
-        axes.scatter(points[:, 0], points[:, 1], s=5, color=shade, alpha=0.7, linewidths=0, label=label)
+        axes.scatter(points[:, 0], points[:, 1], s=5, color=shade, alpha=0.7, linewidths=0)
     first, second = explained_2
     axes.set_xlabel(t("first principal axis ({share} of the variance)", share=f"{first:.0%}"))
     axes.set_ylabel(t("second principal axis ({share})", share=f"{second:.0%}"))

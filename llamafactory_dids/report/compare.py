@@ -3,23 +3,24 @@
 Runs with the same domains are compared by domain, other runs by data set, for which every run has shares.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import DidsError
-from .evaluation import Budget, budget, held_out
+from .evaluation import budget, held_out
 from .groups import Estimate, Group, are_equal, difference, groups_of, mean_of, settings
 from .outcomes import task_outcomes
 from .run import Floats, Run
-from .shares import by_source, data_shares, source_shares
+from .shares import by_source, data_shares
 
 MAX_SETTINGS = 30
 
 
 class Summary(NamedTuple):
-    """A run in a row: the last loss of each observed task, and of each held-out set of its evaluation.
+    """A run in a row: the last loss of each observed task, and of each held-out set of its evaluation, if finite.
 
     `losses` are measured after the training began, the last at `measured_at` samples. `seconds` cover the training,
     `update_seconds` the part for the mixture, `domain_seconds` the making of the domains before; None without
@@ -42,18 +43,17 @@ class Summary(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Runs compared. `unit` is the unit of the shares, domain or data set, and `names` lists all of them.
+    """Runs compared. `tasks` lists the held-out sets (`held_out`) and the observed tasks (`losses`) of all runs.
+    `unit` is the unit of the shares, domain or data set, and `names` lists all of them.
 
     `data` has their shares of the data, `shares` their shares of each run's mixture at each line of its log.
     `compare_words.told` adds `said`, `refused` and `caution`.
     """
 
     runs: list[Run]
-    labels: list[str]
     groups: list[Group]
     summaries: list[Summary]
-    tasks: list[str]
-    held_out: list[str]
+    tasks: dict[str, list[str]]
     unit: str
     names: list[str]
     data: Floats
@@ -63,35 +63,26 @@ class Comparison(NamedTuple):
     caution: str = ""
 
     @property
-    def total(self) -> int:
-        """The number of domains or data sets."""
-        return len(self.names)
-
-    @property
     def has_equal_budgets(self) -> bool:
         """Whether all runs were trained on equally many samples, by the trainers' own counts."""
         return are_equal([summary.samples for summary in self.summaries])
 
-    def values(self, field: str, name: str, group: Group) -> dict[int, float]:
-        """The losses of a task (`losses`) or a held-out set (`held_out`) in a group's runs, by seed."""
-        known = [(seed, getattr(self.summaries[i], field)) for i, seed in zip(group.members, group.seeds, strict=True)]
-        return {seed: losses[name] for seed, losses in known if name in losses}
-
     def means(self, field: str, names: Sequence[str], group: Group) -> dict[int, float]:
-        """The mean loss over some tasks, by seed, for the runs that have all of these tasks."""
-        known = [(seed, getattr(self.summaries[i], field)) for i, seed in zip(group.members, group.seeds, strict=True)]
+        """The mean loss over some tasks (`losses`) or held-out sets (`held_out`), by seed, for the runs of a group that
+        have all of them.
+        """
+        known = {seed: getattr(self.summaries[i], field) for i, seed in zip(group.members, group.seeds, strict=True)}
         return {
             seed: float(np.mean([losses[name] for name in names]))
-            for seed, losses in known
+            for seed, losses in known.items()
             if all(name in losses for name in names)
         }
 
     def common(self, field: str) -> list[str]:
         """The tasks with a loss in every run, measured after equally many samples."""
-        names: list[str] = getattr(self, "tasks" if field == "losses" else "held_out")
         if field == "losses" and not are_equal([summary.measured_at for summary in self.summaries]):
             return []
-        return [name for name in names if all(name in getattr(summary, field) for summary in self.summaries)]
+        return [name for name in self.tasks[field] if all(name in getattr(run, field) for run in self.summaries)]
 
     def line(self, field: str, names: Sequence[str]) -> tuple[list[Estimate | None], list[Estimate | None], int | None]:
         """For the mean over some tasks: each group's mean, the first group's minus each other's, and the lowest group.
@@ -117,10 +108,10 @@ class Comparison(NamedTuple):
     def tables(self) -> dict[str, list[dict[str, Any]]]:
         """Each table by its name, for CSV files."""
         losses = []
-        for field, names in (("held_out", self.held_out), ("losses", self.tasks)):
+        for field, names in self.tasks.items():
             for name in names:
                 for group in self.groups:
-                    for seed, loss in self.values(field, name, group).items():
+                    for seed, loss in self.means(field, [name], group).items():
                         losses.append({"what": field, "task": name, "group": group.label, "seed": seed, "loss": loss})
         runs = [{k: v for k, v in s._asdict().items() if not isinstance(v, dict)} for s in self.summaries]
         return {"losses": losses, "runs": runs, "shares": self.last_shares()}
@@ -154,9 +145,11 @@ def compare(runs: Sequence[Run]) -> Comparison:
     summaries = [_summary(run, label) for run, label in zip(runs, labels, strict=True)]
     groups = groups_of(runs, labels)
     unit, names, data, shares = _common_shares(runs)
-    tasks = list(dict.fromkeys(task for summary in summaries for task in summary.losses))
-    evaluated = list(dict.fromkeys(name for summary in summaries for name in summary.held_out))
-    return Comparison(list(runs), labels, groups, summaries, tasks, evaluated, unit, names, data, shares)
+    tasks = {
+        field: list(dict.fromkeys(name for summary in summaries for name in getattr(summary, field)))
+        for field in ("held_out", "losses")
+    }
+    return Comparison(list(runs), groups, summaries, tasks, unit, names, data, shares)
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
@@ -169,9 +162,8 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 
 
 def _summary(run: Run, label: str) -> Summary:
-    outcomes = [outcome for outcome in task_outcomes(run) if outcome.last is not None]
     measured_U = np.isfinite(run.record.task_losses_UT).any(axis=1) & (run.record.samples_U > 0)
-    trained: Budget = budget(run)
+    trained = budget(run)
     return Summary(
         label=label,
         strategy=run.strategy,
@@ -183,30 +175,30 @@ def _summary(run: Run, label: str) -> Summary:
         seconds=run.seconds if run.cost or not run.is_fixed else None,
         update_seconds=run.cost.get("update_seconds"),
         domain_seconds=run.cost.get("domain_seconds"),
-        losses={outcome.name: outcome.last for outcome in outcomes if outcome.last is not None},
+        losses={outcome.name: outcome.last for outcome in task_outcomes(run) if outcome.last is not None},
         measured_at=int(run.record.samples_U[measured_U][-1]) if measured_U.any() else None,
-        held_out=held_out(run),
+        held_out={name: loss for name, loss in held_out(run).items() if math.isfinite(loss)},
     )
 
 
 def _common_shares(runs: Sequence[Run]) -> tuple[str, list[str], Floats, list[Floats]]:
     """(unit, names in the first run's order, shares of the data, table of shares of each run)."""
-    names = list(runs[0].record.domain_names)
     if len({frozenset(run.record.domain_names) for run in runs}) == 1 and _have_same_sizes(runs):
+        unit, data = "domain", data_shares(runs[0])
+        tables = [(run.record.domain_names, run.record.probabilities_UD) for run in runs]
+    else:
+        known = [found for run in runs if (found := by_source(run)) is not None]
+        if len(known) < len(runs) or len({frozenset(names) for names, _ in known}) > 1:
+            raise DidsError(
+                f"{runs[0].folder} and {runs[-1].folder}: neither the same domains nor the same data sets; "
+                "allowed: runs on the same data"
+            )
+        unit, data = "data set", data_shares(runs[0]) @ known[0][1]
         tables = [
-            run.record.probabilities_UD[:, [run.record.domain_names.index(name) for name in names]] for run in runs
+            (own, run.record.probabilities_UD @ parts_DS) for run, (own, parts_DS) in zip(runs, known, strict=True)
         ]
-        return "domain", names, data_shares(runs[0]), tables
-    known = [found for run in runs if (found := source_shares(run)) is not None]
-    if len(known) < len(runs) or len({frozenset(names) for names, _ in known}) > 1:
-        raise DidsError(
-            f"{runs[0].folder} and {runs[-1].folder}: neither the same domains nor the same data sets; "
-            "allowed: runs on the same data"
-        )
-    names, mine = known[0][0], by_source(runs[0])
-    assert mine is not None
-    tables = [table[:, [own.index(name) for name in names]] for own, table in known]
-    return "data set", names, data_shares(runs[0]) @ mine[1], tables
+    names = list(tables[0][0])
+    return unit, names, data, [shares[:, [own.index(name) for name in names]] for own, shares in tables]
 
 
 def _have_same_sizes(runs: Sequence[Run]) -> bool:

@@ -1,5 +1,6 @@
 """`comparison.html`: several runs side by side, on one page."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,14 +25,15 @@ def write_comparison(folders: Sequence[Path], output: Path, lang: str = "en") ->
         comparison = told(compare([load_run(folder) for folder in folders]))
         pictures = render_comparison(comparison)
         found = comparison.tables()
-        exports = page.exports(pictures, found)
         content = {
             "comparison": comparison,
             "pictures": page.embedded(pictures),
-            "exports": exports,
+            "exports": page.exports(pictures, found),
+            "links": _links(comparison, output),
+            "tables": _loss_tables(comparison),
+            "interval": interval,
         }
-        more = {"links": _links(comparison, output), "tables": _loss_tables(comparison), "interval": interval}
-        write_text(output, page.environment().get_template("compare.html").render(**content, **more))
+        write_text(output, page.environment().get_template("compare.html").render(**content))
         save_pictures(pictures, page.files_beside(output))
         tables.save_tables(found, page.files_beside(output))
     return output, comparison
@@ -40,10 +42,10 @@ def write_comparison(folders: Sequence[Path], output: Path, lang: str = "en") ->
 def _links(comparison: Comparison, output: Path) -> dict[str, str]:
     """The path of each run's own report, relative to the comparison's folder, if the report exists."""
     here, found = output.resolve().parent, {}
-    for label, run in zip(comparison.labels, comparison.runs, strict=True):
+    for summary, run in zip(comparison.summaries, comparison.runs, strict=True):
         report = run.folder.resolve() / "report.html"
         if report.exists():
-            found[label] = quote(Path(*_relative(report, here)).as_posix())
+            found[summary.label] = quote(Path(os.path.relpath(report, here)).as_posix())
     return found
 
 
@@ -58,19 +60,9 @@ def _loss_tables(comparison: Comparison) -> list[tuple[str, str, list[Any]]]:
             "On the observed samples, as last measured while each run trained.",
         ),
     ):
-        names = getattr(comparison, field if field == "held_out" else "tasks")
-        rows = [(name, *comparison.line(field, [name])) for name in names]
+        rows = [(name, *comparison.line(field, [name])) for name in comparison.tasks[field]]
         if len(common := comparison.common(field)) > 1:
             rows.insert(0, (t("mean"), *comparison.line(field, common)))
         if rows:
             found.append((t(title), t(note), rows))
     return found
-
-
-def _relative(path: Path, start: Path) -> tuple[str, ...]:
-    common = 0
-    for a, b in zip(path.parts, start.parts, strict=False):
-        if a != b:
-            break
-        common += 1
-    return (*[".."] * (len(start.parts) - common), *path.parts[common:])

@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 
 from .bands import Band, draw_bar, draw_stack
-from .canvas import count_samples, hide_frame, new_figure, png, short, svg
+from .canvas import left_out, new_figure, short
 from .colours import REST, colour, domain_colours
 from .compare import Comparison
 from .evaluation import curves
 from .fonts import drawable_language
 from .groups import Group
-from .pictures import Picture
+from .losses import finish_panel, new_panels
+from .pictures import Picture, files_of
 from .run import Run
 from .shares import named_domains
 from .words import t
@@ -27,38 +28,31 @@ Curve = list[tuple[int, float]]
 @drawable_language()
 def render_comparison(comparison: Comparison) -> dict[str, Picture]:
     """The pictures by name. The picture of losses is left out if no run has any."""
-    figures = {"loss": loss_figure(comparison), "shares": shares_figure(comparison)}
-    return {name: Picture(png(figure), svg(figure)) for name, figure in figures.items() if figure is not None}
+    return files_of({"loss": loss_figure(comparison), "shares": shares_figure(comparison)})
 
 
 def loss_figure(comparison: Comparison) -> Any:
     """A panel for each task, a colour for each group: runs are thin, a group's mean is thick; None without any loss."""
-    panels = {title: drawn for title, drawn in _panels(comparison).items() if any(drawn)}
+    from matplotlib.lines import Line2D
+
+    panels = _panels(comparison)
     if not panels:
         return None
     shown = list(panels.items())[:MAX_PANELS]
-    columns = min(len(shown), 3)
-    rows = math.ceil(len(shown) / columns)
-    figure = new_figure(max(5.6, 3.9 * columns), 0.9 + 2.9 * rows)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for place, (title, drawn) in enumerate(shown):
-        _panel(axes[place], title, comparison.groups, drawn)
-    for unused in axes[len(shown) :]:
-        unused.set_axis_off()
-    handles = [_handle(i) for i in range(len(comparison.groups))]
+    figure, places = new_panels(len(shown), columns=min(len(shown), 3))
+    for axes, (title, drawn) in zip(places, shown, strict=True):
+        for i, runs in enumerate(drawn):
+            _draw_group(axes, [curve for curve in runs if curve], colour(3 * i))
+        finish_panel(axes, short(title, 40))
+        axes.set_xlim(left=0)
+    handles = [Line2D([], [], color=colour(3 * i), linewidth=2.2) for i in range(len(comparison.groups))]
     labels = [
         short(group.label) + (f" (n = {len(group.members)})" if len(group.members) > 1 else "")
         for group in comparison.groups
     ]
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9, frameon=False)
-    figure.suptitle(t("Loss over training samples"), fontsize=11)
+    figure.suptitle(t("Loss over training samples") + left_out(len(shown), len(panels)), fontsize=11)
     return figure
-
-
-def _handle(i: int) -> Any:
-    from matplotlib.lines import Line2D
-
-    return Line2D([], [], color=colour(3 * i), linewidth=2.2)
 
 
 def _panels(comparison: Comparison) -> dict[str, list[list[Curve]]]:
@@ -68,12 +62,11 @@ def _panels(comparison: Comparison) -> dict[str, list[list[Curve]]]:
     at the end are shown as points.
     """
     found: dict[str, list[list[Curve]]] = {}
-    for of_runs, title in (
-        (map(curves, comparison.runs), "{name}, held out"),
-        (map(_observed, comparison.runs), "{name}, observed"),
+    for title, by_run in (
+        ("{name}, held out", [curves(run) for run in comparison.runs]),
+        ("{name}, observed", [_observed(run) for run in comparison.runs]),
     ):
-        by_run = list(of_runs)
-        names = list(dict.fromkeys(name for curves_of in by_run for name in curves_of))
+        names = list(dict.fromkeys(name for own in by_run for name, curve in own.items() if curve))
         if len(names) > 1:
             mean = t("mean of {count}", count=len(names))
             by_run = [{mean: _mean([own.get(name, []) for name in names]), **own} for own in by_run]
@@ -88,9 +81,9 @@ def _panels(comparison: Comparison) -> dict[str, list[list[Curve]]]:
     return shared or moving or found
 
 
-def _mean(of_tasks: list[Curve]) -> Curve:
-    """The mean of the tasks, at the samples at which all were measured."""
-    tables = [dict(curve) for curve in of_tasks]
+def _mean(of: list[Curve]) -> Curve:
+    """The mean of some curves, at the samples at which all were measured."""
+    tables = [dict(curve) for curve in of]
     samples = [n for n in tables[0] if all(n in table for table in tables)]
     return [(n, float(np.mean([table[n] for table in tables]))) for n in samples]
 
@@ -103,31 +96,18 @@ def _observed(run: Run) -> dict[str, Curve]:
     }
 
 
-def _panel(axes: Any, title: str, groups: list[Group], drawn: list[list[Curve]]) -> None:
-    for i, members in enumerate(drawn[: len(groups)]):
-        members = [curve for curve in members if curve]
-        if not members:
-            continue
-        shade, alone = colour(3 * i), len(members) == 1
-        for curve in members:
-            samples, losses = zip(*curve, strict=True)
-            marker = "o" if len(curve) < 3 else ""
-            axes.plot(
-                samples, losses, color=shade, marker=marker, markersize=4,
-                linewidth=1.8 if alone else 0.7, alpha=1 if alone else 0.45,
-            )  # fmt: skip
-        if not alone and len({tuple(n for n, _ in curve) for curve in members}) == 1:
-            samples = [n for n, _ in members[0]]
-            losses = np.mean([[x for _, x in curve] for curve in members], axis=0)
-            axes.plot(samples, losses, color=shade, linewidth=2.2, marker="o" if len(samples) < 3 else "", markersize=6)
-    axes.set_title(short(title, 40), fontsize=9)
-    axes.set_ylabel(t("loss (nats/token)"), fontsize=8)
-    axes.set_xlim(left=0)
-    axes.tick_params(labelsize=8)
-    axes.locator_params(axis="x", nbins=5)
-    count_samples(axes)
-    axes.xaxis.label.set_size(8)
-    hide_frame(axes)
+def _draw_group(axes: Any, runs: list[Curve], shade: str) -> None:
+    """The curves of a group's runs, and their mean if there are several."""
+    alone = len(runs) == 1
+    for curve in runs:
+        _draw(axes, curve, color=shade, markersize=4, linewidth=1.8 if alone else 0.7, alpha=1 if alone else 0.45)
+    if len(runs) > 1 and (mean := _mean(runs)):
+        _draw(axes, mean, color=shade, markersize=6, linewidth=2.2)
+
+
+def _draw(axes: Any, curve: Curve, **style: Any) -> None:
+    samples, losses = zip(*curve, strict=True)
+    axes.plot(samples, losses, marker="o" if len(curve) < 3 else "", **style)
 
 
 def shares_figure(comparison: Comparison) -> Any:
@@ -141,12 +121,12 @@ def shares_figure(comparison: Comparison) -> Any:
     furthest = ends[np.abs(ends - comparison.data).sum(axis=1).argmax()]
     named = (
         named_domains(comparison.data, furthest[None], MAX_NAMED)
-        if comparison.total > MAX_NAMED + 1
-        else range(comparison.total)
+        if len(comparison.names) > MAX_NAMED + 1
+        else range(len(comparison.names))
     )
     colours = domain_colours(comparison.names)
     bands = [(short(comparison.names[i]), [i], colours[i]) for i in sorted(named, key=lambda i: furthest[i])]
-    if rest := [i for i in range(comparison.total) if i not in set(named)]:
+    if rest := [i for i in range(len(comparison.names)) if i not in set(named)]:
         bands.insert(0, (t("others ({count})", count=len(rest)), rest, REST))
     for row in range(rows):
         draw_bar(grid[row, 0], comparison.data, bands, t("the data"))
@@ -158,7 +138,7 @@ def shares_figure(comparison: Comparison) -> Any:
             axes.set_axis_off()
     handles, labels = grid[0, 1].get_legend_handles_labels()
     figure.legend(handles[::-1], labels[::-1], loc="outside right center", fontsize=8, frameon=False)
-    figure.suptitle(t("What each run was fed"), fontsize=11)
+    figure.suptitle(t("What each run was fed") + left_out(len(groups), len(comparison.groups)), fontsize=11)
     return figure
 
 

@@ -100,7 +100,7 @@ def _by_task(comparison: Comparison, field: str, names: list[str], first: int, o
     if len(names) < 2:
         return "."
     a, b = comparison.groups[first], comparison.groups[other]
-    gaps = [difference(comparison.values(field, n, a), comparison.values(field, n, b)) for n in names]
+    gaps = [difference(comparison.means(field, [n], a), comparison.means(field, [n], b)) for n in names]
     lower = sum(not gap.is_level and gap.mean < 0 for gap in gaps)
     higher = sum(not gap.is_level and gap.mean > 0 for gap in gaps)
     return t(

@@ -33,25 +33,24 @@ def evaluations(run: Run) -> dict[str, dict[str, float]]:
         if key.startswith("eval_") and isinstance(value, int | float)
     }
     names = [key.removesuffix("loss").removesuffix("_") for key in results if key == "loss" or key.endswith("_loss")]
-    return {
-        name or _only_set(run): {
-            measure: value
-            for key, value in results.items()
-            if (measure := _measure(key, name, names)) and measure not in SPEED
-        }
-        for name in names
-    }
+    found: dict[str, dict[str, float]] = {name: {} for name in names}
+    for key, value in results.items():
+        owner = max((name for name in names if name and key.startswith(f"{name}_")), key=len, default="")
+        measure = key.removeprefix(f"{owner}_")
+        if owner in found and measure not in SPEED:
+            found[owner][measure] = value
+    return {name or _only_set(run): measures for name, measures in found.items()}
 
 
 def curves(run: Run) -> dict[str, list[tuple[int, float]]]:
     """(samples, loss) of each held-out data set at each evaluation during and after the training."""
     per_step, found = samples_per_step(run), {}
-    if per_step is not None:
-        for entry in _read(run, "trainer_state.json").get("log_history", []):
-            for key, value in entry.items():
-                if key.startswith("eval_") and key.endswith("_loss"):
-                    name = key.removeprefix("eval_").removesuffix("loss").removesuffix("_") or _only_set(run)
-                    found.setdefault(name, []).append((int(entry.get("step", 0) * per_step), float(value)))
+    history = _read(run, "trainer_state.json").get("log_history", []) if per_step is not None else []
+    for entry in history:
+        for key, value in entry.items():
+            if entry.get("step") and key.startswith("eval_") and key.endswith("_loss"):
+                name = key.removeprefix("eval_").removesuffix("loss").removesuffix("_") or _only_set(run)
+                found.setdefault(name, []).append((int(entry["step"] * per_step), float(value)))
     end = budget(run).samples
     if end is not None:
         for name, loss in held_out(run).items():
@@ -83,15 +82,6 @@ def samples_per_step(run: Run) -> float | None:
     batch = batch or state.get("train_batch_size")
     processes = run.about.get("processes", 1)
     return float(batch * run.config.get("gradient_accumulation_steps", 1) * processes) if batch else None
-
-
-def _measure(key: str, name: str, names: list[str]) -> str:
-    """The measure in a key of the results: `loss` in `a_test_loss`; empty if the key belongs to another data set."""
-    if not name:
-        other = any(key.startswith(f"{longer}_") for longer in names if longer)
-        return "" if other else key
-    longest = max((n for n in names if n and key.startswith(f"{n}_")), key=len, default="")
-    return key.removeprefix(f"{name}_") if longest == name else ""
 
 
 def _only_set(run: Run) -> str:

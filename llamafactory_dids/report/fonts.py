@@ -34,7 +34,7 @@ def with_boxes(text: str) -> str:
         return text
     drawn = "".join(letter if letter.isascii() or _family_of(letter) is not None else BOX for letter in text)
     if drawn != text:
-        _tell_of_boxes()
+        _tell_once(f"some names have letters that no font has which matplotlib knows: the pictures show {BOX} for them")
     return drawn
 
 
@@ -42,13 +42,12 @@ def with_boxes(text: str) -> str:
 def drawable_language() -> Iterator[None]:
     """Use English inside this context, and log it once, if no font here has the current language's letters."""
     wanted = language()
-    letters = [letter for letter in t("training samples seen") if not letter.isascii()]
-    try:
-        without = next((letter for letter in letters if _family_of(letter) is None), None)
-    except ImportError:
-        without = None  # the drawing itself reports a missing matplotlib
+    letters = (letter for letter in t("training samples seen") if not letter.isascii())
+    without = next((letter for letter in letters if _family_of(letter) is None), None)
     if without is not None:
-        _tell_of_language(wanted, without)
+        _tell_once(
+            f"--lang {wanted}: no font that matplotlib knows has the letter {without}: the pictures are in English"
+        )
     with in_language(wanted if without is None else "en"):
         yield
 
@@ -89,28 +88,11 @@ def _has(family: str, letter: str) -> bool:
 
 
 @functools.cache
-def _tell_of_boxes() -> None:
-    logger.warning(
-        "some names have letters that no font has which matplotlib knows: the pictures show %s for them; %s",
-        BOX,
-        _remedy(),
-    )
-
-
-@functools.cache
-def _tell_of_language(lang: str, letter: str) -> None:
-    logger.warning(
-        "--lang %s: no font that matplotlib knows has the letter %s: the pictures are in English; %s",
-        lang,
-        letter,
-        _remedy(),
-    )
-
-
-def _remedy() -> str:
+def _tell_once(what: str) -> None:
     import matplotlib
 
-    return (
-        "install a font such as Noto Sans CJK (Debian: fonts-noto-cjk), and delete "
-        f"{matplotlib.get_cachedir()}/fontlist-*.json, matplotlib's list of them"
+    known = f"{matplotlib.get_cachedir()}/fontlist-*.json"
+    remedy = (
+        f"install a font such as Noto Sans CJK (Debian: fonts-noto-cjk), and delete {known}, matplotlib's list of them"
     )
+    logger.warning("%s; %s", what, remedy)

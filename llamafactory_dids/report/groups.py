@@ -49,7 +49,7 @@ def groups_of(runs: Sequence[Run], labels: Sequence[str]) -> list[Group]:
     """The groups in the order of their first runs. If all runs would be one group, each run is its own group."""
     by_settings: dict[str, list[int]] = {}
     for i, run in enumerate(runs):
-        by_settings.setdefault(repr(sorted(settings(run).items(), key=lambda item: item[0])), []).append(i)
+        by_settings.setdefault(repr(sorted(settings(run).items())), []).append(i)
     found = []
     for members in by_settings.values():
         seeds = [runs[i].config.get("seed") for i in members]

@@ -5,7 +5,7 @@ are inline. With more than a thousand domains the file stays below 2 MB: curves 
 budget, and files too large for the page are only beside it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,13 @@ import numpy as np
 
 from ..artifacts.files import write_text
 from ..artifacts.mixture_log import find_log
+from ..config import split_list
 from ..text import beginning
 from . import about, cost, page, tables
 from .colours import domain_colours
 from .compare_page import write_comparison
 from .evaluation import evaluations
-from .impact import Impact, decimals, measured_impact
+from .impact import decimals, measured_impact
 from .outcomes import perplexity
 from .pictures import Picture, render, save_pictures
 from .run import Run, load_run
@@ -42,8 +43,8 @@ def write_report(folder: Path, output: Path | None = None, lang: str = "en") -> 
     """Write `report.html` for the run in a `dids/` folder, and return its path.
 
     By default it is in the run's folder, with its pictures beside it and its tables in `tables/`. With an `output`,
-    pictures and tables are in a folder `…_files` beside it. Raises DidsError without a log, without jinja2 or
-    matplotlib, or if there are no texts in `lang`.
+    pictures and tables are in a folder `…_files` beside it. Raises DidsError without a log, or if there are no
+    texts in `lang`.
     """
     run = load_run(folder)
     with in_language(lang):
@@ -62,7 +63,6 @@ def find_run(path: Path) -> Path:
 
 
 def _content(run: Run, pictures: Mapping[str, Picture], found: Mapping[str, list[tables.Row]]) -> dict[str, Any]:
-    record, data_D = run.record, data_shares(run)
     rows = _rows(run)
     return {
         "run": run,
@@ -70,7 +70,6 @@ def _content(run: Run, pictures: Mapping[str, Picture], found: Mapping[str, list
         "verdict": judge(run),
         "reference": reference(run),
         "cost": cost.in_words(run),
-        "costs": cost.table(run),
         "about": about.rows(run),
         "evaluations": evaluations(run),
         "perplexity": perplexity,
@@ -78,29 +77,18 @@ def _content(run: Run, pictures: Mapping[str, Picture], found: Mapping[str, list
         "exports": page.exports(pictures, found, page.EXPORT_BUDGET // (8 if len(rows) > MANY_DOMAINS else 1)),
         "rows": rows,
         "has_texts": any(row["texts"] for row in rows),
-        "has_impact": measured_impact(run) is not None,
+        "has_impact": any(row["impact"] for row in rows),
         "has_repeats": any(row["share"].repeats is not None for row in rows),
         "tells_losses": tables.tells_domain_losses(run),
-        "curves": {
-            "samples": [int(record.samples_U[u]) for u in _thinned(len(record.samples_U))],
-            "unit": CURVE_UNIT,
-            "names": list(record.domain_names),
-            "values": [_integers(record.probabilities_UD[:, i]) for i in range(len(record.domain_names))],
-            "chosen": named_domains(data_D, record.probabilities_UD, DRAWN_AT_FIRST),
-            "colours": domain_colours(record.domain_names),
-            "words": {
-                key: t(key) for key in ("training samples seen", "after {samples} samples:", "{shown} of {total}")
-            },
-        },
+        "curves": _curves(run),
     }
 
 
 def _trained_on(run: Run) -> str:
     """The model and its training data in words, as far as `config.yaml` tells."""
-    model, names = run.config.get("model_name_or_path"), run.config.get("dataset")
+    model, names = run.config.get("model_name_or_path"), split_list(run.config.get("dataset"))
     if not model or not names:
         return ""
-    names = names if isinstance(names, list) else [name.strip() for name in str(names).split(",")]
     samples = sum(domain["size"] for domain in run.domains)
     listed = ", ".join(names[:NAMED_DATASETS])
     if len(names) > NAMED_DATASETS:
@@ -110,58 +98,76 @@ def _trained_on(run: Run) -> str:
     return t("{model} on {samples} samples of {names}", model=model, samples=f"{samples:,}", names=listed)
 
 
-def _thinned(count: int) -> list[int]:
-    """At most MAX_POINTS indices, from the first to the last."""
-    return sorted({round(float(i)) for i in np.linspace(0, count - 1, min(count, MAX_POINTS))})
-
-
-def _integers(shares_U: Any) -> list[int]:
-    return [round(float(shares_U[u]) * CURVE_UNIT) for u in _thinned(len(shares_U))]
+def _curves(run: Run) -> dict[str, Any]:
+    """Each domain's share at no more than MAX_POINTS lines of the log, from the first to the last, for the chart."""
+    record = run.record
+    count = len(record.samples_U)
+    shown = np.unique(np.linspace(0, count - 1, min(count, MAX_POINTS)).round().astype(int))
+    shares_DU = np.rint(CURVE_UNIT * record.probabilities_UD[shown].T)
+    return {
+        "samples": record.samples_U[shown].astype(int).tolist(),
+        "unit": CURVE_UNIT,
+        "names": list(record.domain_names),
+        "values": shares_DU.astype(int).tolist(),
+        "chosen": named_domains(data_shares(run), record.probabilities_UD, DRAWN_AT_FIRST),
+        "colours": domain_colours(record.domain_names),
+        "words": {key: t(key) for key in ("training samples seen", "after {samples} samples:", "{shown} of {total}")},
+    }
 
 
 def _rows(run: Run) -> list[dict[str, Any]]:
     """A row of the table for each domain, the largest final share first; `index` is the domain's index in the log."""
-    record, impact = run.record, measured_impact(run)
-    domains = run.domains or [{"size": None, "sources": {}, "typical_texts": []} for _ in record.domain_names]
+    shares = domain_shares(run)
+    domains = run.domains or [{"sources": {}, "typical_texts": []} for _ in shares]
+    impacts = _impact_words(run) or [None for _ in shares]
     num_texts = sum(len(domain["typical_texts"]) for domain in domains)
     limit = max(40, min(1200, TEXT_BUDGET // max(1, num_texts)))
-    overall_D = None if impact is None else impact.overall_D()
     rows = []
-    for i, (share, domain, losses) in enumerate(
-        zip(domain_shares(run), domains, tables.domain_losses(run), strict=True)
+    for i, (share, domain, losses, impact) in enumerate(
+        zip(shares, domains, tables.domain_losses(run), impacts, strict=True)
     ):
         total = max(1, sum(domain["sources"].values()))
+        sources = sorted(domain["sources"].items(), key=lambda item: -item[1])
         rows.append(
             {
                 "index": i,
                 "share": share,
                 "losses": losses,
-                "impact": None if impact is None else _impact_words(impact, i, record.task_names),
-                "overall": None if overall_D is None or not np.isfinite(overall_D[i]) else float(overall_D[i]),
-                "sources": [(source, count / total) for source, count in sorted(domain["sources"].items(), key=_rank)],
+                "impact": impact,
+                "sources": [(source, count / total) for source, count in sources],
                 "texts": [beginning(text, limit, size=_bytes_in_file) for text in domain["typical_texts"]],
             }
         )
     return sorted(rows, key=lambda row: -row["share"].now)
 
 
-def _rank(item: tuple[str, int]) -> int:
-    return -item[1]
+def _impact_words(run: Run) -> list[dict[str, Any]]:
+    """For each domain its `overall` impact as a number and in words, the task on which its impact is surest, and every
+    task's impact unless there are too many; empty without any measurement.
+    """
+    impact = measured_impact(run)
+    if impact is None:
+        return []
+    digits = decimals(float(np.nanmax(np.abs(impact.mean_DT))))
 
-
-def _impact_words(impact: Impact, domain: int, tasks: Sequence[str]) -> dict[str, str]:
-    """The task on which the domain's impact is surest; and every task's impact, unless there are too many."""
-    digits = decimals(float(np.nanmax(np.abs(impact.mean_DT))) or 1.0)
-
-    def told(j: int) -> str:
-        error = impact.error_DT[domain, j]
+    def told(domain: int, task: int) -> str:
+        error = impact.error_DT[domain, task]
         spread = f" ±{error:.{digits}f}" if np.isfinite(error) else ""
-        return f"{tasks[j]} {impact.mean_DT[domain, j]:+.{digits}f}{spread}"
+        return f"{run.record.task_names[task]} {impact.mean_DT[domain, task]:+.{digits}f}{spread}"
 
-    strongest = impact.strongest(domain)
-    seen = [j for j in range(len(tasks)) if np.isfinite(impact.mean_DT[domain, j])]
-    each = ", ".join(told(j) for j in seen) if impact.mean_DT.size <= MAX_NUMBERS else ""
-    return {"strongest": "" if strongest is None else told(strongest), "each": each}
+    found = []
+    for i, overall in enumerate(impact.overall_D().tolist()):
+        strongest = impact.strongest(i)
+        seen = np.flatnonzero(np.isfinite(impact.mean_DT[i])) if impact.mean_DT.size <= MAX_NUMBERS else ()
+        found.append(
+            {
+                "overall": overall if np.isfinite(overall) else None,
+                "told": f"{overall:+.{digits}f}" if np.isfinite(overall) else "–",
+                "strongest": "" if strongest is None else told(i, strongest),
+                "each": ", ".join(told(i, j) for j in seen),
+            }
+        )
+    return found
 
 
 def _bytes_in_file(letter: str) -> int:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .canvas import hide_frame, new_figure, short, shorten_all
+from .canvas import hide_frame, new_figure, short
 from .colours import colour
 from .run import Floats, Run
 from .shares import data_shares, named_domains
@@ -105,7 +105,7 @@ def _heat(axes: Any, found: Impact, rows: list[int], labels: list[str], tasks: t
     )
     axes.set_facecolor("#BBBBBB" if not np.isfinite(mean_RT).all() else "white")  # seen in empty cells
     weights = ["" if not np.isfinite(w) else "\n" + t("weight {weight}", weight=percent(w)) for w in found.weight_T]
-    columns = [f"{name}{weight}" for name, weight in zip(shorten_all(tasks, 22), weights, strict=True)]
+    columns = [short(name, 22) + weight for name, weight in zip(tasks, weights, strict=True)]
     axes.set_xticks(range(len(tasks)), columns, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylabel(t("domain: share of the data → now"), fontsize=8)
@@ -117,7 +117,7 @@ def _heat(axes: Any, found: Impact, rows: list[int], labels: list[str], tasks: t
 
 def decimals(limit: float) -> int:
     """The number of decimals that shows two digits of the largest number."""
-    return max(0, 1 - math.floor(math.log10(limit))) if limit > 0 else 2
+    return max(0, 1 - math.floor(math.log10(limit or 1.0)))
 
 
 def _write_values(axes: Any, mean_RT: Floats, error_RT: Floats, limit: float) -> None:

@@ -76,7 +76,7 @@ def _lines(axes: Any, samples_U: Floats, shares_UD: Floats, named: list[int], co
     axes.legend(loc="upper left", fontsize=8, frameon=False)
     axes.set(xlim=(samples_U[0], samples_U[-1]))
     axes.set_ylim(bottom=0)
-    in_percent(axes, t("share in %"))
+    in_percent(axes)
     count_samples(axes)
     hide_frame(axes)
     axes.set_title(t("The largest shares, and the largest moves"), fontsize=11)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.trajectory import NOTABLE, heading
-from .losses import outlook
+from .losses import fitted
 from .run import Floats, Run
 from .words import t
 
@@ -72,20 +72,22 @@ def trend(losses_U: Floats) -> str:
     last, lowest = float(seen[-1]), float(seen.min())
     if len(seen) < 2:
         return t("measured once")
-    found = outlook(losses_U)
-    step = float(seen[-2] - last)
-    fall = step if found is None else found.decay.at(len(losses_U) - 1) - found.next_loss
-    faster = found is not None and last < found.decay.at(len(losses_U) - 1) - NOTABLE * last and step > NOTABLE * last
-    going = heading(last, lowest, max(fall, step) if faster else fall)
+    decay, step = fitted(losses_U), float(seen[-2] - last)
+    fall, faster = step, False
+    if decay is not None:
+        now, ahead = decay.at(len(losses_U) - 1), decay.at(len(losses_U))
+        faster = last < now - NOTABLE * last and step > NOTABLE * last
+        fall = max(now - ahead, step) if faster else now - ahead
+    going = heading(last, lowest, fall)
     if going == "above its lowest":
         return t("{rise} above its lowest, {lowest}", rise=f"{last - lowest:.3f}", lowest=f"{lowest:.3f}")
     if going == "level":
-        return t("levelled off") if found is not None else t("level")
-    if found is None:
+        return t("level") if decay is None else t("levelled off")
+    if decay is None:
         return t("falling")
     if faster:
         return t("still falling, and faster than the fit")
-    return t("still falling: the fit expects {loss} one window on", loss=f"{found.next_loss:.3f}")
+    return t("still falling: the fit expects {loss} one window on", loss=f"{ahead:.3f}")
 
 
 def perplexity(loss: float) -> float:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..artifacts.files import write_bytes
 from .canvas import png, svg
@@ -31,7 +31,11 @@ class Picture(NamedTuple):
 @drawable_language()
 def render(run: Run) -> dict[str, Picture]:
     """The pictures of a run, by name."""
-    figures = {name: make(run) for name, make in FIGURES.items()}
+    return files_of({name: make(run) for name, make in FIGURES.items()})
+
+
+def files_of(figures: Mapping[str, Any]) -> dict[str, Picture]:
+    """The pictures of those figures that there are, by name."""
     return {name: Picture(png(figure), svg(figure)) for name, figure in figures.items() if figure is not None}
 
 

@@ -62,14 +62,12 @@ class Run:
     @cached_property
     def about(self) -> dict[str, Any]:
         """When, where, by what and how the run was made (`run.json`); empty without the file."""
-        path = self.folder / "run.json"
-        return read_json(path) if path.exists() else {}
+        return self._read("run.json")
 
     @cached_property
     def cost(self) -> dict[str, float]:
         """The seconds in `cost.json`; empty without the file. Earlier versions wrote fewer keys."""
-        path = self.folder / "cost.json"
-        return read_json(path) if path.exists() else {}
+        return self._read("cost.json")
 
     @property
     def seconds(self) -> float:
@@ -112,8 +110,11 @@ class Run:
         return texts_are_random(self._map.get("inputs", {}))
 
     @cached_property
-    def _map(self) -> Any:
-        path = self.folder / "domains.json"
+    def _map(self) -> dict[str, Any]:
+        return self._read("domains.json")
+
+    def _read(self, name: str) -> dict[str, Any]:
+        path = self.folder / name
         return read_json(path) if path.exists() else {}
 
     @cached_property

@@ -4,6 +4,7 @@
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -83,23 +84,18 @@ def drawn_counts(run: Run) -> Floats | None:
 
 def domain_shares(run: Run) -> list[Share]:
     """A Share for each domain, in the order of the log."""
-    names, sizes, counts = run.record.domain_names, sizes_D(run), drawn_counts(run)
+    names = run.record.domain_names
     texts = [domain["typical_texts"] for domain in run.domains] or [[] for _ in names]
-    now_D = run.record.probabilities_UD[-1]
-    packed = bool(run.config.get("packing"))  # a packed row holds many samples
-    return [
-        Share(
-            name,
-            float(data),
-            float(drawn),
-            float(now_D[i]),
-            None if sizes is None else int(sizes[i]),
-            None if counts is None or packed else int(counts[i]),
-            _moved(float(data), float(drawn), counts),
-            _example(texts[i]),
-        )
-        for i, (name, data, drawn) in enumerate(zip(names, data_shares(run), drawn_shares(run), strict=True))
-    ]
+    shares = _shares(run, names, np.eye(len(names)))
+    return [share._replace(example=_example(mine)) for share, mine in zip(shares, texts, strict=True)]
+
+
+def source_counts(run: Run) -> tuple[list[str], Floats] | None:
+    """(data sets, samples of each domain from each data set (D, S)); None if the sources are unknown."""
+    names = list(dict.fromkeys(source for domain in run.domains for source in domain["sources"]))
+    if not names:
+        return None
+    return names, np.array([[domain["sources"].get(name, 0) for name in names] for domain in run.domains], dtype=float)
 
 
 def by_source(run: Run) -> tuple[list[str], Floats] | None:
@@ -107,40 +103,33 @@ def by_source(run: Run) -> tuple[list[str], Floats] | None:
 
     A domain of several data sets counts for each by its part of the domain's samples, as the sampler draws.
     """
-    if not run.domains:
+    found = source_counts(run)
+    if found is None:
         return None
-    names = list(dict.fromkeys(source for domain in run.domains for source in domain["sources"]))
-    if not names:
-        return None
-    weights_DS = np.array([[domain["sources"].get(name, 0) for name in names] for domain in run.domains], dtype=float)
-    return names, weights_DS / np.maximum(weights_DS.sum(axis=1, keepdims=True), 1)
-
-
-def source_shares(run: Run) -> tuple[list[str], Floats] | None:
-    """(names, probability of each data set at each line (U, S)); None if the sources are unknown."""
-    found = by_source(run)
-    return None if found is None else (found[0], run.record.probabilities_UD @ found[1])
+    names, counts_DS = found
+    return names, counts_DS / np.maximum(counts_DS.sum(axis=1, keepdims=True), 1)
 
 
 def shares_by_source(run: Run) -> list[Share]:
     """A Share for each data set, in the order of the map; empty if the sources are unknown."""
     found = by_source(run)
-    if found is None:
-        return []
-    names, weights_DS = found
-    counts, own = drawn_counts(run), domain_shares(run)
-    data_S, drawn_S = data_shares(run) @ weights_DS, drawn_shares(run) @ weights_DS
-    now_S = run.record.probabilities_UD[-1] @ weights_DS
-    sizes = {name: sum(domain["sources"].get(name, 0) for domain in run.domains) for name in names}
-    known = counts is not None and all(share.count is not None for share in own)
+    return [] if found is None else _shares(run, *found)
+
+
+def _shares(run: Run, names: Sequence[str], parts_DS: Floats) -> list[Share]:
+    """A Share for each name. `parts_DS` are the parts of each domain that belong to each name."""
+    data_S, drawn_S = data_shares(run) @ parts_DS, drawn_shares(run) @ parts_DS
+    now_S = run.record.probabilities_UD[-1] @ parts_DS
+    sizes, counts = sizes_D(run), drawn_counts(run)
+    packed = bool(run.config.get("packing"))  # a packed row holds many samples
     return [
         Share(
             name,
             float(data_S[j]),
             float(drawn_S[j]),
             float(now_S[j]),
-            sizes[name],
-            round(float(counts @ weights_DS[:, j])) if counts is not None and known else None,
+            None if sizes is None else round(float(sizes @ parts_DS[:, j])),
+            None if counts is None or packed else round(float(counts @ parts_DS[:, j])),
             _moved(float(data_S[j]), float(drawn_S[j]), counts),
         )
         for j, name in enumerate(names)

@@ -94,7 +94,7 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """The rows as a CSV file with a heading. Unknown values, NaN and infinities are empty."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+    writer = csv.DictWriter(stream, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows({key: _plain(value) for key, value in row.items()} for row in rows)
     return stream.getvalue().encode()
@@ -114,6 +114,4 @@ def save_tables(tables: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path)
 
 
 def _plain(value: Any) -> Any:
-    if value is None or (isinstance(value, float) and not np.isfinite(value)):
-        return ""
-    return value
+    return "" if isinstance(value, float) and not np.isfinite(value) else value  # `csv` leaves None empty itself

@@ -23,9 +23,7 @@ from .shares import (
     shares_by_source,
     sizes_D,
 )
-from .words import counted, duration, percent, t, times
-
-__all__ = ["duration", "percent"]
+from .words import counted, number, percent, t, times
 
 NUM_NAMED = 3
 
@@ -48,9 +46,10 @@ class Verdict(NamedTuple):
 
 def judge(run: Run) -> Verdict:
     domains, sources = domain_shares(run), _own_sources(run)
+    told = sources if any(share.moved for share in sources) else domains  # moves within data sets are told by domain
     tasks = task_outcomes(run)
     return Verdict(
-        lines=[line for line in (_held_out(run), *_moves(run, sources or domains), _headline(run)) if line],
+        lines=[line for line in (_held_out(run), *_moves(run, told), _headline(run)) if line],
         fed_more=most_fed(domains)[:NUM_NAMED],
         fed_less=most_cut(domains)[:NUM_NAMED],
         sources=sorted(sources, key=lambda share: -share.change),
@@ -139,15 +138,16 @@ def _headline(run: Run) -> str:
         samples=samples,
         moved=moved,
         of=of,
-        now=f"{effective_number(now_D):.3g}",
-        data=f"{effective_number(data_D):.3g}",
+        now=number(effective_number(now_D)),
+        data=number(effective_number(data_D)),
     )
 
 
 def _own_sources(run: Run) -> list[Share]:
     """The data sets; empty if there is only one, or they are the domains themselves."""
     found = shares_by_source(run)
-    return [] if len(found) in (0, 1, len(run.record.domain_names)) else found
+    are_domains = len(found) == len(run.domains) and all(len(domain["sources"]) == 1 for domain in run.domains)
+    return [] if len(found) < 2 or are_domains else found
 
 
 def _cautions(run: Run, domains: list[Share]) -> list[str]:
@@ -171,7 +171,7 @@ def _cautions(run: Run, domains: list[Share]) -> list[str]:
             )
         )
     if often := repeated(domains):
-        each = ", ".join(f"{share.name} ×{share.repeats:.3g} ({share.size:,})" for share in often[:NUM_NAMED])
+        each = ", ".join(f"{share.name} ×{number(share.repeats)} ({share.size:,})" for share in often[:NUM_NAMED])
         cautions.append(
             t(
                 "{domains} repeated more than {many} times: {each} (its samples in brackets). What a model "

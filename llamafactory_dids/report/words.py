@@ -56,13 +56,18 @@ def percent(share: float) -> str:
     return f"{value:.0f}%" if value >= 99.5 else f"{value:.1f}%" if value >= 1 else f"{value:.2g}%"
 
 
+def number(value: float) -> str:
+    """About three significant digits, and never a power of ten for a large number."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def times(ratio: float | None) -> str:
     """A ratio as `×` or `÷` a number; a dash if there was nothing before."""
     if ratio is None:
         return "–"
     if ratio <= 0:
         return "×0"
-    return f"×{ratio:.3g}" if ratio >= 1 or f"{ratio:.2g}" == "1" else f"÷{1 / ratio:.3g}"
+    return f"×{number(ratio)}" if ratio >= 1 or f"{ratio:.2g}" == "1" else f"÷{number(1 / ratio)}"
 
 
 def counted(number: int, what: str) -> str:
@@ -74,7 +79,7 @@ def counted(number: int, what: str) -> str:
 def duration(seconds: float) -> str:
     """Seconds in a readable unit."""
     if seconds < 120:
-        return f"{seconds:.3g} s"
+        return f"{number(seconds)} s"
     if seconds < 7200:
-        return f"{seconds / 60:.3g} min"
-    return f"{seconds / 3600:.3g} h"
+        return f"{number(seconds / 60)} min"
+    return f"{number(seconds / 3600)} h"

@@ -151,7 +151,7 @@ def _losses(progress: Progress) -> list[tuple[str, str, str, str]]:
 
 
 def _trend(losses_U: Floats) -> str:
-    """The direction of a task's loss, in a word or two. `report/verdict.py` has the same rule and says how it differs.
+    """The direction of a task's loss, in a word or two. `report/outcomes.py` has the same rule and says how it differs.
 
     A loss that fell since the last update is falling, even if it was lower before.
     """

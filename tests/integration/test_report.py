@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from llamafactory_dids.report.verdict import duration
+from llamafactory_dids.report.words import duration
 from tests.integration.support import arguments, our_log, same_domains, train, tuner
 
 pytestmark = pytest.mark.integration

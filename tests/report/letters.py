@@ -21,8 +21,7 @@ def only_font(folder: Path, letters: str, monkeypatch) -> Iterator[None]:
     known = list(fontManager.ttflist)
     fontManager.addfont(path)
     monkeypatch.setattr(fonts, "FAMILIES", ("No such font", FAMILY))
-    fonts._tell_of_boxes.cache_clear()
-    fonts._tell_of_language.cache_clear()
+    fonts._tell_once.cache_clear()
     try:
         yield
     finally:

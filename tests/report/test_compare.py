@@ -10,23 +10,13 @@ from scipy import stats
 from llamafactory_dids.artifacts.files import read_json, write_json
 from llamafactory_dids.artifacts.mixture_log import MixtureLog
 from llamafactory_dids.errors import DidsError
-from llamafactory_dids.report import compare_page, html
 from llamafactory_dids.report.compare import compare
 from llamafactory_dids.report.compare_pictures import loss_figure, shares_figure
 from llamafactory_dids.report.groups import difference, mean_of
 from llamafactory_dids.report.html import write_comparison, write_report
-from llamafactory_dids.report.pictures import Picture
 from llamafactory_dids.report.run import load_run
 from tests.report.made_up import write_run
 from tests.report.test_html import COST, read
-
-
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
-    """Drawing takes seconds; tests of pictures call for them."""
-    for module, name in ((html, "render"), (compare_page, "render_comparison")):
-        monkeypatch.setattr(module, name, lambda _: {"shares": Picture(b"png", b"<svg/>")})
-
 
 STATE = {"global_step": 640, "train_batch_size": 125}
 
@@ -46,6 +36,12 @@ def make_pair(folder, **second):
     return [make_run(folder / "one", seed=1), make_run(folder / "two", **({"seed": 5} | second))]
 
 
+def keep_lines(folder, count):
+    """Leave the first lines of a run's log alone."""
+    log = MixtureLog(folder / "mixture.jsonl")
+    log.replace(log.read()[:count])
+
+
 def said(folders, output):
     path, comparison = write_comparison(folders, output / "comparison.html")
     return comparison, read(path).text
@@ -57,10 +53,10 @@ def test_a_comparison_has_each_groups_shares_at_the_end_beside_those_of_the_data
     names = {path.name for path in (tmp_path / "comparison_files").iterdir()}
     assert names == {"shares.png", "shares.svg", "losses.csv", "runs.csv", "shares.csv"}
     rows = comparison.as_dict()["shares"]
-    assert comparison.unit == "domain" and len(rows) == 2 * comparison.total
-    for label, folder in zip(comparison.labels, folders, strict=True):
+    assert comparison.unit == "domain" and len(rows) == 2 * len(comparison.names)
+    for group, folder in zip(comparison.groups, folders, strict=True):
         last = load_run(folder).lines[-1]["probabilities"]
-        assert {row["domain"]: row["end"] for row in rows if row["group"] == label} == pytest.approx(last)
+        assert {row["domain"]: row["end"] for row in rows if row["group"] == group.label} == pytest.approx(last)
     assert sum(row["data"] for row in rows) == pytest.approx(2)
 
 
@@ -81,6 +77,12 @@ def test_the_pictures_have_the_losses_of_all_runs_over_samples_and_what_each_was
     assert sum(bar.get_height() for bar in shares.axes[0].patches) == pytest.approx(1)
 
 
+def test_a_picture_that_has_no_room_for_all_runs_says_so(tmp_path):
+    runs = [load_run(make_run(tmp_path / str(i), f"strategy_{i}")) for i in range(9)]
+    assert shares_figure(compare(runs)).get_suptitle() == "What each run was fed (the first 8 of 9)"
+    assert shares_figure(compare(runs[:8])).get_suptitle() == "What each run was fed"
+
+
 def test_runs_that_were_evaluated_at_their_ends_alone_are_dots(tmp_path):
     folders = [make_run(tmp_path / name, losses=(1, 2, 3), measured=False) for name in ("one", "two")]
     figure = loss_figure(compare([load_run(folder) for folder in folders]))
@@ -95,8 +97,7 @@ def test_runs_of_other_budgets_are_refused_as_a_verdict(tmp_path):
         make_run(tmp_path / "one", losses=(2, 2, 2)),
         make_run(tmp_path / "two", seed=5, losses=(1, 1, 1), steps=160),
     ]
-    lines = (folders[1] / "mixture.jsonl").read_text().splitlines()
-    (folders[1] / "mixture.jsonl").write_text("\n".join(lines[:6]) + "\n")
+    keep_lines(folders[1], 6)
     comparison, text = said(folders, tmp_path)
     assert comparison.said == () and "not trained on equally many samples (one 80,000, two 20,000)" in text
     assert "ends lower" not in text and 'class="best"' not in (tmp_path / "comparison.html").read_text()
@@ -105,35 +106,39 @@ def test_runs_of_other_budgets_are_refused_as_a_verdict(tmp_path):
 
 def test_a_budget_that_nothing_tells_is_not_taken_for_an_equal_one(tmp_path):
     folders = make_pair(tmp_path, strategy="proportional")
-    path = folders[1] / "mixture.jsonl"
-    path.write_text(path.read_text().splitlines()[0] + "\n")
+    keep_lines(folders[1], 1)
     (folders[1].parent / "trainer_state.json").unlink()
     assert "(one 80,000, two unknown)" in said(folders, tmp_path)[1]
 
 
 def test_the_budget_of_a_mixture_that_was_logged_once_is_the_trainers_own_count(tmp_path):
     folders = make_pair(tmp_path, strategy="proportional", losses=(2, 2, 2))
-    path = folders[1] / "mixture.jsonl"
-    path.write_text(path.read_text().splitlines()[0] + "\n")
+    keep_lines(folders[1], 1)
     comparison, _ = said(folders, tmp_path)
     assert [summary.samples for summary in comparison.summaries] == [80_000, 80_000] and not comparison.refused
 
 
 def test_what_was_measured_before_the_training_is_compared_with_nothing(tmp_path):
     folders = make_pair(tmp_path, strategy="proportional")
-    path = folders[1] / "mixture.jsonl"
-    path.write_text(path.read_text().splitlines()[0] + "\n")  # with losses, at sample 0
+    keep_lines(folders[1], 1)  # with losses, at sample 0
     comparison, text = said(folders, tmp_path)
     assert comparison.summaries[1].losses == {} and comparison.said == ()
+    assert loss_figure(compare([load_run(folders[1])] * 2)) is None, "no panel without a point"
     assert "The runs have no losses of the same tasks, measured after equally many samples" in text
 
 
 def test_observed_losses_are_compared_where_they_were_measured_after_equally_many_samples(tmp_path):
     folders = make_pair(tmp_path)
     assert len(said(folders, tmp_path)[0].said) == 1
-    path = folders[1] / "mixture.jsonl"
-    path.write_text("".join(line + "\n" for line in path.read_text().splitlines()[:11]))  # broken off; 80,000 trained
+    keep_lines(folders[1], 11)  # broken off; 80,000 trained
     assert said(folders, tmp_path)[0].said == ()
+
+
+def test_a_run_whose_loss_is_not_a_number_is_not_called_lower(tmp_path):
+    folders = [make_run(tmp_path / "one", losses=[np.nan] * 3), make_run(tmp_path / "two", seed=5, losses=(1, 2, 3))]
+    comparison, text = said(folders, tmp_path)
+    assert not any(sentence.startswith("On the held-out data") for sentence in comparison.said)
+    assert "b_test – 2.000 –" in text
 
 
 def test_a_run_against_its_copy_is_a_tie(tmp_path):
@@ -265,8 +270,8 @@ def test_runs_with_nothing_in_common_are_refused_by_name(tmp_path):
 
 def test_a_task_that_one_run_alone_was_measured_on_is_left_to_its_own_report(tmp_path):
     folders = make_pair(tmp_path)
-    for folder, steps in zip(folders, ((320, 640), (320, 640)), strict=True):
-        history = [{"step": step, "eval_a_test_loss": 2.0} for step in steps]
+    for folder in folders:
+        history = [{"step": step, "eval_a_test_loss": 2.0} for step in (0, 320, 640)]  # 0: `eval_on_start`
         (folder.parent / "trainer_state.json").write_text(json.dumps(STATE | {"log_history": history}))
     log = MixtureLog(folders[1] / "mixture.jsonl")
     log.replace([line | {"task_loss": {}} for line in log.read()])

@@ -1,12 +1,9 @@
-import json
 import logging
 import warnings
-from pathlib import Path
 
 import matplotlib
 import pytest
 
-from llamafactory_dids import report
 from llamafactory_dids.report import fonts
 from llamafactory_dids.report.pictures import FIGURES, render
 from llamafactory_dids.report.run import load_run
@@ -14,6 +11,7 @@ from llamafactory_dids.report.words import in_language, language
 from tests.helpers import edit
 from tests.report.letters import FAMILY, only_font
 from tests.report.made_up import write_run
+from tests.report.test_words import TABLE
 
 
 @pytest.fixture(params=["数学题目", "数", ""], ids=["all letters", "some letters", "no letters"])
@@ -76,12 +74,9 @@ def test_the_hosts_settings_stay_as_they_are(letters, run):
     assert dict(matplotlib.rcParams) == before
 
 
-CHINESE = json.loads((Path(report.__file__).parent / "templates" / "zh.json").read_text(encoding="utf-8"))
-
-
 @pytest.mark.parametrize("has_font", [True, False])
 def test_pictures_are_in_english_where_no_font_has_the_letters_of_the_language(has_font, tmp_path, monkeypatch, caplog):
-    letters = "".join(sorted({letter for text in CHINESE.values() for letter in text if not letter.isascii()}))
+    letters = "".join(sorted({letter for text in TABLE.values() for letter in text if not letter.isascii()}))
     write_run(tmp_path, 6, 5, num_sources=2)
     with only_font(tmp_path, letters if has_font else "", monkeypatch), in_language("zh"):
         with warnings.catch_warnings(), caplog.at_level(logging.WARNING):

@@ -10,7 +10,6 @@ import pytest
 from llamafactory_dids import report
 from llamafactory_dids.errors import DidsError
 from llamafactory_dids.report import html, words
-from llamafactory_dids.report.pictures import Picture
 from tests.report.made_up import write_run
 from tests.report.test_html import read
 
@@ -47,8 +46,21 @@ def test_a_translation_has_the_same_values():
         assert sorted(re.findall(r"{\w+}", english)) == sorted(re.findall(r"{\w+}", chinese)), english
 
 
-def test_a_report_in_chinese_has_the_same_numbers_and_english_comes_back(tmp_path, monkeypatch):
-    monkeypatch.setattr(html, "render", lambda run: {"mixture": Picture(b"png", b"<svg/>")})
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (words.number(253.4), "253"),
+        (words.times(1234.0), "×1,234"),
+        (words.times(1 / 1234), "÷1,234"),
+        (words.duration(3600 * 1234), "1,234 h"),
+        (words.duration(61.54), "61.5 s"),
+    ],
+)
+def test_large_numbers_are_told_without_a_power_of_ten(told, expected):
+    assert told == expected
+
+
+def test_a_report_in_chinese_has_the_same_numbers_and_english_comes_back(tmp_path):
     write_run(tmp_path, 4, 9, num_sources=2)
     english = read(html.write_report(tmp_path)).text
     chinese = read(html.write_report(tmp_path, lang="zh")).text
