@@ -5,6 +5,7 @@ of a mixer that is None takes the value of `dids_preset`; the mixers know the pr
 """
 
 import dataclasses
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -204,9 +205,9 @@ def _number_or_text(kind: Any, value: Any) -> Any:
         return str(value) if isinstance(value, str | int | float) else None
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
-    if number != number or number in (float("inf"), float("-inf")):
+    if not math.isfinite(number):
         return None
     if kind is int:
         return int(number) if number == int(number) else None

@@ -36,6 +36,10 @@ def test_an_integer_is_taken_however_it_is_written(received):
     assert value == 128 and type(value) is int
 
 
+def test_an_integer_that_no_float_holds_is_refused():
+    assert refused(dids_num_domains=10**400) == f"dids_num_domains: got {10**400}, allowed: an integer"
+
+
 @pytest.mark.parametrize("received", [1, 1.0, "1", "1e0"])
 def test_a_number_is_taken_however_it_is_written(received):
     value = make_config({"dids_topk_ratio": received}).dids_topk_ratio
