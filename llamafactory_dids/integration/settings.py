@@ -34,6 +34,17 @@ class Settings:
     finetuning_args: Any
     history: ProxyHistory | None = None
 
+    @property
+    def makes_features(self) -> bool:
+        """Whether features of samples are computed: to cluster them, or to compare them with the tasks' samples."""
+        return self.config.dids_domains == "cluster" or self.needs.task_samples
+
+    @property
+    def loads_proxy(self) -> bool:
+        """Whether a proxy model is loaded: for its gradients, or to be trained."""
+        takes_gradients = self.makes_features and self.config.dids_cluster_features == "gradient"
+        return takes_gradients or self.needs.proxy_run is not None
+
 
 def cache_folder(config: MixingConfig) -> Path:
     """`dids_cache_dir` as an absolute path."""

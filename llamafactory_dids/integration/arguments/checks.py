@@ -57,15 +57,15 @@ def check(settings: Settings, model_args: Any, data_args: Any, training_args: An
     check_entries(settings, data_args)
     _check_ranking(settings, data_args, finetuning_args.stage)
     _check_streaming(settings, data_args)
-    if settings.config.dids_domains == "cluster" or settings.needs.task_samples:
+    if settings.makes_features or settings.needs.proxy_run is not None:
         _check_writable("dids_cache_dir", settings.config.dids_cache_dir)
     check_note(data_args, data_args.dataset, finetuning_args.stage)
     if settings.needs.measures or settings.needs.proxy_run is not None:
         check_window(settings.config, samples_per_step(training_args))
     check_files(settings, model_args, finetuning_args)
-    makes_gradients = check_features(settings, model_args, training_args.device) or settings.needs.proxy_run is not None
+    check_features(settings, model_args, training_args.device)
     check_tracked(settings, model_args, finetuning_args)
-    check_media(settings, model_args, data_args, finetuning_args, makes_gradients)
+    check_media(settings, model_args, data_args, finetuning_args)
 
 
 def _check_numbers(settings: Settings, arguments: Any) -> None:
@@ -156,11 +156,10 @@ def load_names(dataset_dir: Any) -> list[str]:
 
 def _check_proxy_folder(settings: Settings) -> None:
     """Raise DidsError if the proxy is needed and its path does not exist. A hub would be asked for it otherwise."""
-    config, name = settings.config, settings.config.dids_proxy_model
-    makes_features = config.dids_domains == "cluster" or settings.needs.task_samples
-    if not (makes_features and config.dids_cluster_features == "gradient") and settings.needs.proxy_run is None:
+    name = settings.config.dids_proxy_model
+    if not settings.loads_proxy or name is None:
         return
-    if name is not None and (name.startswith(("/", ".", "~")) or name.count("/") > 1) and not Path(name).is_dir():
+    if (name.startswith(("/", ".", "~")) or name.count("/") > 1) and not Path(name).is_dir():
         raise refuse("dids_proxy_model", name, "a folder that is there, or the name of a model on the hub")
 
 

@@ -146,7 +146,7 @@ def check_names(values: dict[str, Any]) -> None:
 def as_dict(args: Any) -> dict[str, Any]:
     """The arguments as given: a YAML file's dictionary, or `--key value` and `--key=value` words."""
     if isinstance(args, dict):
-        return dict(args)
+        return {str(key): value for key, value in args.items()}  # YAML reads some words as numbers or switches
     values: dict[str, Any] = {}
     words = list(args)
     while words:

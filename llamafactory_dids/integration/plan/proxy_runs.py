@@ -40,6 +40,14 @@ NEUTRAL = (
     + ("dids_cache_dir", "dids_domains", "preprocessing_num_workers", "model_name_or_path", "dids_proxy_model")
     + ("tokenized_path",)
 )
+# Options to reset when the proxy trains in full: the host takes them for adapters or frozen layers alone.
+RESET_FOR_FULL = {
+    "loraplus_lr_ratio": None,
+    "use_rslora": False,
+    "use_dora": False,
+    "pissa_init": False,
+    "use_llama_pro": False,
+}
 NEUTRAL_STARTS = ("logging_", "save_", "eval_", "predict", "push_to_hub", "hub_", "dataloader_")
 
 
@@ -157,6 +165,7 @@ def _arguments(run: ProxyRun, source: DataSource, folder: Path, checkpoint: Path
         changes |= {
             "model_name_or_path": settings.config.dids_proxy_model,
             "finetuning_type": "full",
+            **RESET_FOR_FULL,
             **proxy.RESET_FOR_ANOTHER_PROXY,
         }
     values = {key: value for key, value in (settings.arguments | changes).items() if value is not None}
