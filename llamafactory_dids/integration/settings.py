@@ -1,5 +1,6 @@
 """The requests of a run to this package, settled before any data or model is loaded."""
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,14 @@ class Settings:
 def cache_folder(config: MixingConfig) -> Path:
     """`dids_cache_dir` as an absolute path."""
     return Path(config.dids_cache_dir).expanduser().absolute()
+
+
+def with_changes(arguments: Any, **changes: Any) -> Any:
+    """A copy of the host's arguments, or of another object of the host's, with other values of some attributes."""
+    changed = copy.copy(arguments)
+    for name, value in changes.items():
+        setattr(changed, name, value)
+    return changed
 
 
 def settings_of(data_args: Any) -> Settings | None:

@@ -14,9 +14,9 @@ from ..domains.encoder import check_encoder
 from ..domains.proxy import WEIGHT_FILES, is_trained_model, without_weights
 from ..domains.sizes import check_proxy
 from ..host.quiet import quiet
-from ..host.randomness import undisturbed
+from ..host.randomness import undisturbed_randomness
 from ..host.sharding import whole_models
-from ..settings import Settings
+from ..settings import Settings, with_changes
 
 TOKENIZER_FILES = ("token*", "vocab*", "*.model")
 
@@ -63,7 +63,7 @@ def check_features(settings: Settings, model_args: Any, device: torch.device) ->
         check_proxy(settings, model_args, device)
 
 
-@undisturbed
+@undisturbed_randomness()
 def check_tracked(settings: Settings, model_args: Any, finetuning_args: Any) -> None:
     """Raise DidsError if no tracked layer is trained, in the model whose gradients an update compares."""
     if finetuning_args.finetuning_type == "full":
@@ -71,8 +71,7 @@ def check_tracked(settings: Settings, model_args: Any, finetuning_args: Any) -> 
     proxy_first = settings.needs.proxy_run is not None and not is_trained_model(settings, model_args)
     if not settings.needs.gradients or proxy_first or model_args.adapter_name_or_path:
         return
-    finetuning_args = copy.copy(finetuning_args)
-    finetuning_args.pissa_init = False  # PiSSA reads weights
+    finetuning_args = with_changes(finetuning_args, pissa_init=False)  # PiSSA reads weights
     if (model := without_weights(model_args)) is None:
         return
     from llamafactory.model.adapter import init_adapter

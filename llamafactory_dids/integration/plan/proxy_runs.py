@@ -28,7 +28,7 @@ from ..data.source import DataSource
 from ..domains import proxy
 from ..domains.features import free_memory
 from ..domains.samples import tokens_digest
-from ..host.randomness import undisturbed
+from ..host.randomness import undisturbed_randomness
 from ..settings import ProxyHistory, Settings, cache_folder
 
 logger = logging.getLogger(__name__)
@@ -40,6 +40,8 @@ NEUTRAL = (
     + ("dids_cache_dir", "dids_domains", "preprocessing_num_workers", "model_name_or_path", "dids_proxy_model")
     + ("tokenized_path",)
 )
+NEUTRAL_STARTS = ("logging_", "save_", "eval_", "predict", "push_to_hub", "hub_", "dataloader_")
+
 # Options to reset when the proxy trains in full: the host takes them for adapters or frozen layers alone.
 RESET_FOR_FULL = {
     "loraplus_lr_ratio": None,
@@ -48,7 +50,6 @@ RESET_FOR_FULL = {
     "pissa_init": False,
     "use_llama_pro": False,
 }
-NEUTRAL_STARTS = ("logging_", "save_", "eval_", "predict", "push_to_hub", "hub_", "dataloader_")
 
 
 def run_proxies(
@@ -90,7 +91,7 @@ def _show_in(shown: Path, run: ProxyRun, folder: Path) -> None:
         shutil.copyfile(folder / "mixture.jsonl", shown / f"{run.name}.jsonl")
 
 
-@undisturbed
+@undisturbed_randomness()
 def _make(
     run: ProxyRun,
     folder: Path,
