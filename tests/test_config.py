@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from llamafactory_dids.config import FIELDS, MixingConfig, as_dict, make_config, split_list
+from llamafactory_dids.config import FIELDS, MixingConfig, make_config, split_list
 from llamafactory_dids.errors import DidsError
 from llamafactory_dids.stages.cluster import number_for
 
@@ -16,7 +16,7 @@ def refused(**values) -> str:
 
 def test_nothing_gives_the_defaults_and_the_defaults_pass_their_own_checks():
     assert make_config({}) == MixingConfig()
-    assert make_config(as_dict(MixingConfig())) == MixingConfig()
+    assert make_config(dataclasses.asdict(MixingConfig())) == MixingConfig()
 
 
 def test_the_papers_numbers_are_the_defaults():
