@@ -134,16 +134,11 @@ def read_version() -> str:
     return match.group(1)
 
 
-def read_readme() -> str:
-    readme = ROOT / "README.md"
-    return readme.read_text(encoding="utf-8") if readme.exists() else ""
-
-
 setup(
     name="llamafactory-dids",
     version=read_version(),
     description="Domain Impact-aware Data Sampling (DIDS) for LLaMA-Factory",
-    long_description=read_readme(),
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],

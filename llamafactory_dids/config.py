@@ -5,12 +5,13 @@ of a mixer that is None takes the value of `dids_preset`; the mixers know the pr
 """
 
 import dataclasses
+import math
 import types
 import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin
 
-from .errors import DidsError, refuse
+from .errors import refuse
 
 FEW_UPDATES = 6  # a run with fewer updates of the mixture loses most of the gain (Figure 2a)
 WINDOWS = 25  # updates of a run that does not set dids_update_samples, as in the paper
@@ -189,8 +190,8 @@ def _converted(name: str, value: Any, kinds: tuple[Any, ...]) -> Any:
         if get_origin(kind) is Literal:
             if value in get_args(kind):
                 return value
-        elif kind is type(None) or kind is bool:
-            if (value is None) if kind is type(None) else isinstance(value, bool):
+        elif kind in (bool, types.NoneType):
+            if isinstance(value, kind):
                 return value
         elif not isinstance(value, bool) and value is not None:
             converted = _number_or_text(kind, value)
@@ -204,9 +205,9 @@ def _number_or_text(kind: Any, value: Any) -> Any:
         return str(value) if isinstance(value, str | int | float) else None
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
-    if number != number or number in (float("inf"), float("-inf")):
+    if not math.isfinite(number):
         return None
     if kind is int:
         return int(number) if number == int(number) else None
@@ -214,14 +215,6 @@ def _number_or_text(kind: Any, value: Any) -> Any:
 
 
 def _describe(kinds: tuple[Any, ...]) -> str:
-    names = {int: "an integer", float: "a number", bool: "true or false", str: "text", type(None): "nothing"}
-    parts = [", ".join(map(str, get_args(k))) if get_origin(k) is Literal else names[k] for k in kinds]
-    return " or ".join(part for part in parts if part != "nothing")
-
-
-def as_dict(config: MixingConfig) -> dict[str, Any]:
-    """Every key with its value, for `config.yaml` and fingerprints."""
-    return dataclasses.asdict(config)
-
-
-__all__ = ["FIELDS", "DidsError", "MixingConfig", "as_dict", "make_config", "split_list"]
+    names = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
+    (kind,) = (kind for kind in kinds if kind is not types.NoneType)
+    return names.get(kind) or ", ".join(get_args(kind))

@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from llamafactory_dids.config import FIELDS, MixingConfig, as_dict, make_config, split_list
+from llamafactory_dids.config import FIELDS, MixingConfig, make_config, split_list
 from llamafactory_dids.errors import DidsError
 from llamafactory_dids.stages.cluster import number_for
 
@@ -16,7 +16,7 @@ def refused(**values) -> str:
 
 def test_nothing_gives_the_defaults_and_the_defaults_pass_their_own_checks():
     assert make_config({}) == MixingConfig()
-    assert make_config(as_dict(MixingConfig())) == MixingConfig()
+    assert make_config(dataclasses.asdict(MixingConfig())) == MixingConfig()
 
 
 def test_the_papers_numbers_are_the_defaults():
@@ -34,6 +34,10 @@ def test_other_keys_are_the_hosts_and_left_alone():
 def test_an_integer_is_taken_however_it_is_written(received):
     value = make_config({"dids_num_domains": received}).dids_num_domains
     assert value == 128 and type(value) is int
+
+
+def test_an_integer_that_no_float_holds_is_refused():
+    assert refused(dids_num_domains=10**400) == f"dids_num_domains: got {10**400}, allowed: an integer"
 
 
 @pytest.mark.parametrize("received", [1, 1.0, "1", "1e0"])

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
+from .. import text
 from ..errors import DidsError
 
 DEBUG = "LLAMAFACTORY_DIDS_DEBUG"
@@ -46,4 +47,4 @@ def nearest(name: str, allowed: Sequence[str]) -> str:
 def one_line(error: BaseException) -> str:
     """An error's message without line breaks. For an error that Ray brings from a worker, the worker's message."""
     error = getattr(error, "cause", None) or error
-    return " ".join(str(error).split()) or type(error).__name__
+    return text.one_line(str(error)) or type(error).__name__

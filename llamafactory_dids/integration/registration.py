@@ -131,8 +131,8 @@ def missing_seams(seams: tuple[Seam, ...] = SEAMS + PAGE_SEAMS) -> list[str]:
 def register() -> None:
     """Apply the rebindings of training once. Raises DidsError, and applies none, if a seam is missing."""
     errors.install_hook()
-    if _apply(SEAMS):
-        _route_messages()
+    _apply(SEAMS)
+    _route_messages()
 
 
 def register_page() -> None:
@@ -141,10 +141,9 @@ def register_page() -> None:
     _apply(PAGE_SEAMS)
 
 
-def _apply(seams: tuple[Seam, ...]) -> bool:
-    """Apply the seams. Returns whether this call applied them, and no earlier one."""
+def _apply(seams: tuple[Seam, ...]) -> None:
     if seams in _applied:
-        return False
+        return
     if missing := missing_seams(seams):
         raise DidsError(
             f"this version of LLaMA-Factory lacks {', '.join(missing)}; allowed: llamafactory 0.9.5, or its main "
@@ -155,7 +154,6 @@ def _apply(seams: tuple[Seam, ...]) -> bool:
             owner, name = _place(seam)
             setattr(owner, name, seam.wrap(getattr(owner, name)))
     _applied.add(seams)
-    return True
 
 
 def _place(seam: Seam) -> tuple[Any, str]:

@@ -1,5 +1,6 @@
 """The requests of a run to this package, settled before any data or model is loaded."""
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,29 @@ class Settings:
     finetuning_args: Any
     history: ProxyHistory | None = None
 
+    @property
+    def makes_features(self) -> bool:
+        """Whether features of samples are computed: to cluster them, or to compare them with the tasks' samples."""
+        return self.config.dids_domains == "cluster" or self.needs.task_samples
+
+    @property
+    def loads_proxy(self) -> bool:
+        """Whether a proxy model is loaded: for its gradients, or to be trained."""
+        takes_gradients = self.makes_features and self.config.dids_cluster_features == "gradient"
+        return takes_gradients or self.needs.proxy_run is not None
+
 
 def cache_folder(config: MixingConfig) -> Path:
     """`dids_cache_dir` as an absolute path."""
     return Path(config.dids_cache_dir).expanduser().absolute()
+
+
+def with_changes(arguments: Any, **changes: Any) -> Any:
+    """A copy of the host's arguments, or of another object of the host's, with other values of some attributes."""
+    changed = copy.copy(arguments)
+    for name, value in changes.items():
+        setattr(changed, name, value)
+    return changed
 
 
 def settings_of(data_args: Any) -> Settings | None:

@@ -47,8 +47,23 @@ def edit(path: Path, change: Any = dict) -> None:
     path.write_text(json.dumps(kept))
 
 
-def cut(path: Path, length: int = 100) -> None:
-    path.write_bytes(path.read_bytes()[:length])
+def spoilt(
+    place: Place,
+    take: str,
+    delete: str | None = None,
+    write: dict[str, str] | None = None,
+    cut: dict[str, int] | None = None,
+) -> None:
+    """Take a model, map, cache or checkpoint for the case, and change its files; each is named by a pattern."""
+    folder = TAKEN[take](place)
+    for path in folder.glob(delete) if delete else ():
+        path.unlink()
+    for pattern, text in (write or {}).items():
+        for path in folder.glob(pattern):
+            path.write_text(text)
+    for pattern, length in (cut or {}).items():
+        for path in folder.glob(pattern):
+            path.write_bytes(path.read_bytes()[:length])
 
 
 # --- models ---------------------------------------------------------------------------------------------------
@@ -58,25 +73,8 @@ def model(place: Place) -> Path:
     return place.take(place.world.model, "model")
 
 
-def model_without_weights(place: Place) -> Keys:
-    (model(place) / "model.safetensors").unlink()
-
-
-def model_of_cut_weights(place: Place) -> Keys:
-    cut(model(place) / "model.safetensors", 1000)
-
-
-def model_of_broken_config(place: Place) -> Keys:
-    cut(model(place) / "config.json", 20)
-
-
 def model_of_unknown_kind(place: Place) -> Keys:
     edit(model(place) / "config.json", lambda c: c | {"model_type": "llamma", "architectures": ["Llamma"]})
-
-
-def model_without_tokenizer(place: Place) -> Keys:
-    for path in model(place).glob("*token*"):
-        path.unlink()
 
 
 def model_without_blocks(place: Place) -> Keys:
@@ -115,32 +113,8 @@ def own_map(place: Place) -> Path:
     return place.take(place.finished.dids, "map")
 
 
-def map_whole(place: Place) -> Keys:
-    own_map(place)
-
-
-def map_cut(place: Place) -> Keys:
-    cut(own_map(place) / "domains.parquet")
-
-
-def map_without_table(place: Place) -> Keys:
-    (own_map(place) / "domains.parquet").unlink()
-
-
-def map_without_json(place: Place) -> Keys:
-    (own_map(place) / "domains.json").unlink()
-
-
-def map_of_cut_json(place: Place) -> Keys:
-    cut(own_map(place) / "domains.json")
-
-
 def map_of_a_later_schema(place: Place) -> Keys:
     edit(own_map(place) / "domains.json", lambda c: c | {"schema": 99})
-
-
-def map_of_a_list(place: Place) -> Keys:
-    (own_map(place) / "domains.json").write_text("[]")
 
 
 def map_of_unknown_domain(place: Place) -> Keys:
@@ -215,50 +189,26 @@ def cache(place: Place) -> Path:
     return place.take(place.finished.folder.parent / "cache", "cache")
 
 
-def stores(place: Place) -> list[Path]:
+def features(place: Place) -> Path:
     """The gradient stores of a cache whose map is lost."""
-    shutil.rmtree(cache(place) / "domains")
-    return sorted((place.folder / "cache" / "gradients").iterdir())
-
-
-def cache_of_cut_parts(place: Place) -> Keys:
-    for store in stores(place):
-        cut(store / "part-00000.npy", 1000)
+    folder = cache(place)
+    shutil.rmtree(folder / "domains")
+    return folder / "gradients"
 
 
 def cache_of_other_shapes(place: Place) -> Keys:
-    for store in stores(place):
+    for store in features(place).iterdir():
         np.save(store / "part-00000.npy", np.zeros((270, 32), dtype=np.float16))
 
 
-def cache_of_garbage_manifests(place: Place) -> Keys:
-    for store in stores(place):
-        (store / "manifest.json").write_text("[")
-
-
-def cache_without_manifests(place: Place) -> Keys:
-    for store in stores(place):
-        (store / "manifest.json").unlink()
-
-
 def cache_of_other_stages(place: Place) -> Keys:
-    for store in stores(place):
+    for store in features(place).iterdir():
         edit(store / "manifest.json", lambda c: c["inputs"].update(stage="pt"))
-
-
-def cache_of_a_cut_map(place: Place) -> Keys:
-    for path in cache(place).glob("domains/*/domains.parquet"):
-        cut(path)
 
 
 def cache_of_another_map(place: Place) -> Keys:
     for path in cache(place).glob("domains/*/domains.json"):
         edit(path, lambda c: c["inputs"].update(dids_num_domains=5))
-
-
-def cache_without_a_table(place: Place) -> Keys:
-    for path in cache(place).glob("domains/*/domains.parquet"):
-        path.unlink()
 
 
 def cache_that_is_a_file(place: Place) -> Keys:
@@ -275,29 +225,12 @@ def checkpoint(place: Place) -> Path:
     return place.folder / "out" / "checkpoint-4"
 
 
-def checkpoint_of_cut_tensors(place: Place) -> Keys:
-    (checkpoint(place) / "dids_state.safetensors").write_bytes(b"short")
-
-
-def checkpoint_of_cut_values(place: Place) -> Keys:
-    cut(checkpoint(place) / "dids_state.json", 50)
-
-
-def checkpoint_without_a_mixture(place: Place) -> Keys:
-    for path in checkpoint(place).glob("dids_state*"):
-        path.unlink()
-
-
 def checkpoint_of_broken_probabilities(place: Place) -> Keys:
     path = checkpoint(place) / "dids_state.safetensors"
     tensors = load_file(path)
     tensors["mixer_probabilities_D"].fill_(float("nan"))
     save_file(tensors, path)
     edit(path.with_suffix(".json"), lambda c: c["files"].update({path.name: path.stat().st_size}))
-
-
-def checkpoint_whole(place: Place) -> Keys:
-    checkpoint(place)
 
 
 def log_of(place: Place, *lines: str) -> Keys:
@@ -363,14 +296,6 @@ def an_output_that_is_a_file(place: Place) -> Keys:
 # --- dataset_info.json ------------------------------------------------------------------------------------------------
 
 
-def broken_dataset_info(place: Place) -> Keys:
-    cut(place.data / "dataset_info.json", 20)
-
-
-def dataset_info_that_is_a_list(place: Place) -> Keys:
-    (place.data / "dataset_info.json").write_text("[]")
-
-
 def dataset_info_entry_that_is_a_list(place: Place) -> Keys:
     edit(place.data / "dataset_info.json", lambda c: c | {"sums": ["sums.json"]})
 
@@ -380,8 +305,18 @@ def dataset_info_of_numbers(place: Place) -> Keys:
 
 
 def cache_without_features_of_one_dataset(place: Place) -> Keys:
-    for path in (store / "written-00000.npy" for store in stores(place)):
+    for path in (store / "written-00000.npy" for store in features(place).iterdir()):
         written_N = np.load(path)
         if len(written_N) == 270:  # and not the tasks' store
             written_N[210:] = False
             np.save(path, written_N)
+
+
+TAKEN = {
+    "model": model,
+    "map": own_map,
+    "cache": cache,
+    "features": features,
+    "checkpoint": checkpoint,
+    "data": lambda place: place.data,
+}

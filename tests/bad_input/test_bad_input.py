@@ -95,7 +95,9 @@ def write_case(case: dict[str, Any], place: inputs.Place) -> Path:
         given["dataset_dir"] = str(place.data)
     for name, content in case.get("data", {}).items():
         add(place.data, name, content, case.get("info", {}).get(name, {}))
-    if "given" in case:
+    if isinstance(case.get("given"), dict):
+        inputs.spoilt(place, **case["given"])
+    elif "given" in case:
         given |= getattr(inputs, case["given"])(place) or {}
     if (place.folder / "map").exists():
         given |= inputs.BY_MAP

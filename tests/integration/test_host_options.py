@@ -161,7 +161,7 @@ def set_up(holders, context, monkeypatch):
     finetuning_args.stage = context.get("stage", "sft")
     if context.get("tokenized"):
         data_args.tokenized_path = "kept"
-        monkeypatch.setattr(host_options.data, "has_tokenized_data", lambda path: path == "kept")
+        monkeypatch.setattr(host_options.data, "is_saved", lambda data_args: data_args.tokenized_path == "kept")
     if version := context.get("version"):
         monkeypatch.setattr(host_options.training, "fsdp_version", lambda _: version)
     if size := context.get("autotp_size"):

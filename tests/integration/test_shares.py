@@ -59,6 +59,13 @@ def test_names_are_of_domains_or_of_datasets_whose_share_goes_to_their_domains_b
     assert shares(text, CLUSTERS) == pytest.approx(expected)
 
 
+def test_samples_of_other_datasets_in_a_given_map_leave_the_shares_of_this_runs_alone():
+    sources = [*["math"] * 10, *["code"] * 10, *["other"] * 80, *["math"] * 90, *["code"] * 10]
+    wide = DomainMap(("global/0", "global/1"), list(map(str, range(200))), sources, np.repeat([0, 1], 100))
+    expected = [[10, 90], [10, 10]]
+    assert sizes_of(wide, ["math", "code"], [20, 100]).amounts_SD.tolist() == expected
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

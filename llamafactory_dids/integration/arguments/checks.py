@@ -10,7 +10,6 @@ from typing import Any, get_args, get_type_hints
 
 from llamafactory.data.parser import get_dataset_list
 from llamafactory.data.template import TEMPLATES
-from llamafactory.extras.misc import has_tokenized_data
 
 from ... import mixers
 from ...artifacts.domain_map import is_map, load_map
@@ -18,7 +17,7 @@ from ...config import FIELDS
 from ...errors import DidsError, refuse
 from ...stages.cluster import check_one_each
 from ...training.schedule import check_window, samples_per_step
-from ..data.saved import check_note
+from ..data.saved import check_note, is_saved
 from ..errors import nearest
 from ..plan.probabilities import check_mixture
 from ..plan.schedules import check_schedule
@@ -57,15 +56,15 @@ def check(settings: Settings, model_args: Any, data_args: Any, training_args: An
     check_entries(settings, data_args)
     _check_ranking(settings, data_args, finetuning_args.stage)
     _check_streaming(settings, data_args)
-    if settings.config.dids_domains == "cluster" or settings.needs.task_samples:
+    if settings.makes_features or settings.needs.proxy_run is not None:
         _check_writable("dids_cache_dir", settings.config.dids_cache_dir)
     check_note(data_args, data_args.dataset, finetuning_args.stage)
     if settings.needs.measures or settings.needs.proxy_run is not None:
         check_window(settings.config, samples_per_step(training_args))
     check_files(settings, model_args, finetuning_args)
-    makes_gradients = check_features(settings, model_args, training_args.device) or settings.needs.proxy_run is not None
+    check_features(settings, model_args, training_args.device)
     check_tracked(settings, model_args, finetuning_args)
-    check_media(settings, model_args, data_args, finetuning_args, makes_gradients)
+    check_media(settings, model_args, data_args, finetuning_args)
 
 
 def _check_numbers(settings: Settings, arguments: Any) -> None:
@@ -105,29 +104,26 @@ def _check_datasets(settings: Settings, data_args: Any) -> None:
     for key, listed in (("dataset", names), ("dids_tasks", settings.tasks)):
         if twice := [name for name, count in Counter(listed).items() if count > 1]:
             raise refuse(key, twice[0], "each name once")
-        for name in () if key == "dataset" and _is_tokenised(data_args) else listed:
-            _check_dataset(key, name, data_args)
+    for key, name in _read_anew(settings, data_args):
+        _check_dataset(key, name, data_args)
     if both := set(names) & set(settings.tasks):
         logger.warning(BOTH, sorted(both)[0])
 
 
-def _is_tokenised(data_args: Any) -> bool:
-    """Whether the training rows are at `tokenized_path`. Their files may then be missing."""
-    path = getattr(data_args, "tokenized_path", None)
-    return path is not None and has_tokenized_data(path)
+def _read_anew(settings: Settings, data_args: Any) -> list[tuple[str, str]]:
+    """Key and name of each data set whose file is read. The files that saved rows were made from may be gone."""
+    rows = () if is_saved(data_args) else data_args.dataset or ()
+    return [*(("dataset", name) for name in rows), *(("dids_tasks", name) for name in settings.tasks)]
 
 
 def _check_ranking(settings: Settings, data_args: Any, stage: str) -> None:
     """Raise DidsError unless the datasets have pairs for a stage that learns from pairs, and none for another stage."""
     wanted = stage in ("dpo", "rm")
-    for key, names in (("dataset", data_args.dataset or ()), ("dids_tasks", settings.tasks)):
-        if key == "dataset" and _is_tokenised(data_args):
-            continue
-        for name in names:
-            (attributes,) = get_dataset_list([name], data_args.dataset_dir)
-            if attributes.ranking != wanted:
-                needed = f"ranking: {str(wanted).lower()}"
-                raise refuse(key, name, f"with stage {stage} a dataset that has {needed} in dataset_info.json")
+    for key, name in _read_anew(settings, data_args):
+        (attributes,) = get_dataset_list([name], data_args.dataset_dir)
+        if attributes.ranking != wanted:
+            needed = f"ranking: {str(wanted).lower()}"
+            raise refuse(key, name, f"with stage {stage} a dataset that has {needed} in dataset_info.json")
 
 
 def _check_dataset(key: str, name: str, data_args: Any) -> None:
@@ -156,27 +152,27 @@ def load_names(dataset_dir: Any) -> list[str]:
 
 def _check_proxy_folder(settings: Settings) -> None:
     """Raise DidsError if the proxy is needed and its path does not exist. A hub would be asked for it otherwise."""
-    config, name = settings.config, settings.config.dids_proxy_model
-    makes_features = config.dids_domains == "cluster" or settings.needs.task_samples
-    if not (makes_features and config.dids_cluster_features == "gradient") and settings.needs.proxy_run is None:
+    name = settings.config.dids_proxy_model
+    if not settings.loads_proxy or name is None:
         return
-    if name is not None and (name.startswith(("/", ".", "~")) or name.count("/") > 1) and not Path(name).is_dir():
+    if (name.startswith(("/", ".", "~")) or name.count("/") > 1) and not Path(name).is_dir():
         raise refuse("dids_proxy_model", name, "a folder that is there, or the name of a model on the hub")
 
 
 def _check_mixer(settings: Settings) -> None:
     config, strategy = settings.config, settings.strategy
-    if (config.dids_probs is None) == takes(strategy, "probabilities_D"):
-        allowed = f"a mixture or a log for static, nothing for others (mix_strategy is {strategy})"
-        raise refuse("dids_probs", config.dids_probs, allowed)
-    if (config.dids_schedule is None) == takes(strategy, "mixtures_KD"):
-        allowed = f"mixtures at points of the run for schedule, nothing for others (mix_strategy is {strategy})"
-        raise refuse("dids_schedule", config.dids_schedule, allowed)
-    mixer = mixer_on_two_domains(settings.strategy, settings.config, len(settings.tasks))
+    for key, option, allowed in (
+        ("dids_probs", "probabilities_D", "a mixture or a log for static"),
+        ("dids_schedule", "mixtures_KD", "mixtures at points of the run for schedule"),
+    ):
+        value = getattr(config, key)
+        if (value is None) == takes(strategy, option):
+            raise refuse(key, value, f"{allowed}, nothing for others (mix_strategy is {strategy})")
+    mixer = mixer_on_two_domains(strategy, config, len(settings.tasks))
     if warning := getattr(mixer, "warning", None):
         logger.warning(warning)
     if idle := _idle_keys(settings):
-        logger.warning("%s: no effect with mix_strategy %s", ", ".join(idle), settings.strategy)
+        logger.warning("%s: no effect with mix_strategy %s", ", ".join(idle), strategy)
 
 
 def _idle_keys(settings: Settings) -> list[str]:

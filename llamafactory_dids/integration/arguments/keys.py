@@ -47,7 +47,10 @@ def _extended(host: type, added: tuple[str, ...]) -> type:
         metadata={"help": f"Strategy to use in dataset mixing. By llamafactory-dids: {', '.join(added)}."},
     )
     # we check the type ourselves, with a one-line error, so the command line takes all of the host's spellings
-    fields = [(name, item.type, _copy(item)) for name, item in FIELDS.items()]
+    fields = [
+        (name, item.type, dataclasses.field(default=item.default, metadata=item.metadata))
+        for name, item in FIELDS.items()
+    ]
     ours = [("mix_strategy", Literal[HOST_STRATEGIES + added], mix_strategy), *fields]
     names = {"__module__": __name__, "__qualname__": f"DataArguments_{'_'.join(added)}", "to_dict": _to_dict(host)}
     made = dataclasses.make_dataclass("DataArguments", ours, bases=(host,), namespace=names)
@@ -61,10 +64,6 @@ def __getattr__(name: str) -> Any:
     if name == made.__qualname__:
         return made
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def _copy(item: dataclasses.Field[Any]) -> Any:
-    return dataclasses.field(default=item.default, metadata=dict(item.metadata))
 
 
 def _to_dict(host: type) -> Callable[[Any], dict[str, Any]]:
@@ -146,7 +145,7 @@ def check_names(values: dict[str, Any]) -> None:
 def as_dict(args: Any) -> dict[str, Any]:
     """The arguments as given: a YAML file's dictionary, or `--key value` and `--key=value` words."""
     if isinstance(args, dict):
-        return dict(args)
+        return {str(key): value for key, value in args.items()}  # YAML reads some words as numbers or switches
     values: dict[str, Any] = {}
     words = list(args)
     while words:

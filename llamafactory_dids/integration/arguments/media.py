@@ -12,9 +12,7 @@ from ..domains.proxy import is_trained_model, proxy_arguments
 from ..settings import Settings
 
 
-def check_media(
-    settings: Settings, model_args: Any, data_args: Any, finetuning_args: Any, makes_gradients: bool
-) -> None:
+def check_media(settings: Settings, model_args: Any, data_args: Any, finetuning_args: Any) -> None:
     """Raise DidsError if the template is for media, and the stage or the proxy cannot read them.
 
     With a template for texts alone, the host refuses rows with media.
@@ -23,7 +21,7 @@ def check_media(
         return
     if finetuning_args.stage == "kto":
         _check_kto(model_args)
-    if makes_gradients and not is_trained_model(settings, model_args):
+    if settings.loads_proxy and not is_trained_model(settings, model_args):
         _check_proxy(settings, model_args, data_args)
 
 

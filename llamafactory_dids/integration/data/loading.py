@@ -75,14 +75,14 @@ def tagging(host: Callable[..., Any]) -> Callable[..., Any]:
         if settings_of(data_args) is None or dataset_names is None:
             return host(dataset_names, model_args, data_args, training_args, stage, return_dict)
         key = next((k for k in ("dataset", "eval_dataset") if dataset_names is getattr(data_args, k)), "dids_tasks")
+        arguments = (model_args, data_args, training_args, stage)
         if counting.get():
-            arguments = (model_args, data_args, training_args, stage)
             return {name: read(host, key, name, *arguments, aligned=False) for name in dataset_names}
         loading = at_hand.get() or Loading({})
         if key == "dataset" and loading.aligned.keys() >= set(dataset_names):
             parts = {name: loading.aligned[name] for name in dataset_names}
         else:
-            parts, arguments = {}, (model_args, data_args, training_args, stage)
+            parts = {}
             show = progress("loading", len(dataset_names), of="dataset") if key != "dids_tasks" else nullcontext(None)
             with show as advance:
                 for name in dataset_names:

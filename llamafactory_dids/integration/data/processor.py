@@ -1,6 +1,5 @@
 """The host's processor of a batch of examples, with the tags of each row's origin."""
 
-import copy
 import functools
 import itertools
 from collections.abc import Callable, Mapping
@@ -9,7 +8,7 @@ from typing import Any
 from ...artifacts.samples import UNKNOWN
 from ...errors import DidsError
 from ...training.collator import DOMAIN_COLUMN, KEY_COLUMN, SOURCE_COLUMN
-from ..settings import settings_of
+from ..settings import settings_of, with_changes
 from .tags import TAGS, lacking
 
 Batch = dict[str, list[Any]]
@@ -78,13 +77,12 @@ class TagKeepingProcessor:
         if not self.cuts_text:
             return self.inner.preprocess_dataset(examples)  # type: ignore[no-any-return]
         heard = _Heard(self.inner.tokenizer)
-        rows = _with(self.inner, tokenizer=heard).preprocess_dataset(examples)
+        rows = with_changes(self.inner, tokenizer=heard).preprocess_dataset(examples)
         rest = heard.rest(self.inner.data_args.cutoff_len)
-        if len(rest.get("input_ids", [[]])[0]) < 2:  # a single token has no token before it to be predicted from
+        if len(rest["input_ids"][0]) < 2:  # a single token has no token before it to be predicted from
             return rows  # type: ignore[no-any-return]
-        data_args = copy.copy(self.inner.data_args)
-        data_args.cutoff_len = len(rest["input_ids"][0])
-        short = _with(self.inner, tokenizer=_Heard(self.inner.tokenizer, rest), data_args=data_args)
+        data_args = with_changes(self.inner.data_args, cutoff_len=len(rest["input_ids"][0]))
+        short = with_changes(self.inner, tokenizer=_Heard(self.inner.tokenizer, rest), data_args=data_args)
         last = short.preprocess_dataset(examples)
         return {column: [*rows.get(column, []), *values] for column, values in last.items()}
 
@@ -127,13 +125,6 @@ class _Heard:
 
 def _untagged(examples: Mapping[str, list[Any]]) -> Batch:
     return {column: examples[column] for column in examples if column not in (*TAGS, DOMAIN_COLUMN)}
-
-
-def _with(processor: Any, **changes: Any) -> Any:
-    changed = copy.copy(processor)
-    for name, value in changes.items():
-        setattr(changed, name, value)
-    return changed
 
 
 def _num_rows(rows: Mapping[str, list[Any]]) -> int:

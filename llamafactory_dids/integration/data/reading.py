@@ -7,7 +7,7 @@ import pyarrow as pa
 from llamafactory.data.parser import get_dataset_list
 
 from ...errors import DidsError
-from ...text import one_line
+from ..errors import one_line
 
 
 def read(
@@ -48,7 +48,7 @@ def _why(error: BaseException) -> str:
     """What is at the bottom of it: `datasets` says of most files that an error occurred, and has the error as cause."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return one_line(str(error)) or type(error).__name__
+    return one_line(error)
 
 
 def _without(key: str, name: str, missing: str, data_args: Any) -> DidsError:

@@ -30,11 +30,17 @@ KEYS = (
 NUM_EXAMPLES = 8  # examples of each data set
 
 
+def is_saved(data_args: Any) -> bool:
+    """Whether the training rows are at `tokenized_path`, which the web page's arguments do not have."""
+    path = getattr(data_args, "tokenized_path", None)
+    return path is not None and has_tokenized_data(path)
+
+
 def check_note(data_args: Any, datasets: list[str], stage: str) -> None:
     """Raise DidsError, before anything is loaded, if the path holds data of another origin, or without our note."""
-    path = data_args.tokenized_path
-    if path is None or not has_tokenized_data(path):
+    if not is_saved(data_args):
         return
+    path = data_args.tokenized_path
     if not all((Path(path) / name).exists() for name in (NOTE, TAGS_FILE)):
         raise refuse(
             "tokenized_path",

@@ -1,8 +1,7 @@
 """The host's data pipeline as an object for planning: it gives the training set, single samples, and tasks."""
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,17 +11,19 @@ from numpy.typing import NDArray
 
 from ...artifacts.domain_map import DomainMap
 from ...artifacts.files import fingerprint
-from ...artifacts.samples import Texts
+from ...artifacts.samples import Texts, column
 from ...errors import DidsError, refuse
 from ...training.clock import Clock
+from ...training.collator import KEY_COLUMN
 from ..host.quiet import quiet
-from ..host.randomness import undisturbed
-from ..settings import Settings
+from ..host.randomness import undisturbed_randomness
+from ..settings import Settings, with_changes
 from . import saved
 from .loading import Loading, at_hand, tagged
-from .tags import TAGS
+from .tags import TAGS, content_order
 
 MEDIA = ("images", "videos", "audios")  # columns of a tokenised row without tokens
+UNPACKED = {"packing": False, "neat_packing": False}  # data arguments for samples one by one
 
 
 class Loaded(NamedTuple):
@@ -65,11 +66,7 @@ class DataSource:
 
     def without_training_set(self) -> "DataSource":
         """The same pipeline for tasks alone: `aligned` has only their examples."""
-        other = copy.copy(self)
-        other.data_args = copy.copy(self.data_args)
-        other.data_args.dataset = []
-        other._aligned = {}
-        return other
+        return replace(self, data_args=with_changes(self.data_args, dataset=[]), _aligned={})
 
     @property
     def packs(self) -> bool:
@@ -87,17 +84,14 @@ class DataSource:
 
     def evaluation(self) -> dict[str, Any]:
         """The host's dataset module without a training set. Evaluation data is not streamed."""
-        data_args = copy.copy(self.data_args)
-        data_args.dataset, data_args.streaming = None, False
+        data_args = with_changes(self.data_args, dataset=None, streaming=False)
         arguments = (self.template, self.model_args, data_args, self.training_args, self.stage)
         return self.host(*arguments, self.tokenizer, self.processor)  # type: ignore[no-any-return]
 
-    @undisturbed
+    @undisturbed_randomness()
     def unpacked(self, template: Any, tokenizer: Any, processor: Any) -> Loaded:
         """The training samples one by one, tokenised with a proxy's tokenizer."""
-        data_args = copy.copy(self.data_args)
-        data_args.packing = data_args.neat_packing = False
-        data_args.eval_dataset = data_args.tokenized_path = None
+        data_args = with_changes(self.data_args, **UNPACKED, eval_dataset=None, tokenized_path=None)
         with quiet():
             return self._load(template, data_args, tokenizer, processor)
 
@@ -123,54 +117,45 @@ class DataSource:
 
     def _tokens_of(self, examples: Any) -> str:
         """A digest of the tokens and labels that the host makes of aligned examples, unpacked."""
-        data_args = copy.copy(self.data_args)
-        data_args.packing = data_args.neat_packing = False
+        data_args = with_changes(self.data_args, **UNPACKED)
         made = loader._get_dataset_processor(data_args, self.stage, self.template, self.tokenizer, self.processor)
         rows = made.preprocess_dataset(examples[:])
         return fingerprint({name: rows[name] for name in sorted(rows) if name not in MEDIA})
 
-    @undisturbed
-    def task(
-        self,
-        name: str,
-        choose: Callable[[Any], Any],
-        *,
-        template: Any = None,
-        tokenizer: Any = None,
-        processor: Any = None,
-        keep_tags: bool = False,
-    ) -> Any:
-        """A task's observed samples, tokenised by the model's own tokenizer or another one. Raises DidsError for a
-        broken task.
+    @undisturbed_randomness()
+    def task(self, name: str, *, keep_tags: bool = False, **reading: Any) -> Any:
+        """A task's observed samples, tokenised as the model reads them. Raises DidsError for a broken task.
 
-        `choose` picks among the tagged examples. With `keep_tags` the samples keep key and source, and join `aligned`.
+        `reading` may give another template, tokenizer and processor. With `keep_tags` the samples keep key and source,
+        and join `aligned`.
         """
-        data_args = copy.copy(self.data_args)
-        data_args.packing = data_args.neat_packing = data_args.streaming = False
-        data_args.max_samples = None
-        training_args = copy.copy(self.training_args)
-        training_args.predict_with_generate = False  # True would tokenise prompt and answer apart, for generation
+        data_args = with_changes(self.data_args, **UNPACKED, streaming=False, max_samples=None)
+        # with predict_with_generate, prompt and answer would be tokenised apart, for generation
+        training_args = with_changes(self.training_args, predict_with_generate=False)
+        own = {"template": self.template, "tokenizer": self.tokenizer, "processor": self.processor}
         local = not data_args.data_shared_file_system
         try:
             with self.training_args.main_process_first(desc=f"load task {name}", local=local):
                 if name not in self._observed:
                     with quiet():
-                        self._observed[name] = choose(self._tagged_task(name, data_args))
+                        self._observed[name] = self._examples_of_task(name, data_args)
                 chosen = self._observed[name]
                 if keep_tags:
                     self._aligned[name] = chosen
                 else:
                     chosen = chosen.remove_columns(list(TAGS))
-                reading = (template or self.template, tokenizer or self.tokenizer, processor or self.processor)
                 with quiet():
                     return loader._get_preprocessed_dataset(
-                        chosen, data_args, training_args, self.stage, *reading, is_eval=True
+                        chosen, data_args, training_args, self.stage, **(own | reading), is_eval=True
                     )
         except DidsError:
             raise
         except Exception as error:  # the host and `datasets` raise many kinds for a broken file
             raise DidsError(f"dids_tasks: {name!r} cannot be read as a {self.stage} task: {error}") from error
 
-    def _tagged_task(self, name: str, data_args: Any) -> Any:
+    def _examples_of_task(self, name: str, data_args: Any) -> Any:
+        """`dids_task_samples` tagged examples, picked by a seeded hash of their content, whatever their order."""
         parts = loader._get_merged_dataset([name], self.model_args, data_args, self.training_args, self.stage, True)
-        return tagged(parts[name], name, data_args, self.training_args)
+        dataset = tagged(parts[name], name, data_args, self.training_args)
+        order = content_order(column(dataset, KEY_COLUMN).to_pylist(), self.settings.seed)
+        return dataset.select(order[: self.settings.config.dids_task_samples])

@@ -1,6 +1,5 @@
 """The sentence encoder (`dids_semantic_model`): its identity, and its loading."""
 
-import copy
 import importlib.util
 import os
 from pathlib import Path
@@ -12,7 +11,7 @@ from ...artifacts.files import digest
 from ...errors import DidsError, refuse
 from ..errors import one_line
 from ..host.sharding import whole_models
-from ..settings import Settings
+from ..settings import Settings, with_changes
 from .proxy import marks_of
 
 CONTENT = ("*.json", "*.txt", "*.model", "*.safetensors", "*.bin")  # files of a model's folder, subfolders included
@@ -66,10 +65,8 @@ def load(settings: Settings, model_args: Any, device: str) -> Any:
 
 def _name(settings: Settings, model_args: Any) -> str:
     """The folder or hub name. If the host takes models from another hub, the folder of the download."""
-    model_args = copy.copy(model_args)
-    model_args.model_name_or_path = str(settings.config.dids_semantic_model)
-    model_args.model_revision = "main"
-    return str(try_download_model_from_other_hub(model_args))
+    wanted = with_changes(model_args, model_name_or_path=settings.config.dids_semantic_model, model_revision="main")
+    return str(try_download_model_from_other_hub(wanted))
 
 
 def _cache(model_args: Any) -> str | None:

@@ -9,7 +9,6 @@ import gc
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,6 +25,7 @@ from ...stages.gradients import GradientFeatures, SampleProjector, Samples
 from ...stages.layers import track_layers
 from ..data.source import DataSource
 from ..host import collators, objectives
+from ..settings import cache_folder
 from . import encoder, proxy
 from .samples import SampleTexts, TokenisedSamples, proxy_tokens
 
@@ -60,11 +60,13 @@ def feature_source(source: DataSource, samples: TokenisedSamples) -> FeatureSour
     return kind(source, samples)
 
 
-def feature_store(
-    cache: Path, features: FeatureSource, inputs: dict[str, Any], num_rows: int, title: str | None = None
-) -> GradientStore:
-    """The complete store of these features: from the cache, or filled now by all ranks. `title` names the progress."""
-    folder = cache / features.name / fingerprint(inputs)
+def feature_store(features: FeatureSource, inputs: dict[str, Any], title: str | None = None) -> GradientStore:
+    """The complete store of these features: from the cache, or filled now by all ranks.
+
+    `inputs` are the features' own, which take time to find. `title` names the progress.
+    """
+    folder = cache_folder(features.settings.config) / features.name / fingerprint(inputs)
+    num_rows = len(features.samples.keys)
     dim, make = features.prepare()
     ranks.done_by_first(lambda: open_store(folder, inputs, num_rows, dim))
     ranks.wait_to_see(folder / "manifest.json")

@@ -21,7 +21,7 @@ from ...stages.cluster import StoredFeatures, cluster_domains, domain_shares, nu
 from ...stages.kmeans import require_faiss
 from ...stages.means import central_samples
 from ..data.source import DataSource
-from ..host.randomness import undisturbed
+from ..host.randomness import undisturbed_randomness
 from ..settings import Settings, cache_folder
 from .features import feature_source, feature_store
 from .samples import TokenisedSamples
@@ -80,14 +80,15 @@ def given_map(settings: Settings) -> DomainMap:
     return domain_map
 
 
-@undisturbed
+@undisturbed_randomness()
 def clustered_map(source: DataSource, samples: TokenisedSamples) -> DomainMap:
     """The map that these inputs make: read from the cache, or made by features and k-means on all ranks.
 
     Raises DidsError, with both values, if the cache holds a map or store of other inputs.
     """
     settings = source.settings
-    config = _with_number(settings.config, samples)
+    groups_N, groups = _groups(settings.config, samples)
+    config = _with_number(settings.config, len(groups_N), len(groups))
     features = feature_source(source, samples)
     made_from = features.inputs()
     inputs = _map_inputs(config, settings.seed) | {features.name: made_from}
@@ -97,21 +98,21 @@ def clustered_map(source: DataSource, samples: TokenisedSamples) -> DomainMap:
         check_same(folder, domain_map.inputs, inputs)
         logger.info("domains: using %s (%d domains)", folder, len(domain_map.names))
         return domain_map
-    shares = _shares(config, samples)
+    shares = domain_shares(np.bincount(groups_N).tolist(), config.dids_num_domains, config.dids_cluster_shares)
     require_faiss()
     with source.clock.on("domain_seconds"):
-        store = feature_store(cache_folder(config), features, made_from, len(samples.keys))
+        store = feature_store(features, made_from)
         ranks.done_by_first(lambda: save_map(_cluster(config, settings.seed, samples, store, shares, inputs), folder))
         logger.info("domains: made %s", folder)
     return load_map(ranks.wait_to_see(folder / "domains.json").parent)
 
 
-def _with_number(config: MixingConfig, samples: TokenisedSamples) -> MixingConfig:
+def _with_number(config: MixingConfig, num_samples: int, num_groups: int) -> MixingConfig:
     """The keys with a number of domains: the number given, or one by the number of samples."""
     if config.dids_num_domains is not None:
         return config
-    number = number_for(len(samples.keys), len(_groups(config, samples)[1]), config.dids_min_domain_size)
-    logger.info("domains: %d of %d samples (dids_num_domains sets another number)", number, len(samples.keys))
+    number = number_for(num_samples, num_groups, config.dids_min_domain_size)
+    logger.info("domains: %d of %d samples (dids_num_domains sets another number)", number, num_samples)
     return replace(config, dids_num_domains=number)
 
 
@@ -126,12 +127,6 @@ def _groups(config: MixingConfig, samples: TokenisedSamples) -> tuple[NDArray[np
         return np.zeros(len(samples.sources), dtype=np.int64), ["global"]
     groups = samples.sources.unique().to_pylist()
     return codes(samples.sources, groups), groups
-
-
-def _shares(config: MixingConfig, samples: TokenisedSamples) -> list[int]:
-    groups_N, groups = _groups(config, samples)
-    sizes = np.bincount(groups_N, minlength=len(groups)).tolist()
-    return domain_shares(sizes, config.dids_num_domains, config.dids_cluster_shares)
 
 
 def _cluster(

@@ -4,9 +4,6 @@ The features of both are made as `dids_cluster_features` says, and cached. A dom
 samples, no matter how the domain was made.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 from datasets import concatenate_datasets
 from numpy.typing import NDArray
@@ -17,24 +14,19 @@ from ...stages.cluster import StoredFeatures
 from ...stages.means import nearest_domains
 from ..data.source import DataSource
 from ..data.tags import TAGS
-from ..host.randomness import undisturbed
-from ..settings import cache_folder
+from ..host.randomness import undisturbed_randomness
 from .features import feature_source, feature_store
 from .samples import TokenisedSamples, proxy_tokens
 
 
-@undisturbed
-def nearest_task_samples(
-    source: DataSource, samples: TokenisedSamples, domain_map: DomainMap, choose: Callable[[Any], Any]
-) -> NDArray[np.int64]:
-    """Number of task samples by task and domain, shape T x D, for the training `samples`. `choose` picks a task's
-    observed samples.
-    """
+@undisturbed_randomness()
+def nearest_task_samples(source: DataSource, samples: TokenisedSamples, domain_map: DomainMap) -> NDArray[np.int64]:
+    """Number of observed task samples by task and domain, shape T x D, for the training `samples`."""
     features = _features(source, samples)
     domains_N = domain_map.domains_of(samples.sources, samples.keys)
     kept_N = features.written_N & (domains_N != UNKNOWN)  # the others are in domains without a training row
     observed = source.without_training_set()
-    task_samples, tasks_M = _task_samples(observed, choose)
+    task_samples, tasks_M = _task_samples(observed)
     others = _features(observed, task_samples, "the tasks' samples")
     usable_M = np.flatnonzero(others.written_N)
     counts_TD = np.zeros((len(source.settings.tasks), len(domain_map.names)), dtype=np.int64)
@@ -44,15 +36,15 @@ def nearest_task_samples(
 
 
 def _features(source: DataSource, samples: TokenisedSamples, title: str | None = None) -> StoredFeatures:
-    config, features = source.settings.config, feature_source(source, samples)
-    store = feature_store(cache_folder(config), features, features.inputs(), len(samples.keys), title)
-    return StoredFeatures(store, config.dids_normalize)
+    features = feature_source(source, samples)
+    store = feature_store(features, features.inputs(), title)
+    return StoredFeatures(store, source.settings.config.dids_normalize)
 
 
-def _task_samples(source: DataSource, choose: Callable[[Any], Any]) -> tuple[TokenisedSamples, NDArray[np.int64]]:
+def _task_samples(source: DataSource) -> tuple[TokenisedSamples, NDArray[np.int64]]:
     """The observed samples of all tasks with their tags, tokenised for the proxy; and the task of each (M)."""
     template, module = proxy_tokens(source)
-    parts = [source.task(name, choose, template=template, keep_tags=True, **module) for name in source.settings.tasks]
+    parts = [source.task(name, template=template, keep_tags=True, **module) for name in source.settings.tasks]
     tasks_M = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     rows = concatenate_datasets(parts)
     tags = rows.select_columns(list(TAGS)).with_format("arrow")[:]

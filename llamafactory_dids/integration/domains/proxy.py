@@ -18,7 +18,7 @@ from ...artifacts.files import digest
 from ..host.objectives import stage_of
 from ..host.quiet import quiet
 from ..host.sharding import whole_models
-from ..settings import Settings
+from ..settings import Settings, with_changes
 
 WEIGHT_FILES = ("*.safetensors", "*.bin")
 EDGE, WHOLE = 1 << 20, 1 << 40  # bytes at a file's beginning and end that identify it
@@ -46,13 +46,10 @@ def is_trained_model(settings: Settings, model_args: Any) -> bool:
 
 def proxy_arguments(settings: Settings, model_args: Any) -> tuple[Any, Any]:
     """The host's model and finetuning arguments for the proxy. A proxy other than the trained model is a bare model."""
-    model_args, finetuning_args = copy.copy(model_args), copy.copy(settings.finetuning_args)
-    if not is_trained_model(settings, model_args):
-        for key, value in RESET_FOR_ANOTHER_PROXY.items():
-            setattr(model_args, key, value)
-        model_args.model_name_or_path = settings.config.dids_proxy_model
-        finetuning_args.finetuning_type = "full"
-    return model_args, finetuning_args
+    if is_trained_model(settings, model_args):
+        return copy.copy(model_args), copy.copy(settings.finetuning_args)
+    bare = {"model_name_or_path": settings.config.dids_proxy_model, **RESET_FOR_ANOTHER_PROXY}
+    return with_changes(model_args, **bare), with_changes(settings.finetuning_args, finetuning_type="full")
 
 
 def load_proxy_tokenizer(settings: Settings, model_args: Any, data_args: Any) -> tuple[Any, dict[str, Any]]:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
+from numpy.typing import NDArray
 
 from ...artifacts.files import digest
 from ...artifacts.samples import codes, column, places, samples_digest, texts
@@ -29,22 +30,16 @@ class TokenisedSamples:
         self.tokenizer = tokenizer
         self.keys = texts(tags[KEY_COLUMN])
         self.sources = texts(tags[SOURCE_COLUMN])
-        self._views = [column for column in dataset.column_names if is_tokens(column)]
 
     def text(self, index: int) -> str:
         """A sample's text, cut to a readable length."""
-        tokens = self.dataset[index][self._views[0]]
+        tokens = self.dataset[index][views_of(self.dataset)[0]]
         return beginning(one_line(self.tokenizer.decode(tokens, skip_special_tokens=True)), MAX_TEXT)
 
     def lengths(self) -> list[int]:
         """`num_tokens` of each sample, without Python lists of the tokens."""
-        batches = self.dataset.with_format("arrow").select_columns(self._views).iter(batch_size=10_000)
-        longest = [
-            n
-            for batch in batches
-            for n in pc.max_element_wise(*(pc.list_value_length(batch[view]) for view in self._views)).to_pylist()
-        ]
-        return [n * len(self._views) for n in longest]
+        lengths_VN = view_lengths(self.dataset)
+        return (lengths_VN.max(axis=0) * len(lengths_VN)).tolist()  # type: ignore[no-any-return]
 
     def identity(self) -> dict[str, str]:
         """Digests that change with any sample's content, tokens or labels, and with their order."""
@@ -60,6 +55,19 @@ class TokenisedSamples:
             paths.update(_paths(values))
         marks = (mark for path in sorted(paths) for mark in proxy.marks_of(Path(path), EDGE))
         return digest(marks) if found else None
+
+
+def views_of(rows: Any) -> list[str]:
+    """The columns of a tokenised data set that hold tokens: one, or two in `dpo`, `rm` and `kto`."""
+    return [name for name in rows.column_names if is_tokens(name)]
+
+
+def view_lengths(rows: Any) -> NDArray[np.int64]:
+    """The number of tokens in each view of each row, shape V x N, without Python lists of the tokens."""
+    views, found = views_of(rows), []
+    for batch in rows.select_columns(views).with_format("arrow").iter(batch_size=10_000):
+        found.append([pc.list_value_length(batch[view]).to_numpy() for view in views])
+    return np.concatenate(found, axis=1).astype(np.int64)
 
 
 def tokens_digest(rows: Any) -> str:

@@ -95,9 +95,8 @@ def check_proxy(settings: Settings, model_args: Any, device: torch.device) -> No
 def _memory_of_a_rank(device: torch.device) -> int | None:
     """Bytes of memory of a process's device; processes on CPUs divide the machine's. None if the device gives none."""
     found = devices.memory(device)
-    if found is None:
-        return None
-    return found[1] // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if device.type == "cpu" else found[1]
+    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if device.type == "cpu" else 1
+    return None if found is None else found[1] // sharing
 
 
 def _gb(count: int) -> str:

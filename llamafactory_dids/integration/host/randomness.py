@@ -1,22 +1,21 @@
 """Protection of the host's random numbers from our work before and during a training."""
 
-import functools
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from ...core import devices
 
-Result = TypeVar("Result")
-
 
 @contextmanager
 def undisturbed_randomness() -> Iterator[None]:
-    """Restore Python's, numpy's and torch's global generators afterwards, with the accelerators' generators."""
+    """Restore Python's, numpy's and torch's global generators afterwards, with the accelerators' generators.
+
+    It is a context, and (called) a decorator of a function that runs inside it.
+    """
     python, array, ours = random.getstate(), np.random.get_state(), torch.get_rng_state()
     accelerator = devices.here()
     theirs = devices.random_states(accelerator)
@@ -27,14 +26,3 @@ def undisturbed_randomness() -> Iterator[None]:
         torch.set_rng_state(ours)
         random.setstate(python)
         np.random.set_state(array)
-
-
-def undisturbed(function: Callable[..., Result]) -> Callable[..., Result]:
-    """The function, run inside `undisturbed_randomness`."""
-
-    @functools.wraps(function)
-    def wrapper(*args: Any, **kwargs: Any) -> Result:
-        with undisturbed_randomness():
-            return function(*args, **kwargs)
-
-    return wrapper

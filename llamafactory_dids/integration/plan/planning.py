@@ -11,15 +11,12 @@ from numpy.typing import NDArray
 
 from ... import mixers
 from ...artifacts.domain_map import DomainMap
-from ...artifacts.samples import column
 from ...stages import ranks
 from ...stages.bar import progress
-from ...training.collator import KEY_COLUMN
 from ...training.guards import is_labelled, not_labelled
 from ...training.plan import MixingPlan
 from ...training.schedule import check_repeats, samples_per_step, steps_planned, with_window
 from ..data.source import DataSource
-from ..data.tags import content_order
 from ..domains.features import free_memory
 from ..domains.nearest import nearest_task_samples
 from ..domains.samples import TokenisedSamples
@@ -41,19 +38,12 @@ def mixing(host: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(host)
     def get_dataset(
-        template: Any,
-        model_args: Any,
-        data_args: Any,
-        training_args: Any,
-        stage: str,
-        tokenizer: Any,
-        processor: Any = None,
+        template: Any, model_args: Any, data_args: Any, training_args: Any, *args: Any, **kwargs: Any
     ) -> Any:
         settings = settings_of(data_args)
         if settings is None or not training_args.do_train:
-            return host(template, model_args, data_args, training_args, stage, tokenizer, processor)
-        pipeline = (template, model_args, data_args, training_args, stage, tokenizer, processor)
-        return make_plan(DataSource(settings, host, *pipeline))
+            return host(template, model_args, data_args, training_args, *args, **kwargs)
+        return make_plan(DataSource(settings, host, template, model_args, data_args, training_args, *args, **kwargs))
 
     return get_dataset
 
@@ -75,10 +65,7 @@ def make_plan(source: DataSource) -> dict[str, Any]:
         sizes_D = None if sizes_D is None else sizes_D * tokens_D
 
     settings = source.settings = _with_window(source, len(domains_N))
-
-    def mixer_after(history: ProxyHistory) -> mixers.Mixer:
-        return _mixer(source, domain_map, samples, sizes_D, history)
-
+    mixer_after = functools.partial(_mixer, source, domain_map, samples, sizes_D)
     if settings.history is None:
         history, mixer = run_proxies(source, domain_map, tasks, mixer_after)
     else:  # this run is a proxy run
@@ -127,24 +114,14 @@ def _tasks(source: DataSource) -> dict[str, Any]:
     needs = settings.needs
     if not needs.tasks and (needs.proxy_run is None or not settings.tasks):
         return {}
-    found, choose = {}, _chooser(settings)
+    found = {}
     with progress("tasks", len(settings.tasks), of="task") as advance:
         for name in settings.tasks:
-            found[name] = source.task(name, choose)
+            found[name] = source.task(name)
             if not any(map(is_labelled, found[name])):
                 raise not_labelled("dids_tasks", name)
             advance(1)
     return found
-
-
-def _chooser(settings: Settings) -> Callable[[Any], Any]:
-    """A function that picks `dids_task_samples` examples by a seeded hash of their content, whatever their order."""
-
-    def choose(dataset: Any) -> Any:
-        order = content_order(column(dataset, KEY_COLUMN).to_pylist(), settings.seed)
-        return dataset.select(order[: settings.config.dids_task_samples])
-
-    return choose
 
 
 def _mixer(
@@ -158,7 +135,7 @@ def _mixer(
     given: dict[str, Any] = {"sizes_D": sizes_D, "proxy_runs": history.records}
     if settings.needs.task_samples and samples is not None:
         with source.clock.on("importance_seconds"):
-            given["task_samples_TD"] = nearest_task_samples(source, samples(), domain_map, _chooser(settings))
+            given["task_samples_TD"] = nearest_task_samples(source, samples(), domain_map)
     config = settings.config
     if config.dids_probs is not None or config.dids_schedule is not None:
         sizes = sizes_of(domain_map, source.data_args.dataset, sizes_D)

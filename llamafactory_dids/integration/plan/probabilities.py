@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from ... import mixers
 from ...artifacts.domain_map import DomainMap
 from ...artifacts.mixture_log import MixtureLog, find_log
-from ...artifacts.samples import codes
+from ...artifacts.samples import UNKNOWN, codes
 from ...config import split_list
 from ...errors import DidsError, refuse
 from ..errors import nearest
@@ -40,9 +40,14 @@ class Sizes(NamedTuple):
 
 
 def sizes_of(domain_map: DomainMap, sources: Sequence[str], sizes_D: ArrayLike | None) -> Sizes:
-    """The domains' sizes, divided over the sources like the map's samples. `sizes_D` None means unknown sizes."""
+    """The domains' sizes, divided over the sources like the map's samples of them. `sizes_D` None means unknown sizes.
+
+    A given map may also have samples of data sets that this run does not have.
+    """
     counts_SD = np.zeros((len(sources), len(domain_map.names)))
-    np.add.at(counts_SD, (codes(domain_map.sources_N, sources), domain_map.domains_N), 1)
+    sources_N = codes(domain_map.sources_N, sources)
+    known_N = sources_N != UNKNOWN
+    np.add.at(counts_SD, (sources_N[known_N], domain_map.domains_N[known_N]), 1)
     size_D = np.zeros(len(domain_map.names)) if sizes_D is None else np.asarray(sizes_D, dtype=np.float64)
     return Sizes(domain_map.names, tuple(sources), counts_SD * (size_D / np.maximum(counts_SD.sum(axis=0), 1)))
 
@@ -86,8 +91,6 @@ def shares_of(key: str, text: str, sizes: Sizes) -> NDArray[np.float64]:
         _check_names(key, wanted, sizes.sources, sizes.domains)
         if wanted.keys() <= set(sizes.domains):
             return _completed(key, text, wanted, sizes.domains, sizes.amounts_SD.sum(axis=0))
-        if mixed := [name for name in wanted if name not in sizes.sources]:
-            raise refuse(key, mixed[0], "names of datasets alone, or of domains alone")
         return _over_domains(_completed(key, text, wanted, sizes.sources, sizes.amounts_SD.sum(axis=1)), sizes)
     if len(wanted) not in (num_domains, len(sizes.sources)):
         raise refuse(key, text, f"{num_domains} numbers (domains) or {len(sizes.sources)} (datasets)")
@@ -145,6 +148,9 @@ def _check_names(key: str, wanted: Shares, sources: Sequence[str], domains: Sequ
         to_be_made = domains is None and number.isdigit() and group in (*sources, "global")
         if name not in known and not to_be_made:
             raise DidsError(f"{key}: got {name!r}, allowed: a dataset or a domain of this run{nearest(name, known)}")
+    others = [name for name in wanted if name not in sources]
+    if domains is not None and 0 < len(others) < len(wanted) and not wanted.keys() <= set(domains):
+        raise refuse(key, others[0], "names of datasets alone, or of domains alone")
 
 
 def _of_log(key: str, text: str, mean: Shares, names: Sequence[str]) -> NDArray[np.float64]:

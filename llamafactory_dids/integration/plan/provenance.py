@@ -1,5 +1,6 @@
 """A run's `config.yaml` (every key with its final value, versions, seeds) and `run.json` (when and where it ran)."""
 
+import dataclasses
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -10,20 +11,21 @@ import torch
 from ... import __version__
 from ...artifacts.run_about import command, commits, hardware, save_about
 from ...artifacts.run_config import save_config
-from ...config import as_dict
 from ...mixers.base import Mixer
 from ...training.plan import MixingPlan
 from ..settings import Settings
 from ..strategy import option_key
 
-PACKAGES = ("llamafactory", "torch", "transformers", "datasets", "accelerate", "peft", "numpy", "scipy")
-MAYBE = ("faiss-gpu", "faiss-cpu", "sentence-transformers")
+PACKAGES = (
+    *("llamafactory", "torch", "transformers", "datasets", "accelerate", "peft", "numpy", "scipy"),
+    *("faiss-gpu", "faiss-cpu", "sentence-transformers"),
+)
 
 
 def versions() -> dict[str, str]:
     """Versions of the packages that affect a result. Packages that are not installed are left out."""
     found = {"llamafactory-dids": __version__}
-    for name in (*PACKAGES, *MAYBE):
+    for name in PACKAGES:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -68,7 +70,7 @@ def final_arguments(settings: Settings, map_inputs: dict[str, Any], mixer: Mixer
 
     Keys of the clustering have the values that the map was made with, which may not be the run's for a given map.
     """
-    final = as_dict(settings.config)
+    final = dataclasses.asdict(settings.config)
     final |= {key: value for key, value in map_inputs.items() if key in final}
     final["dids_seed"] = settings.seed
     final["dids_tasks"] = ",".join(settings.tasks) or None

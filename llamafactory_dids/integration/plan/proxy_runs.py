@@ -28,7 +28,7 @@ from ..data.source import DataSource
 from ..domains import proxy
 from ..domains.features import free_memory
 from ..domains.samples import tokens_digest
-from ..host.randomness import undisturbed
+from ..host.randomness import undisturbed_randomness
 from ..settings import ProxyHistory, Settings, cache_folder
 
 logger = logging.getLogger(__name__)
@@ -41,6 +41,15 @@ NEUTRAL = (
     + ("tokenized_path",)
 )
 NEUTRAL_STARTS = ("logging_", "save_", "eval_", "predict", "push_to_hub", "hub_", "dataloader_")
+
+# Options to reset when the proxy trains in full: the host takes them for adapters or frozen layers alone.
+RESET_FOR_FULL = {
+    "loraplus_lr_ratio": None,
+    "use_rslora": False,
+    "use_dora": False,
+    "pissa_init": False,
+    "use_llama_pro": False,
+}
 
 
 def run_proxies(
@@ -82,7 +91,7 @@ def _show_in(shown: Path, run: ProxyRun, folder: Path) -> None:
         shutil.copyfile(folder / "mixture.jsonl", shown / f"{run.name}.jsonl")
 
 
-@undisturbed
+@undisturbed_randomness()
 def _make(
     run: ProxyRun,
     folder: Path,
@@ -157,6 +166,7 @@ def _arguments(run: ProxyRun, source: DataSource, folder: Path, checkpoint: Path
         changes |= {
             "model_name_or_path": settings.config.dids_proxy_model,
             "finetuning_type": "full",
+            **RESET_FOR_FULL,
             **proxy.RESET_FOR_ANOTHER_PROXY,
         }
     values = {key: value for key, value in (settings.arguments | changes).items() if value is not None}

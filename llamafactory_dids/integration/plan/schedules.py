@@ -1,5 +1,6 @@
 """`dids_schedule`: mixtures at points of the run, `0: web=0.8, math=0.2; 1: math=1`."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ class Point(NamedTuple):
 def parse_schedule(text: str) -> list[Point]:
     """The points in order. Raises DidsError for a text that is no schedule, or points that do not ascend."""
     points = [_point(part.strip()) for part in text.split(";") if part.strip()]
-    if not points or not all(a.at < b.at for a, b in zip(points, points[1:], strict=False)):
+    if not points or not all(a.at < b.at for a, b in itertools.pairwise(points)):
         raise refuse(KEY, text, "POINT: MIXTURE; POINT: MIXTURE; …, the points ascending")
     return points
 

@@ -4,7 +4,6 @@ Clustering needs all samples, so the domains are the data sets, or the domains o
 its domain in the map by source and content key.
 """
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from ...training.streams import DomainStream, StreamedRows
 from ..data.source import DataSource
 from ..data.tags import Tagger, lacking
 from ..domains.making import given_map
+from ..settings import with_changes
 
 READ = 64  # examples read at a time
 
@@ -32,6 +32,7 @@ def streamed(source: DataSource) -> tuple[dict[str, Any], DomainMap]:
     """
     settings, names = source.settings, source.data_args.dataset
     streams = {name: _aligned(source, name) for name in names}
+    tokenise = _tokeniser(source)
     if settings.config.dids_domains == "source":
         domain_map = DomainMap(tuple(names), [], [], np.zeros(0, dtype=np.int64), inputs=BY_SOURCE)
         readers = [_Reader(((name, streams[name]),)) for name in names]
@@ -41,7 +42,6 @@ def streamed(source: DataSource) -> tuple[dict[str, Any], DomainMap]:
         if lost := [name for name in names if not any(name in sources for sources in sources_D)]:
             raise refuse("dids_domains", settings.config.dids_domains, f"a map that has samples of {lost[0]!r}")
         index = domain_map.lookup()
-        tokenise = _tokeniser(source)
         readers = [
             _Reader(tuple((name, streams[name]) for name in sources), domain, index, tokenise)
             for domain, sources in enumerate(sources_D)
@@ -53,16 +53,15 @@ def streamed(source: DataSource) -> tuple[dict[str, Any], DomainMap]:
             DomainStream(name, reader, buffer_size=size, key=(settings.seed, domain))
             for domain, (name, reader) in enumerate(zip(domain_map.names, readers, strict=True))
         ],
-        _tokeniser(source),
+        tokenise,
     )
     return {"train_dataset": rows, **source.evaluation()}, domain_map
 
 
 def _aligned(source: DataSource, name: str) -> Any:
     """A data set's examples as the host streams them, in a single shard, which workers cannot divide."""
-    data_args, training_args = copy.copy(source.data_args), copy.copy(source.training_args)
-    data_args.mixing = None
-    training_args.dataloader_num_workers = 1
+    data_args = with_changes(source.data_args, mixing=None)
+    training_args = with_changes(source.training_args, dataloader_num_workers=1)
     try:
         parts = loader._get_merged_dataset([name], source.model_args, data_args, training_args, source.stage, True)
     except Exception as error:  # the host or `datasets` raises many kinds for a broken file
@@ -71,8 +70,7 @@ def _aligned(source: DataSource, name: str) -> Any:
 
 
 def _tokeniser(source: DataSource) -> "_Tokeniser":
-    data_args = copy.copy(source.data_args)
-    data_args.mixing = None
+    data_args = with_changes(source.data_args, mixing=None)
     return _Tokeniser(
         loader._get_dataset_processor(data_args, source.stage, source.template, source.tokenizer, source.processor)
     )

@@ -70,11 +70,10 @@ def check_host_options(
         (model_args, MODEL),
     ):
         for entry in refused(table):
-            if hasattr(arguments, entry.name):  # another version may lack it
-                _check(entry, getattr(arguments, entry.name), run)
-
-
-def _check(entry: Refused, value: Any, run: Run) -> None:
-    if entry.when(value, run):
-        shown, where = entry.shown(value, run), entry.where.format(**run.words())
-        raise DidsError(f"{entry.name}: got {shown!r}, allowed with {where}: {entry.allowed}")
+            if not hasattr(arguments, entry.name):  # another version may lack it
+                continue
+            value = getattr(arguments, entry.name)
+            if entry.when(value, run):
+                where = entry.where.format(strategy=settings.strategy, stage=finetuning_args.stage)
+                shown = entry.shown(value, run)
+                raise DidsError(f"{entry.name}: got {shown!r}, allowed with {where}: {entry.allowed}")

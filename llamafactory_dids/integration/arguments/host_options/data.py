@@ -1,13 +1,7 @@
 """LLaMA-Factory's data arguments."""
 
-from llamafactory.extras.misc import has_tokenized_data
-
-from .entries import Handled, Refused, Table, Untouched
-
-
-def _is_there(path: str | None) -> bool:
-    return path is not None and has_tokenized_data(path)
-
+from ...data.saved import is_saved
+from .entries import Handled, Refused, Table, Untouched, given_with_streaming
 
 DATA: Table = (
     Refused("interleave_probs", "none (see dids_probs)", lambda value, _: value is not None),
@@ -22,19 +16,9 @@ DATA: Table = (
         lambda value, run: value and run.has_pairs_or_answers,
         where="stage {stage}",
     ),
-    Refused("packing", "false", lambda value, run: value and run.data_args.streaming, where="streaming"),
-    Refused(
-        "val_size",
-        "0 (name an eval_dataset, which is not streamed)",
-        lambda value, run: value != 0 and run.data_args.streaming,
-        where="streaming",
-    ),
-    Refused(
-        "streaming",
-        "false",
-        lambda value, run: value and _is_there(run.data_args.tokenized_path),
-        where="tokenized_path",
-    ),
+    Refused("packing", "false", given_with_streaming, where="streaming"),
+    Refused("val_size", "0 (name an eval_dataset, which is not streamed)", given_with_streaming, where="streaming"),
+    Refused("streaming", "false", lambda value, run: value and is_saved(run.data_args), where="tokenized_path"),
     Handled("each data set is a source; the domains are made within or over them", "dataset"),
     Handled("the tasks, where dids_tasks names none; evaluated as the host does", "eval_dataset"),
     Handled("decides who mixes: a strategy of this plugin, or the host", "mix_strategy"),

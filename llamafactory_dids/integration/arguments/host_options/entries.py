@@ -38,10 +38,6 @@ class Run:
         """Whether a sample's loss is over a pair or an answer, not over next tokens."""
         return STAGES[self.finetuning_args.stage].objective is not None
 
-    def words(self) -> dict[str, str]:
-        """The words that `Refused.where` may use."""
-        return {"strategy": self.settings.strategy, "stage": self.finetuning_args.stage}
-
 
 class Untouched(NamedTuple):
     """Options that do not affect a mixture, and why; `names` are separated by blanks."""
@@ -75,12 +71,17 @@ def given(value: Any, _run: Run) -> bool:
     return bool(value)
 
 
+def given_with_streaming(value: Any, run: Run) -> bool:
+    """Refuse any value but false, none and zero in a run that streams."""
+    return bool(value) and run.data_args.streaming
+
+
 class Refused(NamedTuple):
     """An option with refused values. `when` says whether a value is refused in a run, `allowed` what is allowed
     instead.
 
-    `where` names the setting that the value conflicts with, `shown` the value in the message. Other entries for the
-    option cover its other values.
+    `where` names the setting that the value conflicts with ({strategy} and {stage} are the run's), `shown` the value in
+    the message. Other entries for the option cover its other values.
     """
 
     name: str

@@ -1,14 +1,10 @@
 """LLaMA-Factory's finetuning arguments."""
 
 from ...host.objectives import STAGES
-from .entries import Handled, Refused, Run, Table, Untouched
+from .entries import Handled, Refused, Table, Untouched, given_with_streaming
 
 TYPES = ("full", "freeze", "lora")
 PLAIN = "false (the signals are of plain cross-entropy)"
-
-
-def _switches_blocks(value: bool, run: Run) -> bool:
-    return value and run.reads_batches and run.finetuning_args.badam_mode == "layer"
 
 
 FINETUNING: Table = (
@@ -42,14 +38,9 @@ FINETUNING: Table = (
         "use_badam",
         "false, badam_mode: ratio, or dids_domain_gradients: fresh (below the one block that trains, the gradients of "
         "training batches are lost)",
-        _switches_blocks,
+        lambda value, run: value and run.reads_batches and run.finetuning_args.badam_mode == "layer",
     ),
-    Refused(
-        "include_effective_tokens_per_second",
-        "false",
-        lambda value, run: value and run.data_args.streaming,
-        where="streaming",
-    ),
+    Refused("include_effective_tokens_per_second", "false", given_with_streaming, where="streaming"),
     Handled(
         "signals are of the stage's own loss",
         "stage pref_beta pref_ftx pref_loss dpo_label_smoothing simpo_gamma kto_chosen_weight kto_rejected_weight "

@@ -1,11 +1,6 @@
 """LLaMA-Factory's model arguments."""
 
-from .entries import Handled, Refused, Run, Table, Untouched
-
-
-def _adds_router_loss(value: float | None, run: Run) -> bool:
-    return bool(value) and run.reads_batches
-
+from .entries import Handled, Refused, Table, Untouched
 
 MODEL: Table = (
     Refused("use_unsloth", "false"),
@@ -15,7 +10,7 @@ MODEL: Table = (
         "moe_aux_loss_coef",
         "none, or dids_domain_gradients: fresh (the gradients of training batches would have the routers' loss in "
         "them, those of the tasks have not)",
-        _adds_router_loss,
+        lambda value, run: bool(value) and run.reads_batches,
     ),
     Handled(
         "the proxy is loaded with the same, where it is the trained model",

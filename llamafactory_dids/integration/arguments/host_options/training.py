@@ -22,6 +22,16 @@ def _in_config(value: Any, name: str) -> Any:
     return value.get(name) if isinstance(value, dict) else getattr(value, name, None)
 
 
+def _in_accelerator(name: str, why: str) -> Refused:
+    """A switch of `accelerator_config` that has to be off."""
+    return Refused(
+        "accelerator_config",
+        f"{name}: false ({why})",
+        lambda value, _: _in_config(value, name),
+        shown=lambda value, _: {name: _in_config(value, name)},
+    )
+
+
 def _shares_samples(value: Any, _run: Run) -> bool:
     """Whether several ranks work on one sample, by the YAML file or accelerate's environment."""
     if value is None and parse_flag_from_env("ACCELERATE_USE_PARALLELISM_CONFIG"):
@@ -39,6 +49,11 @@ def _on_several_machines(value: bool, run: Run) -> bool:
     return value and ranks > int(os.environ.get("LOCAL_WORLD_SIZE", ranks))
 
 
+def _configured(value: Any, _run: Run) -> Any:
+    """The value shown: the YAML file's, or else accelerate's."""
+    return value or "accelerate's"
+
+
 def _fsdp_shown(_value: Any, run: Run) -> str:
     return f"version {fsdp_version(run.training_args)}"
 
@@ -52,18 +67,8 @@ TRAINING: Table = (
     ),
     Refused("ignore_data_skip", "false (skipping loads no data)"),
     Refused("auto_find_batch_size", "false (a step must not change)"),
-    Refused(
-        "accelerator_config",
-        "split_batches: false (a batch is one rank's)",
-        lambda value, _: _in_config(value, "split_batches"),
-        shown=lambda value, _: {"split_batches": _in_config(value, "split_batches")},
-    ),
-    Refused(
-        "accelerator_config",
-        "dispatch_batches: false (a rank reads its own batches)",
-        lambda value, _: _in_config(value, "dispatch_batches"),
-        shown=lambda value, _: {"dispatch_batches": _in_config(value, "dispatch_batches")},
-    ),
+    _in_accelerator("split_batches", "a batch is one rank's"),
+    _in_accelerator("dispatch_batches", "a rank reads its own batches"),
     Refused(
         "accelerator_config",
         "no num_steps (gradient_accumulation_steps says it)",
@@ -75,7 +80,7 @@ TRAINING: Table = (
         "parallelism_config",
         f"{', '.join(WITHIN_A_REPLICA)}: 1 (a rank trains on samples of its own)",
         _shares_samples,
-        shown=lambda value, _: value or "accelerate's",
+        shown=_configured,
     ),
     Refused("label_smoothing_factor", "0 (the signals are of plain cross-entropy)"),
     Refused("past_index", "-1 (else a sample's loss depends on the batch before)", lambda value, _: value >= 0),
@@ -108,13 +113,13 @@ TRAINING: Table = (
         "fsdp",
         BY_ITSELF,
         lambda _, run: fsdp_version(run.training_args) > 0 and run.trains_a_proxy,
-        shown=lambda value, _: value or "accelerate's",
+        shown=_configured,
     ),
     Refused(
         "deepspeed",
         BY_ITSELF,
         lambda _, run: uses_deepspeed(run.training_args) and run.trains_a_proxy,
-        shown=lambda value, _: value or "accelerate's",
+        shown=_configured,
     ),
     Refused("deepspeed", "tensor_parallel.autotp_size 1 (a rank trains on samples of its own)", _splits_layers),
     Refused("save_on_each_node", "false (a checkpoint's mixture is on the first machine)", _on_several_machines),
