@@ -15,12 +15,14 @@ import pytest
 pytest.importorskip("llamafactory")
 import gradio as gr
 from llamafactory.extras.constants import TRAINER_LOG
+from llamafactory.webui import common
 from llamafactory.webui.common import gen_cmd
 
 from llamafactory_dids.artifacts.domain_map import BY_SOURCE, DomainMap, load_map, save_map
 from llamafactory_dids.artifacts.mixture_log import MixtureLog
 from llamafactory_dids.integration.webui import (
     domains_table,
+    events,
     explainer,
     fields,
     figures,
@@ -159,7 +161,14 @@ def test_map_without_a_run_has_no_shares(run):
 
 @pytest.mark.parametrize(
     ("path", "said"),
-    [("", "no folder"), (None, "no folder"), ("/no/such/folder", "no folder '/no/such/folder'"), ("{tmp}", "neither")],
+    [
+        ("", "no folder"),
+        (None, "no folder"),
+        ("/no/such/folder", "no folder '/no/such/folder'"),
+        ("{tmp}", "neither"),
+        ("x" * 300, "File name too long"),
+        ("~nobody-at-all/run", "home directory"),
+    ],
 )
 def test_what_is_no_map_is_told_in_a_line(path, said, tmp_path):
     told = domains_table.show_domains("en", path and path.format(tmp=tmp_path))
@@ -182,6 +191,14 @@ def test_an_update_draws_the_pictures_and_leaves_the_path_and_the_table_alone(ru
     assert later != now and "<svg" in updates["dids_probabilities"]["value"]
     assert updates["dids_map"] == updates["dids_table"] == updates["dids_report"] == gr.skip()
     assert json.loads(updates["dids_shares"])["cells"]["a/0"] == ["90.00%", "×1.20"]
+
+
+def test_the_host_warns_of_a_path_once_though_the_page_looks_at_it_again_and_again(run, monkeypatch):
+    said = []
+    monkeypatch.setattr(common.logger, "warning_rank0", said.append, raising=False)
+    for _ in range(3):
+        view.look("en", "Custom", "lora", str(run))
+    assert len(said) == 1
 
 
 def test_a_path_that_was_typed_is_not_overwritten(run):
@@ -342,9 +359,10 @@ def test_strategy_that_cannot_be_loaded_is_told_in_a_line(monkeypatch):
         manager = type("Manager", (), {"get_elem_by_id": staticmethod(lambda elem_id: elem_id)})
 
     data = {f"train.{key}": value for key, value in fields.FIRST.items()}
-    data |= {"train.mix_strategy": "dids", "top.lang": "en"}
+    data |= {"train.mix_strategy": "dids", "train.dataset": ["a"], "top.lang": "en"}
     monkeypatch.setattr(fields.mixers, "options", broken)
     assert Runner()._initialize(data, True, True) == "mix_strategy: 'dids' cannot be loaded"
+    assert events.explanation(Runner(), data, "en") == "mix_strategy: 'dids' cannot be loaded"
 
 
 def test_extra_arguments_of_the_hosts_come_before_our_fields():
@@ -421,3 +439,10 @@ def test_what_a_run_would_do_is_a_line_with_its_updates_cost_and_memory_and_one_
     assert "更新 3 次" in explainer.in_words(found, "zh")
     assert "the mixture is fixed" in explainer.in_words({**found, "updates_wanted": False}, "en")
     assert explainer.in_words({"error": "what is wrong"}, "en") == "what is wrong"
+
+
+def test_a_question_that_is_asked_again_is_answered_again(monkeypatch):
+    answers = iter([{"error": "no such file"}, {"steps": 1}])
+    asked = explainer.Explainer()
+    monkeypatch.setattr(asked, "_ask", lambda line: next(answers))
+    assert [asked({"dataset": "a"}) for _ in range(2)] == [{"error": "no such file"}, {"steps": 1}]

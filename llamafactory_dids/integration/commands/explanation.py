@@ -1,9 +1,9 @@
 """An explanation as lines of text, in the width of the terminal."""
 
-import math
 import shutil
 import textwrap
 
+from ...text import byte_size
 from ..domains.sizes import LARGE
 from .explain import Explanation
 
@@ -21,11 +21,11 @@ def in_words(found: Explanation) -> str:
         ("Training", _training_words(found)),
         ("Updates", _update_words(found)),
         ("Cost", _cost_words(found)),
-        ("Memory", f"{_bytes(found.gradient_bytes)} on each device for the gradients that the impact is taken of"),
+        ("Memory", f"{byte_size(found.gradient_bytes)} on each device for the gradients that the impact is taken of"),
         ("Proxy", _proxy_words(found)),
         (
             "Disk",
-            f"about {_bytes(found.disk_bytes)} in {found.cache}, made once; log, map and report in {found.output}",
+            f"about {byte_size(found.disk_bytes)} in {found.cache}, made once; log, map and report in {found.output}",
         ),
     ]
     rows += [("Caution", _CAUTIONS[kind].format(**said)) for kind, said in found.cautions]
@@ -52,11 +52,6 @@ MOST_NAMES = 6  # datasets, or tasks, named one by one
 
 def _number(count: int, what: str) -> str:
     return f"{count:,} {what}" + ("" if count == 1 else "s")
-
-
-def _bytes(count: float) -> str:
-    power = min(4, int(math.log10(max(1, count))) // 3)
-    return f"{count / 1000**power:.3g} {('bytes', 'kB', 'MB', 'GB', 'TB')[power]}"
 
 
 def _mixture_words(found: Explanation) -> str:
@@ -110,8 +105,8 @@ def _proxy_words(found: Explanation) -> str:
         return "none: no gradients are clustered"
     smaller = "; a small model of its family (dids_proxy_model) makes the domains faster"
     return (
-        f"{found.proxy}, {found.proxy_parameters:,} parameters, whole on each process: {_bytes(found.proxy_bytes)} of "
-        f"memory and its activations{smaller if found.proxy_parameters >= LARGE else ''}"
+        f"{found.proxy}, {found.proxy_parameters:,} parameters, whole on each process: "
+        f"{byte_size(found.proxy_bytes)} of memory and its activations{smaller if found.proxy_parameters >= LARGE else ''}"
     )
 
 
