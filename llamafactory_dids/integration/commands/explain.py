@@ -60,7 +60,7 @@ class Explanation:
     updates_wanted: bool  # whether the strategy changes the mixture at all
     parameters: int | None
     proxy: str
-    proxy_parameters: int | None  # if its gradients are clustered
+    proxy_parameters: int | None  # if its gradients are features of the samples
     proxy_bytes: int  # of memory on each process, without activations
     costs: dict[str, float]
     proxy_run: str | None
@@ -171,7 +171,7 @@ def _check_number(config: MixingConfig, sources: dict[str, int]) -> None:
 
 def _tasks(settings: Settings, *arguments: Any) -> dict[str, int]:
     """Number of observed samples of each task; empty if the strategy needs no tasks."""
-    if not settings.needs.tasks or not settings.tasks:
+    if not (settings.needs.tasks or settings.needs.task_samples):
         return {}
     found = _count(list(settings.tasks), *arguments)
     return {name: min(size, settings.config.dids_task_samples) for name, size in found.items()}
@@ -207,8 +207,10 @@ def _costs(
     arguments, _ = proxy_arguments(settings, model_args)
     proxy = size_of(arguments, config.dids_gradient_layers)
     relative = proxy.parameters / size.parameters if proxy and size else 1.0
-    makes_gradients = config.dids_domains == "cluster" and config.dids_cluster_features == "gradient"
-    per_update = gradient_passes(observed, share) if needs.impact else observed
+    makes_features = config.dids_domains == "cluster" or needs.task_samples
+    makes_gradients = makes_features and config.dids_cluster_features == "gradient"
+    measured = observed if needs.tasks else 0  # else the tasks' samples have features alone
+    per_update = gradient_passes(measured, share) if needs.impact else measured
     keeps_running = needs.gradients and config.dids_domain_gradients == "running"
     kept = len(settings.tasks) if needs.impact is not None and needs.impact.errors else num_domains  # P entries each
     if needs.gradients and not keeps_running:
@@ -216,7 +218,7 @@ def _costs(
     run, training = needs.proxy_run, training_passes(training_samples)
     passes = {
         "domains": gradient_passes(num_samples, share) * relative if makes_gradients else 0.0,
-        "updates": num_updates * per_update + 2 * observed,  # the start and the end measure losses alone
+        "updates": num_updates * per_update + 2 * measured,  # the start and the end measure losses alone
         "proxy_run": run.share * training * relative if run else 0.0,
     }
     tracked = min(config.dids_tracked_entries, size.tracked if size else config.dids_tracked_entries)
