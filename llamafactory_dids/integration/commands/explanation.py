@@ -50,8 +50,8 @@ _CAUTIONS = {
 MOST_NAMES = 6  # datasets, or tasks, named one by one
 
 
-def _number(count: int, what: str) -> str:
-    return f"{count:,} {what}" + ("" if count == 1 else "s")
+def _number(count: int, what: str, plural: str = "s") -> str:
+    return f"{count:,} {what}" + ("" if count == 1 else plural)
 
 
 def _mixture_words(found: Explanation) -> str:
@@ -87,7 +87,7 @@ def _training_words(found: Explanation) -> str:
     packed = ", fewer where samples are packed together" if found.packing else ""
     return (
         f"{found.training_samples:,} samples in {_number(found.steps, 'step')} of {found.samples_per_step}, on "
-        f"{_number(found.processes, 'process').replace('processs', 'processes')}{packed}"
+        f"{_number(found.processes, 'process', 'es')}{packed}"
     )
 
 
@@ -103,10 +103,11 @@ def _update_words(found: Explanation) -> str:
 def _proxy_words(found: Explanation) -> str:
     if not found.proxy_parameters:
         return "none: no gradients are clustered"
-    smaller = "; a small model of its family (dids_proxy_model) makes the domains faster"
+    large = found.proxy_parameters >= LARGE
+    smaller = "; a small model of its family (dids_proxy_model) makes the domains faster" if large else ""
     return (
-        f"{found.proxy}, {found.proxy_parameters:,} parameters, whole on each process: "
-        f"{byte_size(found.proxy_bytes)} of memory and its activations{smaller if found.proxy_parameters >= LARGE else ''}"
+        f"{found.proxy}, {found.proxy_parameters:,} parameters, whole on each process: {byte_size(found.proxy_bytes)} "
+        f"of memory and its activations{smaller}"
     )
 
 
