@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ...artifacts.domain_map import load_map
-from ...config import FEW_UPDATES, MixingConfig
+from ...config import FEW_UPDATES
 from ...core.computing import gradient_passes, training_passes
 from ...errors import DidsError, refuse
 from ...stages.cluster import check_enough, number_for
@@ -117,15 +117,17 @@ def explain(arguments: dict[str, Any], processes: int | None = None) -> Explanat
     ranks = processes or max(training_args.world_size, torch.accelerator.device_count(), 1)
     per_step = samples_per_step(training_args, ranks)
     sources = _count(data_args.dataset, model_args, data_args, training_args, finetuning_args.stage)
-    steps = steps_planned(training_args, sum(sources.values()), per_step)
+    num_samples = sum(sources.values())
+    steps = steps_planned(training_args, num_samples, per_step)
     needs, config = settings.needs, with_window(settings.config, steps, per_step)
     check_window(config, per_step)
-    check_repeats(config, sum(sources.values()), steps, per_step)
-    _check_number(config, sources)
+    check_repeats(config, num_samples, steps, per_step)
+    if config.dids_domains == "cluster" and config.dids_num_domains is not None:
+        check_enough(config.dids_num_domains, num_samples)
     tasks = _tasks(settings, model_args, data_args, training_args, finetuning_args.stage)
     num_domains, domains_from = _domains(settings, model_args, sources)
     num_updates = updates_planned(config, steps, per_step) if needs.measures else 0
-    counts = (sum(sources.values()), sum(tasks.values()), num_domains, steps * per_step, num_updates)
+    counts = (num_samples, sum(tasks.values()), num_domains, steps * per_step, num_updates)
     return Explanation(
         strategy=settings.strategy,
         sources=sources,
@@ -162,11 +164,6 @@ def _count(names: Any, model_args: Any, data_args: Any, training_args: Any, stag
     finally:
         counting.reset(token)
     return {name: len(part) for name, part in parts.items()}
-
-
-def _check_number(config: MixingConfig, sources: dict[str, int]) -> None:
-    if config.dids_domains == "cluster" and config.dids_num_domains is not None:
-        check_enough(config.dids_num_domains, sum(sources.values()))
 
 
 def _tasks(settings: Settings, *arguments: Any) -> dict[str, int]:

@@ -14,6 +14,7 @@ def in_words(found: Explanation) -> str:
     by_size = sorted(found.sources.items(), key=lambda item: -item[1])
     names = _listed([f"{name} {count:,}" for name, count in by_size])
     rows = [
+        ("Strategy", found.strategy),
         ("Data", f"{sum(found.sources.values()):,} samples of {_number(len(found.sources), 'dataset')}: {names}"),
         ("Domains", f"{'up to ' * found.domains_from.startswith('k-means')}{found.num_domains}: {found.domains_from}"),
         *([("Mixture", _mixture_words(found))] if found.mixtures else []),
@@ -30,13 +31,8 @@ def in_words(found: Explanation) -> str:
     ]
     rows += [("Caution", _CAUTIONS[kind].format(**said)) for kind, said in found.cautions]
     width = min(110, max(60, shutil.get_terminal_size().columns))
-    lines = (
-        textwrap.wrap(
-            text, width, initial_indent=f"{what + ':':<10}", subsequent_indent=" " * 10, break_on_hyphens=False
-        )
-        for what, text in [("Strategy", found.strategy), *rows]
-    )
-    return "\n".join(line for row in lines for line in row)
+    wrap = textwrap.TextWrapper(width, subsequent_indent=" " * 10, break_on_hyphens=False)
+    return "\n".join(wrap.fill(f"{what + ':':<10}{text}") for what, text in rows)
 
 
 _CAUTIONS = {
