@@ -1,4 +1,4 @@
-"""Texts cut to a length. A `…` stands for the part that is left out."""
+"""Texts cut to a length, where a `…` stands for the part that is left out; and numbers of bytes in words."""
 
 from collections.abc import Callable
 
@@ -29,3 +29,12 @@ def without_middle(name: str, limit: int) -> str:
         return name
     end = limit // 2
     return name[: limit - end - 1] + "…" + name[-end:]
+
+
+def byte_size(count: float) -> str:
+    """A number of bytes in three digits, in the unit that fits: 15.7 MB."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 999.5:  # more would be rounded to 1e+03
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

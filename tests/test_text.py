@@ -1,6 +1,6 @@
 import pytest
 
-from llamafactory_dids.text import beginning, one_line, without_middle
+from llamafactory_dids.text import beginning, byte_size, one_line, without_middle
 
 
 def test_one_line_has_one_space_for_each_run_of_white_space():
@@ -30,3 +30,11 @@ def test_a_beginning_takes_what_its_letters_take():
 @pytest.mark.parametrize(("limit", "expected"), [(7, "abc…hij"), (6, "ab…hij")])
 def test_without_its_middle_a_name_has_as_many_letters_as_the_limit(limit, expected):
     assert without_middle("abcdefghij", limit) == expected and len(expected) == limit
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [(0, "0 bytes"), (999, "999 bytes"), (15_700_000, "15.7 MB"), (999_700, "1 MB"), (2_000_000_000_000, "2 TB")],
+)
+def test_bytes_have_three_digits_and_the_unit_that_fits(count, said):
+    assert byte_size(count) == said

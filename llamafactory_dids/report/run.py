@@ -140,9 +140,3 @@ def load_run(folder: Path) -> Run:
     if not lines:
         raise DidsError(f"{log.path}: no updates to draw")
     return Run(folder, log.record(), lines)
-
-
-def movers(shares_UD: Floats, count: int) -> list[int]:
-    """Indices of the `count` domains whose share changed most over the run, ascending."""
-    moved_D = shares_UD.max(axis=0) - shares_UD.min(axis=0)
-    return sorted(int(i) for i in np.argsort(-moved_D, kind="stable")[:count])

@@ -6,8 +6,10 @@ import subprocess
 import sys
 from importlib.metadata import version
 
+import numpy as np
 import pytest
 
+from llamafactory_dids.artifacts.domain_map import DomainMap, save_map
 from llamafactory_dids.config import FIELDS
 from llamafactory_dids.integration.commands import cli
 from tests.integration.support import (
@@ -98,10 +100,7 @@ def clustered(world, tmp_path_factory):
         "cluster": start(["llamafactory-dids", "cluster", path, "--json"]),
         "doctor": start(["llamafactory-dids", "doctor", "--json"]),
     }
-    outputs = {}
-    for name, process in processes.items():
-        outputs[name] = finish_well(process)
-    return values, outputs
+    return values, {name: finish_well(process) for name, process in processes.items()}
 
 
 @pytest.fixture
@@ -123,16 +122,12 @@ def test_cluster_prints_the_map_that_train_then_uses_without_their_gradients(
     clustered, finished, no_training_gradients
 ):
     values, outputs = clustered
-    printed = json.loads(outputs["cluster"].strip().splitlines()[-1])
+    printed = json.loads(outputs["cluster"])  # nothing else is printed
     with our_log() as messages:
         ran = train(values)
     assert any(message == f"domains: using {printed['path']} (6 domains)" for message in messages)
     assert [domain["name"] for domain in printed["domains"]] == list(ran.probabilities[0])
     assert ran.probabilities == finished.probabilities
-
-
-def test_clusters_output_is_json_alone(clustered):
-    assert json.loads(clustered[1]["cluster"])
 
 
 def test_other_clustering_keys_make_a_new_map_from_the_same_gradients(clustered, no_training_gradients, tmp_path):
@@ -174,6 +169,22 @@ def test_inspect_takes_a_runs_output_folder_and_a_map_without_a_run(finished, ca
         (tmp_path / name).write_bytes((finished.dids / name).read_bytes())
     found = json.loads(command(capsys, "inspect", "--json", tmp_path))
     assert not any("probability" in domain for domain in found["domains"])
+
+
+@pytest.mark.parametrize("names", [("web", "code"), ()])
+def test_inspect_has_its_figures_below_their_titles_though_names_are_short(names, capsys, tmp_path):
+    save_map(DomainMap(names, ["k"] * len(names), names, np.arange(len(names))), tmp_path)
+    _, titles, *lines = command(capsys, "inspect", tmp_path).splitlines()
+    ends = {titles.index(title) + len(title) for title in ("samples", "of data")}
+    assert len(lines) == len(names) and all(ends <= {found.end() for found in re.finditer(r"\S+", x)} for x in lines)
+
+
+def test_inspect_refuses_a_log_that_has_no_mixture_in_one_line(finished, tmp_path):
+    for name in ("domains.json", "domains.parquet"):
+        (tmp_path / name).write_bytes((finished.dids / name).read_bytes())
+    (tmp_path / "mixture.jsonl").write_text("{}\n")
+    with pytest.raises(SystemExit, match=r"^error: .*mixture.jsonl: not a mixture log: a line lacks"):
+        cli.main(["inspect", str(tmp_path)])
 
 
 def test_a_file_that_is_no_map_is_refused_by_inspect(tmp_path):

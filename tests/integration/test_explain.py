@@ -77,6 +77,14 @@ def test_a_fixed_mixture_has_no_updates_and_costs_nothing(explained):
     assert "the mixture is fixed" in text and "as much computing as without mixing" in text
 
 
+def test_a_strategy_that_compares_features_alone_is_told_with_its_tasks_and_their_cost(explained, world):
+    options = {"mix_strategy": "importance", "dids_domains": "source", "dids_num_domains": None}
+    found = explained(**options)
+    assert found["tasks"] == dict.fromkeys(TASKS, 12) and found["proxy_parameters"] == found["parameters"]
+    assert found["costs"] == pytest.approx({"domains": sum(SOURCES.values()) * 1.2 / (192 * 3)})
+    assert "observes 12 samples each of task_sums, task_pairs" in explained(text=True, **options)
+
+
 def test_a_mixture_by_name_is_told_as_it_comes_out(explained, finished):
     options = {"mix_strategy": "static", "dids_domains": "source", "dids_num_domains": None, "dids_tasks": None}
     assert "Mixture:  sums 60.0%, pairs 24.0%, noise 16.0% of the samples\n" in explained(

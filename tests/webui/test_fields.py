@@ -9,13 +9,7 @@ from tests.integration.support import arguments, make_world
 
 pytestmark = pytest.mark.integration
 
-DIDS = {
-    **fields.FIRST,
-    "mix_strategy": "dids",
-    "dids_tasks": ["a", "b"],
-}
-
-
+DIDS = {**fields.FIRST, "mix_strategy": "dids", "dids_tasks": ["a", "b"]}
 FIXED = ("uniform", "proportional", "static")  # known before the run, so no domain is looked for
 
 
@@ -28,12 +22,6 @@ def given(tmp_path_factory):
 
 def test_page_as_it_is_opened_says_nothing():
     assert fields.chosen(fields.FIRST) == {}
-
-
-def test_what_the_page_shows_at_first_is_what_a_run_does_without_the_key():
-    for key, shown in fields.FIRST.items():
-        if key in FIELDS and FIELDS[key].default is not None and key != "dids_domains":
-            assert shown == FIELDS[key].default
 
 
 def test_domains_are_clusters_unless_the_mixture_is_fixed_where_they_would_be_a_pass_for_nothing():

@@ -10,6 +10,8 @@ from ...errors import DidsError
 from ..errors import one_line
 from ..plan.provenance import versions
 
+INSTALL_HOST = "pip install llamafactory==0.9.5"
+
 
 class Finding(NamedTuple):
     """The result of one check. `mend` is the remedy if it failed, or a hint if it passed."""
@@ -49,9 +51,9 @@ def _host() -> Finding:
 
         from .. import registration
     except (ImportError, DidsError) as error:
-        return Finding("llamafactory", False, one_line(error), "pip install llamafactory==0.9.5")
+        return Finding("llamafactory", False, one_line(error), INSTALL_HOST)
     if missing := registration.missing_seams():
-        return Finding("llamafactory seams", False, f"missing: {', '.join(missing)}", "pip install llamafactory==0.9.5")
+        return Finding("llamafactory seams", False, f"missing: {', '.join(missing)}", INSTALL_HOST)
     return Finding("llamafactory seams", True, f"{VERSION} has all {len(registration.SEAMS + registration.PAGE_SEAMS)}")
 
 
@@ -59,7 +61,7 @@ def _options() -> Finding:
     try:
         from ..arguments.host_options import TABLES, unknown_options
     except (ImportError, DidsError) as error:
-        return Finding("llamafactory options", False, one_line(error), "pip install llamafactory==0.9.5")
+        return Finding("llamafactory options", False, one_line(error), INSTALL_HOST)
     if unknown := unknown_options(TABLES):
         mend = "leave them at their defaults: no mixture was tried with them"
         return Finding("llamafactory options", True, f"not known here: {', '.join(unknown)}", mend)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ...artifacts.domain_map import load_map
-from ...config import FEW_UPDATES, MixingConfig
+from ...config import FEW_UPDATES
 from ...core.computing import gradient_passes, training_passes
 from ...errors import DidsError, refuse
 from ...stages.cluster import check_enough, number_for
@@ -60,7 +60,7 @@ class Explanation:
     updates_wanted: bool  # whether the strategy changes the mixture at all
     parameters: int | None
     proxy: str
-    proxy_parameters: int | None  # if its gradients are clustered
+    proxy_parameters: int | None  # if its gradients are features of the samples
     proxy_bytes: int  # of memory on each process, without activations
     costs: dict[str, float]
     proxy_run: str | None
@@ -117,15 +117,17 @@ def explain(arguments: dict[str, Any], processes: int | None = None) -> Explanat
     ranks = processes or max(training_args.world_size, torch.accelerator.device_count(), 1)
     per_step = samples_per_step(training_args, ranks)
     sources = _count(data_args.dataset, model_args, data_args, training_args, finetuning_args.stage)
-    steps = steps_planned(training_args, sum(sources.values()), per_step)
+    num_samples = sum(sources.values())
+    steps = steps_planned(training_args, num_samples, per_step)
     needs, config = settings.needs, with_window(settings.config, steps, per_step)
     check_window(config, per_step)
-    check_repeats(config, sum(sources.values()), steps, per_step)
-    _check_number(config, sources)
+    check_repeats(config, num_samples, steps, per_step)
+    if config.dids_domains == "cluster" and config.dids_num_domains is not None:
+        check_enough(config.dids_num_domains, num_samples)
     tasks = _tasks(settings, model_args, data_args, training_args, finetuning_args.stage)
     num_domains, domains_from = _domains(settings, model_args, sources)
     num_updates = updates_planned(config, steps, per_step) if needs.measures else 0
-    counts = (sum(sources.values()), sum(tasks.values()), num_domains, steps * per_step, num_updates)
+    counts = (num_samples, sum(tasks.values()), num_domains, steps * per_step, num_updates)
     return Explanation(
         strategy=settings.strategy,
         sources=sources,
@@ -164,14 +166,9 @@ def _count(names: Any, model_args: Any, data_args: Any, training_args: Any, stag
     return {name: len(part) for name, part in parts.items()}
 
 
-def _check_number(config: MixingConfig, sources: dict[str, int]) -> None:
-    if config.dids_domains == "cluster" and config.dids_num_domains is not None:
-        check_enough(config.dids_num_domains, sum(sources.values()))
-
-
 def _tasks(settings: Settings, *arguments: Any) -> dict[str, int]:
     """Number of observed samples of each task; empty if the strategy needs no tasks."""
-    if not settings.needs.tasks or not settings.tasks:
+    if not (settings.needs.tasks or settings.needs.task_samples):
         return {}
     found = _count(list(settings.tasks), *arguments)
     return {name: min(size, settings.config.dids_task_samples) for name, size in found.items()}
@@ -207,8 +204,10 @@ def _costs(
     arguments, _ = proxy_arguments(settings, model_args)
     proxy = size_of(arguments, config.dids_gradient_layers)
     relative = proxy.parameters / size.parameters if proxy and size else 1.0
-    makes_gradients = config.dids_domains == "cluster" and config.dids_cluster_features == "gradient"
-    per_update = gradient_passes(observed, share) if needs.impact else observed
+    makes_features = config.dids_domains == "cluster" or needs.task_samples
+    makes_gradients = makes_features and config.dids_cluster_features == "gradient"
+    measured = observed if needs.tasks else 0  # else the tasks' samples have features alone
+    per_update = gradient_passes(measured, share) if needs.impact else measured
     keeps_running = needs.gradients and config.dids_domain_gradients == "running"
     kept = len(settings.tasks) if needs.impact is not None and needs.impact.errors else num_domains  # P entries each
     if needs.gradients and not keeps_running:
@@ -216,7 +215,7 @@ def _costs(
     run, training = needs.proxy_run, training_passes(training_samples)
     passes = {
         "domains": gradient_passes(num_samples, share) * relative if makes_gradients else 0.0,
-        "updates": num_updates * per_update + 2 * observed,  # the start and the end measure losses alone
+        "updates": num_updates * per_update + 2 * measured,  # the start and the end measure losses alone
         "proxy_run": run.share * training * relative if run else 0.0,
     }
     tracked = min(config.dids_tracked_entries, size.tracked if size else config.dids_tracked_entries)

@@ -5,10 +5,12 @@ import io
 import json
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from logging.handlers import BufferingHandler
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ..errors import DEBUG, one_line
@@ -59,11 +61,11 @@ def explained(processes: int | None = None, arguments: dict[str, Any] | None = N
 @contextmanager
 def _silence() -> Iterator[list[logging.LogRecord]]:
     """Nothing is printed or logged inside this context. Our warnings are added to the list."""
-    kept: list[logging.LogRecord] = []
+    handler = BufferingHandler(capacity=sys.maxsize)
     if os.environ.get(DEBUG) == "1":
-        yield kept
+        yield handler.buffer
         return
-    handler, ours, host = _Keeping(kept), logging.getLogger("llamafactory_dids"), logging.getLogger("llamafactory")
+    ours, host = logging.getLogger("llamafactory_dids"), logging.getLogger("llamafactory")
     before, level = os.environ.get(VERBOSITY), host.level
     os.environ[VERBOSITY] = "ERROR"  # for loggers that are set up on import
     nowhere = io.StringIO()  # never closed: modules imported meanwhile may keep it
@@ -74,7 +76,7 @@ def _silence() -> Iterator[list[logging.LogRecord]]:
     try:
         with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            yield kept
+            yield handler.buffer
     finally:
         ours.removeHandler(handler)
         ours.setLevel(logging.NOTSET)
@@ -84,12 +86,3 @@ def _silence() -> Iterator[list[logging.LogRecord]]:
             del os.environ[VERBOSITY]
         else:
             os.environ[VERBOSITY] = before
-
-
-class _Keeping(logging.Handler):
-    def __init__(self, kept: list[logging.LogRecord]) -> None:
-        super().__init__(logging.WARNING)
-        self.kept = kept
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.kept.append(record)

@@ -1,9 +1,9 @@
 """An explanation as lines of text, in the width of the terminal."""
 
-import math
 import shutil
 import textwrap
 
+from ...text import byte_size
 from ..domains.sizes import LARGE
 from .explain import Explanation
 
@@ -14,6 +14,7 @@ def in_words(found: Explanation) -> str:
     by_size = sorted(found.sources.items(), key=lambda item: -item[1])
     names = _listed([f"{name} {count:,}" for name, count in by_size])
     rows = [
+        ("Strategy", found.strategy),
         ("Data", f"{sum(found.sources.values()):,} samples of {_number(len(found.sources), 'dataset')}: {names}"),
         ("Domains", f"{'up to ' * found.domains_from.startswith('k-means')}{found.num_domains}: {found.domains_from}"),
         *([("Mixture", _mixture_words(found))] if found.mixtures else []),
@@ -21,22 +22,17 @@ def in_words(found: Explanation) -> str:
         ("Training", _training_words(found)),
         ("Updates", _update_words(found)),
         ("Cost", _cost_words(found)),
-        ("Memory", f"{_bytes(found.gradient_bytes)} on each device for the gradients that the impact is taken of"),
+        ("Memory", f"{byte_size(found.gradient_bytes)} on each device for the gradients that the impact is taken of"),
         ("Proxy", _proxy_words(found)),
         (
             "Disk",
-            f"about {_bytes(found.disk_bytes)} in {found.cache}, made once; log, map and report in {found.output}",
+            f"about {byte_size(found.disk_bytes)} in {found.cache}, made once; log, map and report in {found.output}",
         ),
     ]
     rows += [("Caution", _CAUTIONS[kind].format(**said)) for kind, said in found.cautions]
     width = min(110, max(60, shutil.get_terminal_size().columns))
-    lines = (
-        textwrap.wrap(
-            text, width, initial_indent=f"{what + ':':<10}", subsequent_indent=" " * 10, break_on_hyphens=False
-        )
-        for what, text in [("Strategy", found.strategy), *rows]
-    )
-    return "\n".join(line for row in lines for line in row)
+    wrap = textwrap.TextWrapper(width, subsequent_indent=" " * 10, break_on_hyphens=False)
+    return "\n".join(wrap.fill(f"{what + ':':<10}{text}") for what, text in rows)
 
 
 _CAUTIONS = {
@@ -50,13 +46,8 @@ _CAUTIONS = {
 MOST_NAMES = 6  # datasets, or tasks, named one by one
 
 
-def _number(count: int, what: str) -> str:
-    return f"{count:,} {what}" + ("" if count == 1 else "s")
-
-
-def _bytes(count: float) -> str:
-    power = min(4, int(math.log10(max(1, count))) // 3)
-    return f"{count / 1000**power:.3g} {('bytes', 'kB', 'MB', 'GB', 'TB')[power]}"
+def _number(count: int, what: str, plural: str = "s") -> str:
+    return f"{count:,} {what}" + ("" if count == 1 else plural)
 
 
 def _mixture_words(found: Explanation) -> str:
@@ -92,7 +83,7 @@ def _training_words(found: Explanation) -> str:
     packed = ", fewer where samples are packed together" if found.packing else ""
     return (
         f"{found.training_samples:,} samples in {_number(found.steps, 'step')} of {found.samples_per_step}, on "
-        f"{_number(found.processes, 'process').replace('processs', 'processes')}{packed}"
+        f"{_number(found.processes, 'process', 'es')}{packed}"
     )
 
 
@@ -108,10 +99,11 @@ def _update_words(found: Explanation) -> str:
 def _proxy_words(found: Explanation) -> str:
     if not found.proxy_parameters:
         return "none: no gradients are clustered"
-    smaller = "; a small model of its family (dids_proxy_model) makes the domains faster"
+    large = found.proxy_parameters >= LARGE
+    smaller = "; a small model of its family (dids_proxy_model) makes the domains faster" if large else ""
     return (
-        f"{found.proxy}, {found.proxy_parameters:,} parameters, whole on each process: {_bytes(found.proxy_bytes)} of "
-        f"memory and its activations{smaller if found.proxy_parameters >= LARGE else ''}"
+        f"{found.proxy}, {found.proxy_parameters:,} parameters, whole on each process: {byte_size(found.proxy_bytes)} "
+        f"of memory and its activations{smaller}"
     )
 
 

@@ -27,7 +27,7 @@ def show_domains(
         return
     domains.sort(key=lambda domain: (-(domain.get("probability") or 0.0), -domain["size"]))
     print(f"{folder}: {len(domains)} domains, {num_samples:,} samples")
-    width = min(LONGEST_NAME, max(len(domain["name"]) for domain in domains))
+    width = min(LONGEST_NAME, max(len(name) for name in ("domain", *domain_map.names)))
     columns = max(80, shutil.get_terminal_size().columns)
     share = f"{'share':>8}" if shares else ""
     print(f"{'domain':<{width}} {'samples':>9} {'of data':>8}{share}  datasets, and a sample")

@@ -38,7 +38,7 @@ def compared(lang: str, folders: list[str]) -> str:
             raise DidsError(say("choose_two", lang))
         runs = [find_run(Path(folder.strip()).expanduser()) for folder in folders]
         path, _ = write_comparison(runs, runs[0] / FILE, lang if lang in LANGUAGES else "en")
-    except (DidsError, OSError) as error:
+    except (DidsError, OSError, RuntimeError) as error:  # RuntimeError: `~name` of nobody
         said = in_words(one_line(error), lang)
         warn(said)
         return f"<p>{html.escape(said)}</p>"

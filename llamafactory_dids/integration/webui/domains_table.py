@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ...artifacts.domain_map import DomainMap, load_map, texts_are_random
+from ...artifacts.domain_map import DomainMap, is_map, load_map, texts_are_random
 from ...artifacts.mixture_log import MixtureLog, find_log
 from ...errors import DidsError
 from ..errors import one_line
@@ -20,15 +20,15 @@ COLUMNS = ("domain", "samples", "sources", "of_data", "probability", "times")
 def show_domains(lang: str, path: str | None) -> str:
     """The table; or a line that says what is wrong, if the path belongs to neither a map nor a run."""
     path = (path or "").strip()
-    folder = Path(path).expanduser()
     try:
+        folder = Path(path).expanduser()
         if not path or not folder.exists():
             raise DidsError(say("no_folder", lang).format(name=path))
-        dids = folder / "dids"
-        if not any((place / "domains.json").is_file() for place in (folder, dids)) and folder.is_dir():
+        place = folder / "dids" if (folder / "dids").is_dir() else folder
+        if not is_map(place):
             raise DidsError(say("no_run", lang).format(name=path))
-        domain_map = load_map(dids if dids.is_dir() else folder)
-    except DidsError as error:
+        domain_map = load_map(place)
+    except (DidsError, OSError, RuntimeError) as error:  # RuntimeError: `~name` of nobody
         warn(said := in_words(one_line(error), lang))
         return f"<p>{html.escape(said)}</p>"
     return _table(domain_map, _shares(folder), lang, str(folder))

@@ -70,14 +70,13 @@ def explanation(runner: Any, data: dict[Any, Any], lang: str) -> str:
         if not data[runner.manager.get_elem_by_id("train.dataset")]:
             return ""
         args = runner._parse_train_args(data)
-    except (ValueError, TypeError, KeyError):
-        return ""  # the host reports faults of its own fields at the start
     except DidsError as error:
         return told(one_line(error), lang)
+    except (ValueError, TypeError, KeyError):
+        return ""  # the host reports faults of its own fields at the start
     if error := fields.problem(args):
         return told(error, lang)
-    found = explain(args)
-    return told(in_words(found, lang), lang) if "error" in found else in_words(found, lang)
+    return in_words(explain(args), lang)
 
 
 def _connect_views(engine: Any, host: dict[str, Any], ours: dict[str, Any]) -> None:

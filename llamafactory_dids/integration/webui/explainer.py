@@ -11,6 +11,8 @@ from typing import Any
 
 from llamafactory.extras.misc import get_device_count
 
+from ...text import byte_size
+from . import messages
 from .texts import say
 
 # Keys that the host accepts only under torchrun, or with a GPU.
@@ -18,22 +20,17 @@ _NOT_FOR_COUNTING = ("deepspeed", "fsdp", "fsdp_config", "fp16", "pure_bf16")
 
 
 class Explainer:
-    """Answers one question at a time, and remembers its last answers."""
+    """Answers one question at a time. No answer is kept, since data and models may change while the page is open."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
-        self._known: dict[str, dict[str, Any]] = {}
 
     def __call__(self, args: dict[str, Any]) -> dict[str, Any]:
         """The output of `explain --json` for a YAML file's values, or the refusal under `error`."""
         args = {key: value for key, value in args.items() if value not in (None, "") and key not in _NOT_FOR_COUNTING}
-        line = json.dumps({"arguments": args, "processes": max(1, get_device_count())}, sort_keys=True)
         with self._lock:
-            if line not in self._known:
-                found = self._ask(line)
-                self._known = {**dict(list(self._known.items())[-20:]), line: found}
-            return self._known[line]
+            return self._ask(json.dumps({"arguments": args, "processes": max(1, get_device_count())}))
 
     def _ask(self, line: str) -> dict[str, Any]:
         if self._process is None or self._process.poll() is not None:
@@ -56,22 +53,14 @@ explain = Explainer()  # one for the page
 def in_words(found: dict[str, Any], lang: str) -> str:
     """An answer as a line of Markdown, and a further line for each caution."""
     if "error" in found:
-        return str(found["error"])
+        return messages.in_words(found["error"], lang)
     parts = [
         say("line_training", lang).format(samples=f"{found['training_samples']:,}", steps=f"{found['steps']:,}"),
         say("line_updates", lang).format(count=found["num_updates"], every=f"{found['update_samples']:,}")
         if found["updates_wanted"]
         else say("line_fixed", lang),
         say("line_cost", lang).format(share=f"{found['overhead']:.1%}"),
-        say("line_memory", lang).format(size=_size(found["gradient_bytes"])),
+        say("line_memory", lang).format(size=byte_size(found["gradient_bytes"])),
     ]
     cautions = [f"⚠️ {say('caution_' + kind, lang).format(**said)}" for kind, said in found["cautions"]]
     return "  \n".join([" · ".join(parts), *cautions])
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} GB"

@@ -1,12 +1,12 @@
 """The keys that the page offers: their initial values, which of them apply, and what is wrong with an entry."""
 
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 from ... import mixers
 from ...config import FIELDS, MixingConfig, make_config, split_list
 from ...errors import DidsError
+from ...mixers.base import Needs
 from ..arguments.checks import check_entries
 from ..arguments.keys import HOST_STRATEGIES, check_names, check_strategy
 from ..errors import one_line
@@ -38,51 +38,18 @@ FIRST: dict[str, Any] = {
 }
 
 
-class Choice:
-    """A strategy, with the page's other values, and what it takes and needs."""
-
-    def __init__(self, strategy: str, values: dict[str, Any]) -> None:
-        try:
-            self.options = mixers.options(strategy)
-        except ValueError as error:  # a strategy of another package that cannot be loaded
-            raise DidsError(str(error)) from None
-        self.option_keys = option_keys(strategy)
-        needs = mixer_on_two_domains(strategy, MixingConfig(), num_tasks=1).needs
-        self.is_fixed = not (needs.measures or needs.tasks or needs.task_samples or needs.proxy_run)
-        wanted = values.get("dids_domains") or AUTO
-        self.domains = ("source" if self.is_fixed else "cluster") if wanted == AUTO else wanted
-        self.features = values.get("dids_cluster_features") or FIRST["dids_cluster_features"]
-        self.needs = mixer_on_two_domains(strategy, MixingConfig(dids_domains=self.domains), num_tasks=1).needs
-
-    @property
-    def clusters(self) -> bool:
-        return bool(self.domains == "cluster")
-
-    @property
-    def features_wanted(self) -> bool:
-        return self.clusters or self.needs.task_samples
-
-    @property
-    def tasks_wanted(self) -> bool:
-        return self.needs.tasks or self.needs.task_samples
+def _needs(strategy: str, domains: str) -> Needs:
+    return mixer_on_two_domains(strategy, MixingConfig(dids_domains=domains), num_tasks=1).needs
 
 
-# When a key applies that is no mixer's option. An option applies if the strategy's factory takes it.
-_APPLIES: dict[str, Callable[[Choice], bool]] = {
-    STRATEGY: lambda choice: True,
-    "dids_tasks": lambda choice: choice.tasks_wanted,
-    "dids_task_samples": lambda choice: choice.tasks_wanted,
-    "dids_domains": lambda choice: True,
-    "dids_num_domains": lambda choice: choice.clusters,
-    "dids_cluster_features": lambda choice: choice.features_wanted,
-    "dids_proxy_model": lambda choice: bool(
-        choice.needs.proxy_run or (choice.features_wanted and choice.features == "gradient")
-    ),
-    "dids_update_samples": lambda choice: bool(choice.needs.measures or choice.needs.proxy_run),
-    "dids_probs": lambda choice: "probabilities_D" in choice.options,
-    "dids_schedule": lambda choice: "mixtures_KD" in choice.options,
-    "dids_share_of": lambda choice: True,
-}
+def _origin(values: dict[str, Any]) -> str:
+    """Where the domains come from. `auto` is the datasets if the strategy's mixture is fixed, else clusters."""
+    wanted: str = values.get("dids_domains") or AUTO
+    if wanted != AUTO:
+        return wanted
+    needs = _needs(values[STRATEGY], "cluster")
+    looks = needs.measures or needs.tasks or needs.task_samples or needs.proxy_run
+    return "cluster" if looks else "source"
 
 
 def applicable(values: dict[str, Any]) -> list[str]:
@@ -91,10 +58,31 @@ def applicable(values: dict[str, Any]) -> list[str]:
     Raises DidsError for a strategy of another package that cannot be used.
     """
     strategy = values[STRATEGY]
-    if strategy not in mixers.names():
+    if not is_ours(strategy):
         return [STRATEGY]
-    choice = Choice(strategy, values)
-    return [key for key in FIRST if (_APPLIES[key](choice) if key in _APPLIES else key in choice.option_keys)]
+    try:
+        inputs = mixers.options(strategy)
+    except ValueError as error:  # a strategy of another package that cannot be loaded
+        raise DidsError(str(error)) from None
+    origin = _origin(values)
+    needs, clusters = _needs(strategy, origin), origin == "cluster"
+    observes, features = needs.tasks or needs.task_samples, clusters or needs.task_samples
+    gradients = features and values.get("dids_cluster_features") != "semantic"
+    applies = {
+        STRATEGY: True,
+        "dids_tasks": observes,
+        "dids_task_samples": observes,
+        "dids_domains": True,
+        "dids_num_domains": clusters,
+        "dids_cluster_features": features,
+        "dids_proxy_model": gradients or needs.proxy_run,
+        "dids_update_samples": needs.measures or needs.proxy_run,
+        "dids_probs": "probabilities_D" in inputs,
+        "dids_schedule": "mixtures_KD" in inputs,
+        "dids_share_of": True,
+    }
+    options = option_keys(strategy)
+    return [key for key in FIRST if applies.get(key) or key in options]
 
 
 def chosen(values: dict[str, Any]) -> dict[str, Any]:
@@ -108,7 +96,7 @@ def chosen(values: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, list):
             value = ",".join(value)
         if key == "dids_domains":
-            value = Choice(values[STRATEGY], values).domains
+            value = _origin(values)
             if value == FIELDS[key].default:
                 continue
         if value not in (None, "") and value != FIRST[key]:
@@ -136,12 +124,17 @@ def problem(args: dict[str, Any]) -> str:
             dataset_dir=args.get("dataset_dir"),
             tokenized_path=args.get("tokenized_path"),
         )
-        check_entries(_settings(strategy, config, tasks, args), datasets)
+        settings = Settings(
+            strategy=strategy,
+            config=config,
+            needs=mixer_on_two_domains(strategy, config, len(tasks)).needs,
+            tasks=tasks,
+            seed=0,
+            arguments=args,
+            as_words=False,
+            finetuning_args=None,
+        )
+        check_entries(settings, datasets)
     except DidsError as error:
         return one_line(error)
     return ""
-
-
-def _settings(strategy: str, config: MixingConfig, tasks: tuple[str, ...], values: dict[str, Any]) -> Settings:
-    needs = mixer_on_two_domains(strategy, config, len(tasks)).needs
-    return Settings(strategy, config, needs, tasks, seed=0, arguments=values, as_words=False, finetuning_args=None)

@@ -13,12 +13,11 @@ import numpy as np
 from ...artifacts.mixture_log import MixtureRecord
 from ...report.canvas import count_samples, hide_frame, new_figure
 from ...report.colours import colour, domain_colours
-from ...report.run import movers
+from ...report.shares import named_domains
 from ...text import without_middle
 from .texts import say
 
 MAX_NAMED = 8  # domains, or tasks, with a line of their own; more could not be told apart at this size
-LARGEST = 3  # largest domains, which are always named
 _WIDTH, _HEIGHT = 5.0, 4.2  # inches
 _INK = "#010203"  # placeholder for the page's own colour of text
 _GREY = "#888888"
@@ -39,18 +38,10 @@ def losses_picture(record: MixtureRecord, lang: str) -> str:
     return _svg(lambda: losses_figure(record, lang), "losses") if np.isfinite(record.task_losses_UT).any() else ""
 
 
-def named_domains(record: MixtureRecord) -> list[int]:
-    """Indices of the domains that have a line of their own, ascending."""
-    shares_UD = record.probabilities_UD
-    largest = np.argsort(-shares_UD[-1], kind="stable")[:LARGEST].tolist()
-    others = [i for i in movers(shares_UD, MAX_NAMED) if i not in largest]
-    moved = sorted(others, key=lambda i: -float(np.ptp(shares_UD[:, i])))
-    return sorted([*largest, *moved[: MAX_NAMED - len(largest)]])
-
-
 def probabilities_figure(record: MixtureRecord, lang: str) -> Any:
     """A domain's colour and dashes depend on its index among all domains, so they are the same at every update."""
-    shares_UD, named = 100 * record.probabilities_UD, named_domains(record)
+    shares_UD = 100 * record.probabilities_UD
+    named = named_domains(shares_UD[0], shares_UD, MAX_NAMED)
     figure = new_figure(_WIDTH, _HEIGHT)
     axes = figure.subplots()
     drawn = {"drawstyle": "steps-post", "marker": "." if len(record.samples_U) < 30 else ""}

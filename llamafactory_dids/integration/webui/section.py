@@ -21,7 +21,7 @@ METHOD = (("dids_preset", "dids_ema_beta"), ("dids_trajectory", "dids_impact", "
 
 
 def make_fields() -> dict[str, Any]:
-    """The folded accordion with a field for each key, by key. Fields that do not apply are hidden."""
+    """The folded accordion with a field for each key, by key. The strategy alone is shown until one is chosen."""
     import gradio as gr
 
     made = {}
@@ -41,7 +41,7 @@ def _field(key: str) -> Any:
     import gradio as gr
 
     value = fields.FIRST[key]
-    common = {**locales()[key]["en"], "value": value, "visible": key in fields.applicable(fields.FIRST)}
+    common = {**locales()[key]["en"], "value": value, "visible": key == fields.STRATEGY}
     if key == fields.STRATEGY:
         return gr.Dropdown(scale=3, **common)
     if isinstance(value, bool):

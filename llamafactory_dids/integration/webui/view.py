@@ -5,6 +5,7 @@ again. A person's entries and unfolded rows stay: the path of the domains is fil
 previous run's, and an update writes its shares into the existing table.
 """
 
+import functools
 import html
 import os
 import shutil
@@ -48,12 +49,13 @@ class Seen(NamedTuple):
 
 
 NOTHING = Seen("", "")
+_save_dir = functools.cache(get_save_dir)  # it logs a warning for each path, and the page looks every two seconds
 
 
 def look(lang: str, model_name: str, finetuning_type: str, output_dir: str) -> Seen:
     """The files in the folder that the page's fields name."""
     named = bool(model_name and output_dir)
-    folder = Path(get_save_dir(model_name, finetuning_type, output_dir)) / "dids" if named else None
+    folder = Path(_save_dir(model_name, finetuning_type, output_dir)) / "dids" if named else None
     return Seen(lang, str(folder or ""), *(_stamp(folder, name) for name in (LOG, REPORT, MAP)))
 
 
