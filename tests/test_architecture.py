@@ -92,15 +92,11 @@ def test_every_arrow_points_down(path):
 @pytest.mark.parametrize(
     ("place", "source"),
     [
-        ("core/a.py", "from ..mixers import create"),
         ("core/a.py", "from .. import artifacts"),
-        ("mixers/a.py", "from ..artifacts.files import read_json"),
         ("artifacts/a.py", "def f():\n    from ..mixers.base import Mixer"),
-        ("stages/a.py", "from ..training import sampler"),
         ("stages/a.py", "import transformers"),
         ("training/a.py", "from llamafactory.train import tuner"),
         ("training/a.py", "import llamafactory_dids.integration.data.tags"),
-        ("report/a.py", "from ..stages.layers import track_layers"),
         ("config.py", "from .core import fisher"),
     ],
 )
@@ -139,9 +135,7 @@ def test_every_arrow_between_the_rooms_points_down(path):
 @pytest.mark.parametrize(
     ("place", "source"),
     [
-        ("data/a.py", "from ..plan.planning import make_plan"),
         ("domains/a.py", "if TYPE_CHECKING:\n    from ..plan.rows import rows_with_domains"),
-        ("plan/a.py", "from ..arguments import checks"),
         ("settings.py", "from .host import sharding"),
     ],
 )

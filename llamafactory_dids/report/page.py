@@ -3,7 +3,7 @@
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from .words import duration, language, number, percent, t, times
 EXPORT_BUDGET = 480_000  # bytes of all pictures and tables to save from the page
 
 
+@cache
 def environment() -> Any:
-    """The templates."""
+    """The templates, compiled once a process."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

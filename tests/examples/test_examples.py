@@ -1,6 +1,7 @@
 """Every example opens with the command that runs it, and asks for what there is."""
 
 import dataclasses
+import itertools
 import json
 import re
 import shlex
@@ -13,40 +14,43 @@ from llamafactory_dids import mixers
 from llamafactory_dids.config import FIELDS, make_config
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-EXAMPLES = sorted((CHECKOUT / "examples" / "yaml").rglob("*.yaml"))
+FILES = sorted((CHECKOUT / "examples" / "yaml").glob("*.yaml"))
+EXAMPLES = {path.name: path.read_text(encoding="utf-8") for path in FILES}
 
 
 def test_there_are_examples():
-    assert "quickstart.yaml" in [path.name for path in EXAMPLES]
+    assert "quickstart.yaml" in EXAMPLES
 
 
-@pytest.fixture(params=EXAMPLES, ids=lambda path: path.stem)
-def example(request):
-    return request.param
+@pytest.fixture(params=EXAMPLES)
+def text(request):
+    return EXAMPLES[request.param]
 
 
-def test_opens_with_a_comment_that_names_its_command(example):
-    lines = example.read_text(encoding="utf-8").splitlines()
-    opening = lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))]
-    assert any(f"train {example.relative_to(CHECKOUT)}" in line for line in opening)
+@pytest.fixture
+def values(text):
+    return yaml.safe_load(text)
 
 
-def test_asks_for_a_strategy_and_keys_that_there_are(example):
-    values = yaml.safe_load(example.read_text(encoding="utf-8"))
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_opens_with_a_comment_that_names_its_command_and_says_what_it_needs(name):
+    opening = list(itertools.takewhile(lambda line: line.startswith("#"), EXAMPLES[name].splitlines()))
+    assert any(f"train examples/yaml/{name}" in line for line in opening)
+    assert any("# Needs: " in line for line in opening)
+
+
+def test_asks_for_a_strategy_and_keys_that_there_are(values):
     assert values["mix_strategy"] in mixers.names()
     assert [key for key in values if key.startswith("dids_") and key not in FIELDS] == []
 
 
-def test_values_are_allowed(example):
-    values = yaml.safe_load(example.read_text(encoding="utf-8"))
+def test_values_are_allowed(values):
     config = make_config(values)
-    assert {key: getattr(config, key) for key in values if key in FIELDS and not isinstance(values[key], list)} == {
-        key: value for key, value in values.items() if key in FIELDS and not isinstance(value, list)
-    }
+    given = {key: value for key, value in values.items() if key in FIELDS and not isinstance(value, list)}
+    assert {key: getattr(config, key) for key in given} == given
 
 
-def test_names_no_folder_of_one_machine(example):
-    values = yaml.safe_load(example.read_text(encoding="utf-8"))
+def test_names_no_folder_of_one_machine(values):
     assert [key for key, value in values.items() if str(value).startswith(("/", "~"))] == []
 
 
@@ -61,7 +65,8 @@ def test_the_page_of_strategies_has_keys_for_each_that_are_allowed():
 
 def test_the_papers_file_has_the_papers_numbers():
     """Appendix B.4, and 100k samples in 25 updates (section 5.4)."""
-    values = yaml.safe_load((CHECKOUT / "examples" / "yaml" / "llama3_8b_tulu3_dids.yaml").read_text(encoding="utf-8"))
+    text = EXAMPLES["llama3_8b_tulu3_dids.yaml"]
+    values = yaml.safe_load(text)
     expected = {
         "dids_preset": "paper",
         "optim": "adamw_torch",
@@ -79,15 +84,13 @@ def test_the_papers_file_has_the_papers_numbers():
     }
     assert {key: values[key] for key in expected} == expected
     batch = 8 * values["per_device_train_batch_size"] * values["gradient_accumulation_steps"]
-    assert batch == 128 and "8 GPUs" in (CHECKOUT / "examples" / "yaml" / "llama3_8b_tulu3_dids.yaml").read_text()
+    assert batch == 128 and "8 GPUs" in text
     samples = batch * values["max_steps"]
     assert 100_000 <= samples < 100_000 + batch and samples // values["dids_update_samples"] == 25
     assert len(values["dids_tasks"].split(",")) == 9
 
 
-def test_an_example_has_as_many_windows_as_it_says(example):
-    text = example.read_text(encoding="utf-8")
-    values = yaml.safe_load(text)
+def test_an_example_has_as_many_windows_as_it_says(text, values):
     said = re.search(r"so (\d+) windows", text)
     if said is None or "max_steps" not in values:
         pytest.skip("says nothing of windows")
@@ -96,18 +99,13 @@ def test_an_example_has_as_many_windows_as_it_says(example):
     assert per_step * values["max_steps"] // values["dids_update_samples"] == int(said[1])
 
 
-def test_says_what_it_needs(example):
-    assert "# Needs: " in example.read_text(encoding="utf-8")
-
-
-def test_a_file_that_it_names_beside_the_data_is_there(example):
-    values = yaml.safe_load(example.read_text(encoding="utf-8"))
+def test_a_file_that_it_names_beside_the_data_is_there(values):
     if path := values.get("deepspeed"):
         assert json.loads((CHECKOUT / path).read_text())["zero_optimization"]["stage"] <= 2
 
 
 @pytest.mark.integration
-def test_has_only_keys_and_values_that_the_host_or_the_plugin_takes(example):
+def test_has_only_keys_and_values_that_the_host_or_the_plugin_takes(values):
     from transformers import HfArgumentParser
 
     from tests.integration.support import tuner
@@ -116,7 +114,6 @@ def test_has_only_keys_and_values_that_the_host_or_the_plugin_takes(example):
     from llamafactory.hparams import parser
 
     known = {field.name for kind in parser._TRAIN_ARGS for field in dataclasses.fields(kind)}
-    values = yaml.safe_load(example.read_text(encoding="utf-8"))
     assert [key for key in values if key not in known] == []
     from llamafactory.data.template import TEMPLATES
 

@@ -8,15 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.integration.support import start
+from tests.integration.support import TORCHRUN, start
 
 DRIVER = str(Path(__file__).with_name("ways_driver.py"))
 ON_CPU = True  # whatever the machine has: tiny models, the same everywhere
 BATCH = 8  # samples of a step, over all ranks
-
-
-def torchrun(ranks: int) -> list[str]:
-    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,7 @@ def _zero(stage: int) -> Parallelism:
     }
     # accelerate hands a run to DeepSpeed only where it was not told to use the CPU; DeepSpeed is told instead
     cpu = {"DS_ACCELERATOR": "cpu", "LOCAL_SIZE": "2", "CUDA_VISIBLE_DEVICES": ""}
-    return Parallelism(2, tuple(torchrun(2)), {"deepspeed": config, "use_cpu": None}, cpu, "deepspeed")
+    return Parallelism(2, TORCHRUN, {"deepspeed": config, "use_cpu": None}, cpu, "deepspeed")
 
 
 FSDP2 = {
@@ -69,10 +65,10 @@ FULL_STATE = {"FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}  # as in the host's exa
 RAY = {"ray_num_workers": 1, "ray_init_kwargs": {"address": "local", "num_cpus": 10}}
 PARALLELISMS = {
     "one process": Parallelism(),
-    "DDP": Parallelism(2, tuple(torchrun(2))),
+    "DDP": Parallelism(2, TORCHRUN),
     "ZeRO-2": _zero(2),
     "ZeRO-3": _zero(3),
-    "FSDP2": Parallelism(2, tuple(torchrun(2)), FSDP2, FSDP_ENVIRONMENT | FULL_STATE),
+    "FSDP2": Parallelism(2, TORCHRUN, FSDP2, FSDP_ENVIRONMENT | FULL_STATE),
     "Ray": Parallelism(1, changes=RAY, environment={"USE_RAY": "1"}, needs="ray"),
 }
 

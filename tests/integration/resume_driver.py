@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch.distributed as dist
 
-from tests.integration.support import tuner
-from tests.integration.traced import Break, timeless, traced
+from tests.integration.support import timeless, tuner
+from tests.integration.traced import Break, traced
 
 
 def main() -> None:

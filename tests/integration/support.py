@@ -31,6 +31,8 @@ from tests.helpers import PATIENCE
 
 SOURCES = {"sums": 120, "pairs": 90, "noise": 60}
 TASKS = {"task_sums": 20, "task_pairs": 16}
+BY_SOURCE = {"dids_domains": "source", "dids_num_domains": None, "dids_min_domain_size": None}
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 PAIRS = {"cat": "kitten", "dog": "puppy", "cow": "calf", "hen": "chick", "pig": "piglet", "fox": "cub"}
 
 
@@ -171,6 +173,26 @@ class Run:
 def same_domains(ran: Run) -> dict[str, Any]:
     """Changes to arguments that take the domains from a run's map."""
     return {"dids_domains": str(ran.dids), "dids_num_domains": None, "dids_min_domain_size": None}
+
+
+def drawn_rows(ran: Run) -> list[int]:
+    """The rows that a finished run was to be trained on, in order."""
+    ran.trainer.mixture.sampler.set_epoch(0)
+    return list(ran.trainer.mixture.sampler)
+
+
+def without_mixture(values: dict[str, Any]) -> dict[str, Any]:
+    """The same arguments, with the host's own mixing."""
+    return {key: value for key, value in values.items() if not key.startswith("dids_")} | {"mix_strategy": "concat"}
+
+
+def timeless(ran: Any) -> list[dict[str, Any]]:
+    """The log of a run, but for the clock."""
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in ran.lines]
+
+
+def assert_same_weights(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -3,34 +3,34 @@
 import pytest
 
 from llamafactory_dids.errors import DidsError
-from tests.integration.support import arguments, refusal, train
+from tests.integration.support import arguments, module_of, refusal, train, tuner
 
 pytestmark = pytest.mark.integration
 
 
-@pytest.mark.parametrize("name", ["_cluster", "fill_store"])
-def test_good_run_after_a_failed_one_is_as_if_that_had_not_been(name, finished, world, tmp_path, monkeypatch):
-    from llamafactory_dids.integration.domains import features
-    from llamafactory_dids.integration.domains import making as domains
+def test_good_run_after_failed_ones_is_as_if_they_had_not_been(finished, world, tmp_path, monkeypatch):
+    tuner()
+    from llamafactory_dids.integration.domains import features, making
 
     def fail(*_args, **_kwargs):
         raise DidsError("no space left")
 
-    with monkeypatch.context() as patched:
-        patched.setattr(domains if name == "_cluster" else features, name, fail)
-        assert refusal(arguments(world, tmp_path)) == "no space left"
+    for module, name in ((features, "fill_store"), (making, "_cluster")):
+        with monkeypatch.context() as patched:
+            patched.setattr(module, name, fail)
+            assert refusal(arguments(world, tmp_path)) == "no space left"
     assert train(arguments(world, tmp_path)).probabilities == finished.probabilities
 
 
 def test_part_that_was_deleted_is_made_anew_as_it_was(world, tmp_path):
-    values = arguments(world, tmp_path, max_steps=4, dids_init="uniform")  # no store of the tasks' gradients
-    train(values)
+    values = arguments(world, tmp_path, dids_init="uniform")  # no store of the tasks' gradients
+    module_of(values)
     (part,) = tmp_path.glob("cache/gradients/*/part-00000.npy")
     (domains,) = tmp_path.glob("cache/domains/*/domains.json")
     whole = part.read_bytes()
     part.unlink()
     domains.unlink()
-    train(values)
+    module_of(values)
     assert part.read_bytes() == whole
 
 

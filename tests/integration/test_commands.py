@@ -92,15 +92,11 @@ def test_inspect_takes_the_path_of_either_file_of_a_map(finished, capsys):
 
 @pytest.fixture(scope="module")
 def clustered(world, tmp_path_factory):
-    """A YAML's values, and what `cluster --json` and `doctor` printed in processes of their own."""
+    """A YAML's values, and what `cluster --json` printed in a process of its own."""
     folder = tmp_path_factory.mktemp("clustered")
     values = arguments(world, folder)
     path = str(write_yaml(folder / "run.yaml", values))
-    processes = {
-        "cluster": start(["llamafactory-dids", "cluster", path, "--json"]),
-        "doctor": start(["llamafactory-dids", "doctor", "--json"]),
-    }
-    return values, {name: finish_well(process) for name, process in processes.items()}
+    return values, finish_well(start(["llamafactory-dids", "cluster", path, "--json"]))
 
 
 @pytest.fixture
@@ -121,8 +117,8 @@ def no_training_gradients(monkeypatch):
 def test_cluster_prints_the_map_that_train_then_uses_without_their_gradients(
     clustered, finished, no_training_gradients
 ):
-    values, outputs = clustered
-    printed = json.loads(outputs["cluster"])  # nothing else is printed
+    values, output = clustered
+    printed = json.loads(output)  # nothing else is printed
     with our_log() as messages:
         ran = train(values)
     assert any(message == f"domains: using {printed['path']} (6 domains)" for message in messages)
@@ -137,8 +133,9 @@ def test_other_clustering_keys_make_a_new_map_from_the_same_gradients(clustered,
     assert list(ran.probabilities[0]) == ["global/0", "global/1", "global/2", "global/3"]
 
 
-def test_doctor_finds_nothing_wrong_here(clustered):
-    findings = {finding["what"]: finding for finding in json.loads(clustered[1]["doctor"])}
+def test_doctor_finds_nothing_wrong_here(capsys):
+    tuner()
+    findings = {finding["what"]: finding for finding in json.loads(command(capsys, "doctor", "--json"))}
     assert [what for what, finding in findings.items() if not finding["ok"]] == []
     assert {"python", "versions", "llamafactory seams", "activation", "faiss", "GPU"} <= findings.keys()
     assert f"llamafactory {version('llamafactory')}" in findings["versions"]["found"]

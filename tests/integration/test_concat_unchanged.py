@@ -5,23 +5,21 @@ import sys
 
 import pytest
 
-from tests.integration.support import TASKS, arguments, finish_well, read_lines, start, write_yaml
+from tests.integration.support import TASKS, arguments, finish_well, read_lines, start, without_mixture, write_yaml
 
 pytestmark = pytest.mark.integration
 
-OURS = ("tasks", "task_samples", "num_domains", "min_domain_size", "projection_dim", "update_samples", "cache_dir")
 TIMES = {"elapsed_time", "remaining_time"}
 
 
 @pytest.fixture(scope="module")
 def both(world, tmp_path_factory):
     """The output folders of one YAML, with the plugin on and off."""
-    changes = {f"dids_{name}": None for name in OURS} | {"mix_strategy": "concat"}
     evaluation = {"do_eval": True, "eval_dataset": ",".join(TASKS), "save_strategy": "steps", "save_steps": 12}
     folders, processes = {}, {}
     for switch in ("1", "0"):
         folder = tmp_path_factory.mktemp(f"concat_{switch}")
-        values = arguments(world, folder, **changes, **evaluation)
+        values = without_mixture(arguments(world, folder, **evaluation))
         path = write_yaml(folder / "run.yaml", values | {"output_dir": "out", "logging_steps": 1})
         command = ["llamafactory-cli", "train", str(path)]
         processes[switch] = start(command, folder=folder, LLAMAFACTORY_DIDS=switch)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.integration.support import arguments, examples, train, write_dataset
+from tests.integration.support import BY_SOURCE, arguments, examples, train, write_dataset
 
 pytestmark = pytest.mark.integration
 
@@ -19,14 +19,11 @@ def test_copies_of_one_data_set_keep_the_ratios_that_they_began_with(world, tmp_
         "dataset_dir": str(tmp_path / "data"),
         "dataset": ",".join(f"copy_{i}" for i in range(len(TIMES))),
         "dids_tasks": "task_sums",
-        "dids_domains": "source",
+        **BY_SOURCE,
         "dids_init": "proportional",
         "dids_update_samples": 128,
         "per_device_train_batch_size": 16,
         "max_steps": 200,
-        "dids_num_domains": None,
-        "dids_min_domain_size": None,
-        "dids_projection_dim": None,
     }
     p = [list(shares.values()) for shares in train(arguments(world, tmp_path, **changes)).probabilities]
     assert len(p) >= 25

@@ -8,8 +8,6 @@ import pytest
 from llamafactory_dids.artifacts.domain_map import load_map
 from tests.integration.support import (
     SOURCES,
-    TASKS,
-    World,
     arguments,
     examples,
     module_of,
@@ -17,21 +15,12 @@ from tests.integration.support import (
     same_domains,
     train,
     tuner,
+    without_mixture,
     write_dataset,
 )
-from tests.integration.test_data_path import DOMAIN, KEY, NO_MIXTURE, SOURCE, cases
+from tests.integration.test_data_path import DOMAIN, KEY, SOURCE, UNANSWERED, cases
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def own(world, tmp_path):
-    """The world with data sets of its own, that a test may change."""
-    for name in (*SOURCES, *TASKS):
-        write_dataset(tmp_path / "world" / "data", name, json.loads((world.data / f"{name}.json").read_text()))
-    for name in ("model", "proxy"):
-        (tmp_path / "world" / name).symlink_to(world.folder / name)
-    return World(tmp_path / "world")
 
 
 def describe(world, name, **entry):
@@ -65,23 +54,14 @@ def test_importance_is_measured_on_the_rows_that_are_trained_on(own, tmp_path):
     assert len(drawn) == 30
 
 
-def test_saved_tokens_start_from_the_saved_rows_whatever_the_file_holds_now(own, tmp_path):
-    values = arguments(own, tmp_path, tokenized_path=str(tmp_path / "tokens"), max_steps=4)
-    first = train(values)
-    for name in SOURCES:
-        (own.data / f"{name}.json").unlink()
-    again = train(values | {"output_dir": str(tmp_path / "again")})
-    assert again.probabilities == first.probabilities
-
-
 # --- what the host would do ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("stage", ["sft", "pt"])
 def test_packing_holds_out_the_rows_that_the_host_would(stage, world, tmp_path):
-    changes = {"stage": stage, "packing": True, "val_size": 0.2}
-    module, tokenizer = module_of(arguments(world, tmp_path, dids_domains="cluster", **changes))
-    host = module_of(arguments(world, tmp_path, **changes, **NO_MIXTURE))[0]
+    values = arguments(world, tmp_path, stage=stage, packing=True, val_size=0.2)
+    module, tokenizer = module_of(values)
+    host = module_of(without_mixture(values))[0]
     assert list(module["eval_dataset"]) == list(host["eval_dataset"])
     held_out = {case for row in host["eval_dataset"] for case in cases(tokenizer, row["input_ids"])}
     trained = {case for row in module["train_dataset"] for case in cases(tokenizer, row["input_ids"])}
@@ -91,7 +71,8 @@ def test_packing_holds_out_the_rows_that_the_host_would(stage, world, tmp_path):
 def test_no_text_is_lost_where_a_domain_fills_no_row(world, tmp_path):
     changes = {"stage": "pt", "packing": True, "cutoff_len": 512}
     module = module_of(arguments(world, tmp_path, dids_num_domains=20, dids_min_domain_size=1, **changes))[0]
-    alone = module_of(arguments(world, tmp_path, stage="pt", packing=False, cutoff_len=4096, **NO_MIXTURE))[0]
+    unpacked = arguments(world, tmp_path, stage="pt", packing=False, cutoff_len=4096)
+    alone = module_of(without_mixture(unpacked))[0]
     rows = module["train_dataset"]
     tokens = sorted(token for row in alone["train_dataset"] for token in row["input_ids"])
     assert sorted(token for row in rows for token in row["input_ids"]) == tokens
@@ -108,9 +89,9 @@ def test_a_few_short_texts_are_trained_on(own, tmp_path):
 def test_saved_tokens_are_the_hosts_own(world, tmp_path):
     values = arguments(world, tmp_path, tokenized_path=str(tmp_path / "tokens"), dids_domains="source")
     ours = module_of(values)[0]["train_dataset"]
-    host = module_of(arguments(world, tmp_path, tokenized_path=str(tmp_path / "tokens"), **NO_MIXTURE))[0]
-    assert set(host["train_dataset"].column_names) == set(ours.column_names) - {DOMAIN, KEY, SOURCE}
-    assert list(host["train_dataset"]) == list(module_of(arguments(world, tmp_path, **NO_MIXTURE))[0]["train_dataset"])
+    host = module_of(without_mixture(values))[0]["train_dataset"]
+    assert set(host.column_names) == set(ours.column_names) - {DOMAIN, KEY, SOURCE}
+    assert list(host) == list(module_of(without_mixture(arguments(world, tmp_path)))[0]["train_dataset"])
 
 
 @pytest.fixture
@@ -132,8 +113,7 @@ def test_saved_tokens_that_other_options_would_make_are_refused(packing, world, 
 def test_dropped_rows_are_tokenised_and_told_once(own, tmp_path):
     from llamafactory.data.processor.supervised import SupervisedDatasetProcessor
 
-    unanswered = {"instruction": "Case 99999: nothing", "input": "", "output": None}
-    write_dataset(own.data, "sums", [unanswered, *examples("sums", 9, 0), unanswered])
+    write_dataset(own.data, "sums", [UNANSWERED, *examples("sums", 9, 0), UNANSWERED])
     encoded, encode = [], SupervisedDatasetProcessor._encode_data_example
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(
@@ -171,7 +151,7 @@ def unchanged(finished, world):
 
 def test_an_adapter_that_was_trained_again_at_its_path_is_another_proxy(world, tmp_path):
     changes = {"finetuning_type": "lora", "max_steps": 1, "output_dir": str(tmp_path / "a")}
-    values = arguments(world, tmp_path, **changes, **NO_MIXTURE)
+    values = without_mixture(arguments(world, tmp_path, **changes))
     tuner().run_exp(dict(values))
     changes = {"finetuning_type": "lora", "adapter_name_or_path": str(tmp_path / "a")}
     first = inputs_of(arguments(world, tmp_path, **changes))

@@ -1,26 +1,28 @@
 """Options of the host's data path under a mixture: each is honoured, or refused before anything is loaded."""
 
 import pickle
+import shutil
 
 import pytest
 
 from llamafactory_dids.artifacts.domain_map import load_map, save_map
 from tests.helpers import rows_of_map
-from tests.integration.support import SOURCES, arguments, module_of, refusal, same_domains, train, tuner
-from tests.integration.test_data_path import NO_MIXTURE
-from tests.integration.traced import timeless, traced
+from tests.integration.support import (
+    SOURCES,
+    arguments,
+    drawn_rows,
+    module_of,
+    refusal,
+    same_domains,
+    timeless,
+    train,
+    tuner,
+    without_mixture,
+)
+from tests.integration.test_data_path import DOMAIN
+from tests.integration.traced import traced
 
 pytestmark = pytest.mark.integration
-
-DOMAIN, KEY, SOURCE = "dids_domain", "dids_key", "dids_source"
-
-
-def drawn_rows(ran):
-    """The rows that a finished run was to be trained on, in order."""
-    sampler = ran.trainer.mixture.sampler
-    sampler.set_epoch(0)
-    return list(sampler)
-
 
 # --- order and workers -------------------------------------------------------------------------------------
 
@@ -53,13 +55,13 @@ def test_four_workers_hand_out_the_samples_that_none_does_until_the_mixture_chan
 
 def test_val_size_takes_the_rows_that_the_host_would_and_leaves_the_rest_to_the_domains(world, tmp_path):
     values = arguments(world, tmp_path, dids_domains="source", val_size=27)
-    module, host = module_of(values)[0], module_of(arguments(world, tmp_path, val_size=27, **NO_MIXTURE))[0]
+    module, host = module_of(values)[0], module_of(without_mixture(values))[0]
     columns = host["eval_dataset"].column_names
     assert [{k: row[k] for k in columns} for row in module["eval_dataset"]] == list(host["eval_dataset"])
     assert len(module["train_dataset"]) == sum(SOURCES.values()) - 27
     assert len(module["mixing"].domains_N) == sum(SOURCES.values()) - 27
-    ran = train(values | {"eval_strategy": "steps", "eval_steps": 12})
-    assert {entry["step"] for entry in ran.trainer.state.log_history if "eval_loss" in entry} == {12, 24}
+    ran = train(values | {"eval_strategy": "steps", "eval_steps": 4, "max_steps": 8})
+    assert {entry["step"] for entry in ran.trainer.state.log_history if "eval_loss" in entry} == {4, 8}
 
 
 # --- tokenized_path ----------------------------------------------------------------------------------------
@@ -67,12 +69,18 @@ def test_val_size_takes_the_rows_that_the_host_would_and_leaves_the_rest_to_the_
 
 @pytest.fixture(scope="module")
 def saved(world, tmp_path_factory):
-    """Runs that saved their tokenised data, unpacked and packed, with their arguments."""
+    """Runs that saved their tokenised data, unpacked and packed, with their arguments. The files of what is not packed
+    are gone; the domains of what is packed are found by its samples.
+    """
     made = {}
     for packing in (False, True):
         folder = tmp_path_factory.mktemp("saved")
-        values = arguments(world, folder, packing=packing, tokenized_path=str(folder / "tokens"), max_steps=8)
+        data = shutil.copytree(world.data, folder / "data")
+        changes = {"packing": packing, "tokenized_path": str(folder / "tokens"), "dataset_dir": str(data)}
+        values = arguments(world, folder, max_steps=4, **changes)
         made[packing] = train(values), values
+        for name in () if packing else SOURCES:
+            (data / f"{name}.json").unlink()
     return made
 
 

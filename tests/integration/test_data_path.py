@@ -1,26 +1,18 @@
 """One sample's way from its JSON line to its row: key, source and domain come along, tokens are the host's."""
 
-import json
 import re
 
 import pytest
 
-from tests.integration.support import SOURCES, TASKS, arguments, examples, module_of, same_domains, write_dataset
+from llamafactory_dids.training.collator import DOMAIN_COLUMN as DOMAIN
+from llamafactory_dids.training.collator import KEY_COLUMN as KEY
+from llamafactory_dids.training.collator import SOURCE_COLUMN as SOURCE
+from tests.integration.support import SOURCES, TASKS, arguments, examples, module_of, same_domains, without_mixture
 
 pytestmark = pytest.mark.integration
 
-DOMAIN, KEY, SOURCE = "dids_domain", "dids_key", "dids_source"
-NO_MIXTURE = {"mix_strategy": "concat"} | dict.fromkeys(
-    (
-        "dids_tasks",
-        "dids_task_samples",
-        "dids_num_domains",
-        "dids_min_domain_size",
-        "dids_projection_dim",
-        "dids_update_samples",
-        "dids_cache_dir",
-    )
-)
+
+UNANSWERED = {"instruction": "Case 99999: nothing", "input": "", "output": None}
 
 
 def rows_of(values):
@@ -39,20 +31,6 @@ def cases(tokenizer, ids):
     return [int(number) for number in re.findall(r"Case (\d+) ?:", tokenizer.decode(ids, skip_special_tokens=True))]
 
 
-@pytest.fixture
-def own_data(world, tmp_path):
-    """A copy of the world's data sets that a test may change; a function that rewrites one of them."""
-    for name in (*SOURCES, *TASKS):
-        write_dataset(tmp_path / "data", name, json.loads((world.data / f"{name}.json").read_text()))
-
-    def rewrite(name, change):
-        path = tmp_path / "data" / f"{name}.json"
-        write_dataset(tmp_path / "data", name, change(json.loads(path.read_text())))
-        return str(tmp_path / "data")
-
-    return rewrite
-
-
 @pytest.fixture(scope="module")
 def keys(world, tmp_path_factory):
     """Key of each sample of the world."""
@@ -63,28 +41,22 @@ def test_keys_are_distinct_for_distinct_samples(keys):
     assert len(keys) == len(set(keys.values())) == sum(SOURCES.values())
 
 
-def test_keys_survive_reordering_and_max_samples(keys, own_data, world, tmp_path):
-    folder = own_data("sums", lambda rows: rows[::-1])
-    found = keys_by_case(arguments(world, tmp_path, dataset_dir=folder, dids_domains="source", max_samples=40))
+def test_keys_survive_reordering_and_max_samples(keys, own, tmp_path):
+    own.rewrite("sums", lambda rows: rows[::-1])
+    found = keys_by_case(arguments(own, tmp_path, dids_domains="source", max_samples=40))
     assert len(found) == 120
     assert found.items() <= keys.items()
 
 
-def test_keys_survive_rows_that_the_host_drops(keys, own_data, world, tmp_path):
-    unanswered = {"instruction": "Case 99999: nothing", "input": "", "output": None}
-    folder = own_data("pairs", lambda rows: [unanswered, *rows[:30], unanswered, *rows[30:]])
-    found = keys_by_case(arguments(world, tmp_path, dataset_dir=folder, dids_domains="source"))
-    assert found == keys
+def test_keys_survive_rows_that_the_host_drops(keys, own, tmp_path):
+    own.rewrite("pairs", lambda rows: [UNANSWERED, *rows[:30], UNANSWERED, *rows[30:]])
+    assert keys_by_case(arguments(own, tmp_path, dids_domains="source")) == keys
 
 
-def test_keys_do_not_depend_on_the_tokenizer(keys, world, tmp_path):
-    other = rows_of(arguments(world, tmp_path, dids_domains="source", model_name_or_path=str(world.proxy)))
+def test_keys_do_not_depend_on_the_tokenizer_or_the_stage(keys, world, tmp_path):
+    changes = {"model_name_or_path": str(world.proxy), "stage": "pt", "packing": False}
+    other = rows_of(arguments(world, tmp_path, dids_domains="source", **changes))
     assert sorted(other[KEY]) == sorted(keys.values())
-
-
-def test_keys_do_not_depend_on_the_source_or_the_stage(keys, world, tmp_path):
-    pt = rows_of(arguments(world, tmp_path, dids_domains="source", stage="pt", packing=False))
-    assert sorted(pt[KEY]) == sorted(keys.values())
 
 
 def test_each_row_has_its_source_and_domain(finished):
@@ -96,9 +68,8 @@ def test_each_row_has_its_source_and_domain(finished):
 
 @pytest.mark.parametrize("stage", ["sft", "pt"])
 def test_rows_are_the_hosts_own_row_for_row(stage, world, tmp_path):
-    changes = {"stage": stage, "packing": False}
-    ours = rows_of(arguments(world, tmp_path, dids_domains="source", **changes))
-    host = rows_of(arguments(world, tmp_path, **changes, **NO_MIXTURE))
+    values = arguments(world, tmp_path, dids_domains="source", stage=stage, packing=False)
+    ours, host = rows_of(values), rows_of(without_mixture(values))
     assert len(ours) == sum(SOURCES.values())
     assert set(ours.column_names) - set(host.column_names) == {DOMAIN, KEY, SOURCE}
     assert [{k: row[k] for k in host.column_names} for row in ours] == list(host)
@@ -106,8 +77,8 @@ def test_rows_are_the_hosts_own_row_for_row(stage, world, tmp_path):
 
 def test_evaluation_rows_are_the_hosts_own(world, tmp_path):
     changes = {"eval_dataset": "task_sums,task_pairs", "eval_on_each_dataset": True, "do_eval": True}
-    ours = module_of(arguments(world, tmp_path, dids_domains="source", **changes))[0]["eval_dataset"]
-    host = module_of(arguments(world, tmp_path, **changes, **NO_MIXTURE))[0]["eval_dataset"]
+    values = arguments(world, tmp_path, dids_domains="source", **changes)
+    ours, host = (module_of(given)[0]["eval_dataset"] for given in (values, without_mixture(values)))
     assert set(ours) == set(host) == set(TASKS)
     assert all(list(ours[name]) == list(host[name]) for name in host)
 
@@ -132,16 +103,17 @@ def test_packed_row_holds_one_domain_and_no_sample_is_lost(stage, kind, world, t
     assert len(seen) >= (0.8 if stage == "pt" else 1) * len(unpacked)
 
 
-def test_map_without_the_samples_is_refused_when_packing(finished, own_data, world, tmp_path):
-    folder = own_data("noise", lambda rows: [*rows, *examples("noise", 3, seed=99)])
+def test_map_without_the_samples_is_refused_when_packing(finished, own, tmp_path):
+    own.rewrite("noise", lambda rows: [*rows, *examples("noise", 3, seed=99)])
     with pytest.raises(ValueError, match=r"the map lacks 3 training samples \(the first: .* of 'noise'\)"):
-        rows_of(arguments(world, tmp_path, dataset_dir=folder, packing=True, **same_domains(finished)))
+        rows_of(arguments(own, tmp_path, packing=True, **same_domains(finished)))
 
 
-def test_task_samples_are_the_same_whatever_their_order(own_data, world, tmp_path):
-    folder = own_data("task_sums", lambda rows: rows[::-1])
+def test_task_samples_are_the_same_whatever_their_order(own, world, tmp_path):
+    own.rewrite("task_sums", lambda rows: rows[::-1])
     changes = {"dids_domains": "source", "dids_task_samples": 7}
-    first = module_of(arguments(world, tmp_path, **changes))[0]["mixing"].tasks["task_sums"]
-    second = module_of(arguments(world, tmp_path, dataset_dir=folder, **changes))[0]["mixing"].tasks["task_sums"]
+    first, second = (
+        module_of(arguments(one, tmp_path, **changes))[0]["mixing"].tasks["task_sums"] for one in (world, own)
+    )
     assert len(first) == 7
     assert sorted(map(str, first["input_ids"])) == sorted(map(str, second["input_ids"]))

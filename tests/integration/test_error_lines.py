@@ -11,42 +11,26 @@ from tests.integration.support import arguments, finish, start, write_yaml
 
 pytestmark = pytest.mark.integration
 
-COMMANDS = {
-    "host": ["llamafactory-cli", "train", "YAML"],
-    "train": ["llamafactory-dids", "train", "YAML"],
-    "cluster": ["llamafactory-dids", "cluster", "YAML"],
-    "inspect": ["llamafactory-dids", "inspect", "YAML.lost"],
-    "no_yaml": ["llamafactory-dids", "train", "YAML.lost"],
-}
+MISSPELT = "error: dids_num_domain: unknown key, did you mean dids_num_domains?; `--help` lists the dids_ keys"
 
 
-@pytest.fixture(scope="module")
-def failures(world, tmp_path_factory):
-    """Status, stdout and stderr of commands that fail, two at a time."""
-    folder = tmp_path_factory.mktemp("failures")
-    path = str(write_yaml(folder / "run.yaml", arguments(world, folder, dids_num_domain=3)))
-    commands = [(name, [word.replace("YAML", path) for word in words]) for name, words in COMMANDS.items()]
-    found = {}
-    for first in range(0, len(commands), 2):
-        pair = [(name, start(words)) for name, words in commands[first : first + 2]]
-        found |= {name: finish(process) for name, process in pair}
-    return found
+def test_misspelt_key_is_told_alike_by_every_command_in_one_line_and_no_traceback(world, tmp_path, monkeypatch):
+    path = str(write_yaml(tmp_path / "run.yaml", arguments(world, tmp_path, dids_num_domain=3)))
+    for process in [start([command, "train", path]) for command in ("llamafactory-cli", "llamafactory-dids")]:
+        code, _, stderr = finish(process)
+        lines = stderr.strip().splitlines()
+        assert code == 1 and lines[-1] == MISSPELT
+        assert sum(line.startswith("error: ") for line in lines) == 1 and "Traceback" not in stderr
+    monkeypatch.setattr(sys, "argv", ["llamafactory-dids"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["cluster", path])
+    assert ended.value.code == MISSPELT
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_command_ends_with_one_line_and_no_traceback(failures, command):
-    code, _, stderr = failures[command]
-    lines = stderr.strip().splitlines()
-    assert code == 1
-    assert lines[-1].startswith("error: ") and sum(line.startswith("error: ") for line in lines) == 1
-    assert "Traceback" not in stderr
-
-
-def test_misspelt_key_is_told_alike_by_every_command(failures):
-    last = {failures[command][2].strip().splitlines()[-1] for command in ("host", "train", "cluster")}
-    assert last == {
-        "error: dids_num_domain: unknown key, did you mean dids_num_domains?; `--help` lists the dids_ keys"
-    }
+def test_yaml_file_that_is_not_there_is_told_in_one_line(tmp_path):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["train", str(tmp_path / "lost.yaml")])
+    assert str(ended.value.code).startswith("error: ") and "\n" not in str(ended.value.code)
 
 
 def test_an_error_of_a_ray_worker_is_told_as_it_was_raised_there(monkeypatch, capsys):

@@ -6,7 +6,17 @@ import pytest
 import torch
 
 from llamafactory_dids.integration.commands import cli
-from tests.integration.support import SOURCES, TASKS, arguments, finish_well, same_domains, start, tuner, write_yaml
+from tests.integration.support import (
+    BY_SOURCE,
+    SOURCES,
+    TASKS,
+    arguments,
+    finish_well,
+    same_domains,
+    start,
+    tuner,
+    write_yaml,
+)
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("no_model")]
 
@@ -66,11 +76,11 @@ def test_epochs_are_counted_in_samples(explained):
 def test_domains_that_are_there_cost_nothing(explained, finished):
     found = explained(**same_domains(finished))
     assert found["num_domains"] == 6 and "domains" not in found["costs"]
-    assert explained(dids_domains="source", dids_num_domains=None, dids_min_domain_size=None)["num_domains"] == 3
+    assert explained(**BY_SOURCE)["num_domains"] == 3
 
 
 def test_a_fixed_mixture_has_no_updates_and_costs_nothing(explained):
-    options = {"mix_strategy": "uniform", "dids_domains": "source", "dids_num_domains": None}
+    options = {"mix_strategy": "uniform", **BY_SOURCE}
     found = explained(**options)
     assert (found["num_updates"], found["overhead"], found["tasks"]) == (0, 0, {})
     text = explained(text=True, **options)
@@ -86,7 +96,7 @@ def test_a_strategy_that_compares_features_alone_is_told_with_its_tasks_and_thei
 
 
 def test_a_mixture_by_name_is_told_as_it_comes_out(explained, finished):
-    options = {"mix_strategy": "static", "dids_domains": "source", "dids_num_domains": None, "dids_tasks": None}
+    options = {"mix_strategy": "static", "dids_tasks": None, **BY_SOURCE}
     assert "Mixture:  sums 60.0%, pairs 24.0%, noise 16.0% of the samples\n" in explained(
         text=True, **options, dids_probs={"sums": 0.6}
     )
@@ -142,10 +152,7 @@ def test_cautions_name_a_task_that_is_trained_on_and_samples_that_are_repeated(e
     ("changes", "message"),
     [
         ({"mix_strategy": "concat", "dids_tasks": None}, "mix_strategy: got 'concat', allowed: a training with"),
-        (
-            {"streaming": True, "dids_domains": "source", "dids_num_domains": None},
-            "streaming: got True, allowed: false",
-        ),
+        ({"streaming": True, **BY_SOURCE}, "streaming: got True, allowed: false"),
         ({"dids_tasks": "nothing"}, "dids_tasks: got 'nothing', allowed: a name in"),
         ({"dids_num_domains": 271}, "dids_num_domains: got 271, allowed: at most the number of training samples, 270"),
         ({"torch_compile": True}, "torch_compile: got True, allowed with mix_strategy dids: false, or"),

@@ -10,7 +10,7 @@ from tests.integration.support import arguments, our_log, train
 pytestmark = pytest.mark.integration
 
 
-@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize("family", sorted(FAMILIES.keys() - {"llama"}))  # which all other tests train
 def test_a_model_of_each_family_has_its_domains_made_and_its_impacts_measured(family, world, tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(world.model)
     tokenizer.save_pretrained(tmp_path / "model")

@@ -4,14 +4,11 @@ At a learning rate of zero the model after the run is that of each of its steps.
 were trained on can be computed anew: by the gradient engine, in other batches, in eval mode, from the rows alone.
 """
 
-import json
-
 import numpy as np
 import pytest
 import torch
 
-from tests.integration.support import arguments, finish_well, start, train, watched_windows, write_yaml
-from tests.integration.test_ranks import DRIVER, TORCHRUN
+from tests.integration.support import arguments, train, watched_windows
 
 pytestmark = pytest.mark.integration
 
@@ -94,21 +91,6 @@ def assert_fresh(windows, drawn, bound):
         lengths_DT = expected_DP.norm(dim=1)[:, None] * directions_TP.norm(dim=1)
         errors_DT = (torch.tensor(window["mean_DT"]).float() - expected_DP @ directions_TP.T).abs() / lengths_DT
         assert errors_DT[drawn_D].max() < bound, f"update {update}: {errors_DT}"
-
-
-def test_of_two_ranks_it_is_what_the_fresh_ones_give_too(world, tmp_path):
-    pair = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
-    values = arguments(world, tmp_path / "pair", **FROZEN, **pair)
-    path = str(write_yaml(tmp_path / "run.yaml", values))
-    process = start([*TORCHRUN, DRIVER, path, str(tmp_path)])
-    alone = train(arguments(world, tmp_path / "alone", **FROZEN))
-    finish_well(process)
-    found = [torch.load(tmp_path / f"windows{rank}.pt", weights_only=False) for rank in (0, 1)]
-    history = json.loads((tmp_path / "rank0.json").read_text())["history"]
-    drawn = Drawn(alone.trainer, [(at, np.array(p)) for at, p in history])
-    assert len(found[0]) == len(found[1]) == 2
-    for windows in found:
-        assert_fresh(windows, drawn, EXACT)
 
 
 def test_its_errors_are_those_against_whole_domains(world, tmp_path):

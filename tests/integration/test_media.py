@@ -20,12 +20,22 @@ from llamafactory_dids.stages.layers import track_layers
 from llamafactory_dids.training.collator import KEY_COLUMN, untagged
 from tests.integration import pictures
 from tests.integration.pictures import OLD, TEXTS, is_bright, judged, pairs, rows, text_rows, write_parquet, write_paths
-from tests.integration.support import World, arguments, module_of, our_log, refusal, same_domains, train, write_yaml
+from tests.integration.support import (
+    BY_SOURCE,
+    World,
+    arguments,
+    module_of,
+    our_log,
+    refusal,
+    same_domains,
+    train,
+    without_mixture,
+    write_yaml,
+)
 
 pytestmark = pytest.mark.integration
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "yaml" / "qwen2_vl_pictures_dids.yaml"
-BY_SOURCE = {"dids_domains": "source", "dids_num_domains": None, "dids_min_domain_size": None}
 
 
 @pytest.fixture(scope="module")
@@ -131,12 +141,11 @@ def test_pictures_that_a_data_set_holds_are_named_by_their_pixels(album, tmp_pat
 
 
 def test_pictures_that_a_data_set_holds_are_trained_on_as_without_a_mixture(album, tmp_path):
-    def pixels(**changes):
-        module, _ = module_of(values(album, tmp_path, dataset="jpeg", overwrite_cache=True, **changes))
-        return [np.asarray(row["images"][0]) for row in module["train_dataset"]]
+    def pixels(given):
+        return [np.asarray(row["images"][0]) for row in module_of(given)[0]["train_dataset"]]
 
-    no_keys = {key: None for key in values(album, tmp_path) if key.startswith("dids_")}
-    for ours, hosts in zip(pixels(**BY_SOURCE), pixels(mix_strategy="concat", **no_keys), strict=True):
+    mixed = values(album, tmp_path, dataset="jpeg", overwrite_cache=True, **BY_SOURCE)
+    for ours, hosts in zip(pixels(mixed), pixels(without_mixture(mixed)), strict=True):
         np.testing.assert_array_equal(ours, hosts)
 
 

@@ -1,22 +1,23 @@
 """Offline strategies: the proxy runs are made first, once, by the host's own workflow, and hand their mixture over."""
 
-import json
+import functools
+import sys
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import pytest
-import torch
 
 from llamafactory_dids.artifacts.mixture_log import MixtureLog
-from llamafactory_dids.errors import DidsError
 from llamafactory_dids.training.controller import MixtureController
 from tests.integration.support import (
+    BY_SOURCE,
+    Run,
     arguments,
+    assert_same_weights,
     captured_trainers,
-    finish_well,
     our_log,
-    start,
+    same_domains,
     train,
     tuner,
     write_yaml,
@@ -35,16 +36,27 @@ RUNS = {
 }
 
 
-@pytest.fixture(scope="module", params=RUNS)
-def offline(request, world, finished, tmp_path_factory):
-    """(values, expected names of the proxy runs, the run, all trainers that trained)."""
-    changes, names = RUNS[request.param]
-    folder = tmp_path_factory.mktemp(request.param)
-    values = arguments(world, folder, dids_domains=str(finished.dids), dids_num_domains=None, **changes)
-    values |= {"dids_min_domain_size": 5, "learning_rate": 1e-3}
-    with captured_trainers() as seen:
-        ran = train(values)
-        return values, names, ran, len(seen) + 1
+def values_of(world, finished, folder, **changes):
+    """A run over the domains of the finished one."""
+    return arguments(world, folder, learning_rate=1e-3, **same_domains(finished), **changes)
+
+
+@pytest.fixture(scope="module")
+def offline_runs(world, finished, tmp_path_factory):
+    """(arguments, expected names of the proxy runs, the run) by what stands in `RUNS`, made once."""
+
+    @functools.cache
+    def run(name):
+        changes, names = RUNS[name]
+        values = values_of(world, finished, tmp_path_factory.mktemp(name), **changes)
+        return values, names, train(values)
+
+    return run
+
+
+@pytest.fixture(params=RUNS)
+def offline(request, offline_runs):
+    return offline_runs(request.param)
 
 
 def logs_of(ran):
@@ -52,7 +64,7 @@ def logs_of(ran):
 
 
 def test_each_proxy_run_leaves_its_log_with_the_main_run(offline):
-    _, names, ran, _ = offline
+    _, names, ran = offline
     logs = logs_of(ran)
     assert sorted(logs) == sorted(names)
     for log in logs.values():
@@ -60,7 +72,7 @@ def test_each_proxy_run_leaves_its_log_with_the_main_run(offline):
 
 
 def test_the_main_run_uses_what_the_proxy_runs_found(offline):
-    values, names, ran, _ = offline
+    _, names, ran = offline
     last = logs_of(ran)[names[-1]]
     if "pilot" in names:
         assert len(ran.lines) == 7 and ran.probabilities[0] != ran.probabilities[-1]
@@ -72,7 +84,7 @@ def test_the_main_run_uses_what_the_proxy_runs_found(offline):
 
 
 def test_a_finished_proxy_run_is_not_made_again_and_its_model_is_not_kept(offline, tmp_path):
-    values, names, ran, _ = offline
+    values, names, ran = offline
     cache = Path(values["dids_cache_dir"])
     assert not list((cache / "proxy_runs").glob("*/*.safetensors"))
     with our_log() as messages, mock.patch.object(MixtureController, "load", side_effect=AssertionError):
@@ -80,20 +92,16 @@ def test_a_finished_proxy_run_is_not_made_again_and_its_model_is_not_kept(offlin
     assert again.probabilities == ran.probabilities
     assert sum("using the" in message for message in messages) == len(names)
     assert not any("begins" in message for message in messages)
-    weights, expected = again.weights(), ran.weights()
-    assert [name for name in expected if not torch.equal(weights[name], expected[name])] == []
+    assert_same_weights(again.weights(), ran.weights())
 
 
 class Broken(Exception):
     pass
 
 
-def test_a_proxy_run_that_was_broken_off_goes_on_and_leaves_the_same(world, finished, tmp_path):
-    def values(folder):
-        changed = {"dids_domains": str(finished.dids), "dids_num_domains": None, "mix_strategy": "doge"}
-        return arguments(world, tmp_path / folder, **changed, learning_rate=1e-3)
-
-    whole = train(values("whole"))
+def test_a_proxy_run_that_was_broken_off_goes_on_and_leaves_the_same(offline_runs, world, finished, tmp_path):
+    _, _, whole = offline_runs("doge")
+    values = values_of(world, finished, tmp_path, mix_strategy="doge")
     original = MixtureController.after_step
 
     def breaking(self, step):
@@ -102,53 +110,28 @@ def test_a_proxy_run_that_was_broken_off_goes_on_and_leaves_the_same(world, fini
             raise Broken
 
     with mock.patch.object(MixtureController, "after_step", breaking), pytest.raises(Broken):
-        train(values("broken"))
+        train(values)
     with our_log() as messages:
-        ran = train(values("broken"))
+        ran = train(values)
     assert any("goes on from" in message and "checkpoint-9" in message for message in messages)
     found, expected = logs_of(ran)["proxy"], logs_of(whole)["proxy"]
     np.testing.assert_array_equal(found.probabilities_UD, expected.probabilities_UD)
     np.testing.assert_array_equal(found.samples_U, expected.samples_U)
-    weights, of_whole = ran.weights(), whole.weights()
-    assert [name for name in of_whole if not torch.equal(weights[name], of_whole[name])] == []
+    assert_same_weights(ran.weights(), whole.weights())
 
 
 def test_the_proxy_may_be_another_model_with_a_tokenizer_of_its_own(world, finished, tmp_path):
-    values = arguments(world, tmp_path, dids_domains=str(finished.dids), dids_num_domains=None, mix_strategy="doge")
+    changes = {"finetuning_type": "lora", "dids_proxy_model": str(world.proxy), "max_steps": 8}
     with captured_trainers() as seen:
-        lora = {"finetuning_type": "lora", "lora_target": "all"}
-        tuner().run_exp(values | lora | {"dids_proxy_model": str(world.proxy)})
+        tuner().run_exp(values_of(world, finished, tmp_path, mix_strategy="doge", **changes))
     assert [trainer.model.config.num_hidden_layers for trainer in seen] == [2, 3]
     assert [hasattr(trainer.model, "peft_config") for trainer in seen] == [False, True]
 
 
-def test_from_the_command_line_and_with_words_that_override(world, finished, tmp_path):
-    values = arguments(world, tmp_path, dids_domains="source", dids_num_domains=None, mix_strategy="velocitune")
-    path = write_yaml(tmp_path / "run.yaml", values)
-    finish_well(start(["llamafactory-cli", "train", str(path), "dids_proxy_share=0.25"]))
-    log = MixtureLog(tmp_path / "out" / "dids" / "proxy_runs" / "pilot.jsonl").record()
-    assert log.samples_U.tolist()[-1] == 48
-    lines = (tmp_path / "out" / "dids" / "mixture.jsonl").read_text().splitlines()
-    assert len(lines) == 7 and json.loads(lines[-1])["samples_seen"] == 192
-
-
-@pytest.mark.parametrize("key", ["fsdp"])
-def test_sharded_training_is_refused_for_a_strategy_with_proxy_runs(world, tmp_path, key):
-    values = arguments(world, tmp_path, mix_strategy="doge", **{key: "full_shard"}, fsdp_config={"fsdp_version": 2})
-    with pytest.raises(DidsError, match=f"{key}: got "):
-        train(values)
-
-
-def test_two_ranks_make_the_proxy_run_together(world, finished, tmp_path):
-    values = arguments(world, tmp_path, dids_domains=str(finished.dids), dids_num_domains=None, mix_strategy="doremi")
-    values |= {"per_device_train_batch_size": 4, "learning_rate": 1e-3}
-    path = write_yaml(tmp_path / "run.yaml", values)
-    driver = str(Path(__file__).with_name("rank_driver.py"))
-    finish_well(start(["torchrun", "--standalone", "--nproc-per-node", "2", driver, str(path), str(tmp_path)]))
-    ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
-    assert ranks[0] == ranks[1]
-    log = MixtureLog(tmp_path / "out" / "dids" / "proxy_runs" / "proxy.jsonl").record()
-    assert log.samples_U.tolist() == [0, 32, 64, 96, 128, 160, 192]
-    assert ranks[0]["history"][0][1] == pytest.approx(list(log.mean().values()))
-    alone = train(values | {"per_device_train_batch_size": 8, "output_dir": str(tmp_path / "alone")})
-    np.testing.assert_allclose(logs_of(alone)["proxy"].probabilities_UD, log.probabilities_UD, atol=1e-4)
+def test_words_of_a_command_line_override_those_of_the_file(world, tmp_path, monkeypatch):
+    path = write_yaml(tmp_path / "run.yaml", arguments(world, tmp_path, mix_strategy="velocitune", **BY_SOURCE))
+    monkeypatch.setattr(sys, "argv", ["llamafactory-cli", str(path), "dids_proxy_share=0.25"])
+    tuner().run_exp()
+    ran = Run(tmp_path / "out", None)
+    assert logs_of(ran)["pilot"].samples_U.tolist()[-1] == 48
+    assert len(ran.lines) == 7 and ran.lines[-1]["samples_seen"] == 192

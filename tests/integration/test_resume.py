@@ -8,22 +8,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from llamafactory_dids.artifacts.domain_map import load_map, save_map
 from llamafactory_dids.artifacts.gradient_store import open_store
 from llamafactory_dids.errors import DidsError
 from llamafactory_dids.training.collator import DomainCollator
 from tests.integration.support import (
+    TORCHRUN,
     arguments,
+    assert_same_weights,
     finish_well,
+    module_of,
     our_log,
     refusal,
     start,
+    timeless,
     train,
     tuner,
 )
-from tests.integration.traced import Break, timeless, traced
+from tests.integration.traced import Break, traced
 
 pytestmark = pytest.mark.integration
 
@@ -53,8 +56,7 @@ def assert_the_same(broken, resumed, step, whole, accumulation=1):
     assert broken.seen[: step * accumulation] + resumed.seen == whole.seen
     assert timeless(resumed) == timeless(whole)
     assert [line["step"] for line in resumed.lines] == [0, 4, 8, 12, 16, 20, 24]
-    weights, expected = resumed.weights, whole.weights
-    assert [name for name in expected if not torch.equal(weights[name], expected[name])] == []
+    assert_same_weights(resumed.weights, whole.weights)
 
 
 # (what is changed, after which step it is killed, at which steps it saves, where it goes on)
@@ -64,7 +66,6 @@ KILLED = {
     "after_an_update": ({}, 10, 9, 9),
     "at_the_end_of_an_epoch": ({}, 13, 12, 12),
     "in_the_second_epoch": ({}, 23, 18, 18),
-    "long_after_the_checkpoint": ({}, 11, 5, 5),
     "workers_before_an_update": ({"dataloader_num_workers": 2}, 7, 7, 7),
     "workers_at_an_update": ({"dataloader_num_workers": 2}, 8, 8, 8),
     "workers_after_an_update": ({"dataloader_num_workers": 2}, 10, 9, 9),
@@ -95,30 +96,27 @@ def test_run_that_had_ended_within_an_epoch_is_not_trained_on(workers, world, tm
     ended = train(values)
     again = train(values | {"overwrite_output_dir": False})
     assert again.trainer.state.global_step == 10 and timeless(again) == timeless(ended)
-    assert all(torch.equal(tensor, ended.weights()[name]) for name, tensor in again.weights().items())
+    assert_same_weights(again.weights(), ended.weights())
     assert sorted(path.name for path in again.folder.glob("checkpoint-*")) == ["checkpoint-10", "checkpoint-6"]
 
 
-def test_run_is_resumed_in_another_folder_with_the_whole_series_of_its_log(whole_runs, world, tmp_path):
-    whole = whole_runs()
-    values = arguments(world, tmp_path, **SHORT)
-    resumed = traced(values | {"resume_from_checkpoint": str(whole.folder / "checkpoint-18")})
-    assert timeless(resumed) == timeless(whole)
-    assert resumed.seen == whole.seen[18:]
-    assert (tmp_path / "out" / "dids" / "domains.parquet").exists()
-
-
-def test_steps_that_are_skipped_load_no_data(whole_runs, world, tmp_path, monkeypatch):
+def test_run_is_resumed_in_another_folder_with_its_whole_log_and_loads_no_data_of_skipped_steps(
+    whole_runs, world, tmp_path, monkeypatch
+):
     batches, collate = [], DomainCollator.__call__
 
     def counting(self, samples):
         batches.append(len(samples))
         return collate(self, samples)
 
+    whole = whole_runs()
     monkeypatch.setattr(DomainCollator, "__call__", counting)
     values = arguments(world, tmp_path, **SHORT)
-    train(values | {"resume_from_checkpoint": str(whole_runs().folder / "checkpoint-18")})
+    resumed = traced(values | {"resume_from_checkpoint": str(whole.folder / "checkpoint-18")})
+    assert timeless(resumed) == timeless(whole)
+    assert resumed.seen == whole.seen[18:]
     assert batches == [8] * 6
+    assert (tmp_path / "out" / "dids" / "domains.parquet").exists()
 
 
 # --- a checkpoint that was cut off -------------------------------------------------------------------------
@@ -150,11 +148,10 @@ def cut_off(world, tmp_path, monkeypatch):
     return broken, values
 
 
-@pytest.mark.parametrize("asked", [{}, {"resume_from_checkpoint": True}], ids=["by_itself", "true"])
-def test_last_whole_checkpoint_is_taken_where_the_last_was_cut_off(cut_off, asked, whole_runs):
+def test_last_whole_checkpoint_is_taken_where_the_last_was_cut_off(cut_off, whole_runs):
     broken, values = cut_off
     with our_log() as messages:
-        resumed = traced(values | asked)
+        resumed = traced(values)
     assert any("checkpoint-12 is not whole: resuming from" in message for message in messages)
     assert_the_same(broken, resumed, 6, whole_runs())
     assert [path.name for path in resumed.folder.glob("checkpoint-*")] == ["checkpoint-24"]
@@ -167,9 +164,10 @@ def test_truncated_file_of_the_host_makes_a_checkpoint_one_to_pass_over(whole_ru
     path.write_bytes(path.read_bytes()[:1000])
     message = refusal(values | {"resume_from_checkpoint": str(path.parent)})
     assert message == f"{path}: 1000 bytes of {size}; resume from another checkpoint"
-    with our_log() as messages, pytest.raises(AssertionError, match="a model was loaded"):
-        train(values)
-    assert any("checkpoint-24 is not whole: resuming from" in m and "checkpoint-18" in m for m in messages)
+    for asked in ({}, {"resume_from_checkpoint": True}):
+        with our_log() as messages, pytest.raises(AssertionError, match="a model was loaded"):
+            train(values | asked)
+        assert any("checkpoint-24 is not whole: resuming from" in m and "checkpoint-18" in m for m in messages)
 
 
 def test_run_whose_only_checkpoint_was_cut_off_starts_anew(whole_runs, world, tmp_path, monkeypatch):
@@ -177,9 +175,9 @@ def test_run_whose_only_checkpoint_was_cut_off_starts_anew(whole_runs, world, tm
     with monkeypatch.context() as patched:
         kill_while_writing(patched, 6)
         traced(values, kill=KeyboardInterrupt)
-    again = traced(values)
-    assert again.seen == whole_runs().seen
-    assert timeless(again) == timeless(whole_runs())
+    again = traced(values | {"max_steps": 9})
+    assert again.seen == whole_runs().seen[:9]
+    assert timeless(again)[:3] == timeless(whole_runs())[:3]
 
 
 # --- ranks -------------------------------------------------------------------------------------------------
@@ -205,7 +203,7 @@ def test_two_ranks_go_on_bit_by_bit_and_another_number_of_ranks_in_the_same_orde
         jobs.append(job(case, save_steps=saved_at) | {"kill_at": killed_at})
         jobs.append(job(case, checkpoint) | {"name": f"resumed_{case}"})
     (tmp_path / "jobs.json").write_text(json.dumps(jobs))
-    finish_well(start(["torchrun", "--standalone", "--nproc-per-node", "2", DRIVER, str(tmp_path)]))
+    finish_well(start([*TORCHRUN, DRIVER, str(tmp_path)]))
     found = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
     for of_rank in found:
         whole = of_rank["whole"]
@@ -233,24 +231,17 @@ def both(found, name):
 
 def test_clock_and_window_go_on_where_the_checkpoint_left_them(whole_runs, world, tmp_path):
     values = _copy_of(whole_runs(), tmp_path, arguments(world, tmp_path, **SHORT, dids_update_samples=None))
-    ran = train(values | {"resume_from_checkpoint": str(tmp_path / "out" / "checkpoint-12"), "max_steps": 26})
+    ran = train(values | {"resume_from_checkpoint": str(tmp_path / "out" / "checkpoint-18"), "max_steps": 26})
     seconds = [line["seconds"] for line in ran.lines]
     assert seconds == sorted(seconds)
     assert [line["samples_seen"] for line in ran.lines][1:-1] == [32, 64, 96, 128, 160, 192], "though none is set"
 
 
-@pytest.mark.parametrize("why", ["read-only", "in the place of a file"])
-def test_output_folder_that_cannot_be_written_to_is_refused_before_anything_is_made(
-    why, world, tmp_path, no_model, monkeypatch
-):
-    values = arguments(world, tmp_path)
-    if why == "read-only":
-        allows = os.access
-        monkeypatch.setattr(os, "access", lambda path, mode: tmp_path not in Path(path).parents and allows(path, mode))
-        (tmp_path / "out" / "dids").mkdir(parents=True)
-    else:
-        (tmp_path / "out").write_text("a file")
-    message = refusal(values)
+def test_output_folder_that_is_read_only_is_refused_before_anything_is_made(world, tmp_path, no_model, monkeypatch):
+    allows = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: tmp_path not in Path(path).parents and allows(path, mode))
+    (tmp_path / "out" / "dids").mkdir(parents=True)
+    message = refusal(arguments(world, tmp_path))
     assert message == f"output_dir: got {str(tmp_path / 'out')!r}, allowed: a folder that can be written to"
     assert not (tmp_path / "cache").exists()
 
@@ -263,16 +254,13 @@ def _copy_of(ran, folder, values):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"dids_tasks": "task_sums"}, ["tasks = ['task_sums', 'task_pairs']", "this run has ['task_sums']"]),
-        ({"mix_strategy": "dga"}, ["strategy = 'dids'", "this run has 'dga'"]),
         ({"dids_seed": 4}, ["seed = 3", "this run has 4"]),
-        ({"dids_update_samples": 40}, ["dids_update_samples = 32", "this run has 40"]),
         ({"dids_eta": 9.0}, ["option eta = ", "this run has 9.0"]),
         ({"per_device_train_batch_size": 4}, ["samples_per_step = 8", "this run has 4"]),
         ({"dataset": "sums,pairs"}, ["domains = ['sums', 'pairs', 'noise']", "this run has ['sums', 'pairs']"]),
         ({"dids_domains": "moved"}, ["domain_map = '", "this run has '"]),
     ],
-    ids=["tasks", "strategy", "seed", "window", "option", "batch", "datasets", "domain_map"],
+    ids=["seed", "option", "batch", "datasets", "domain_map"],
 )
 def test_checkpoint_of_another_set_up_is_refused_with_both_values(whole_runs, changes, words, world, tmp_path):
     values = _copy_of(whole_runs(), tmp_path, arguments(world, tmp_path, **SHORT))
@@ -295,8 +283,8 @@ def test_broken_gradient_stage_goes_on_with_the_missing_parts(world, tmp_path, m
     from llamafactory_dids.stages.gradients import SampleProjector
 
     monkeypatch.setattr(features, "open_store", lambda *inputs: open_store(*inputs, part_rows=50))
-    values = arguments(world, tmp_path, max_steps=4, dids_init="uniform")  # no store of the tasks' gradients
-    whole = train(values | {"dids_cache_dir": str(tmp_path / "whole")})
+    values = arguments(world, tmp_path, dids_init="uniform")  # no store of the tasks' gradients
+    whole = map_of(values | {"dids_cache_dir": str(tmp_path / "whole")})
     project, samples = SampleProjector.project, []
 
     def breaking(self, batch):
@@ -308,16 +296,21 @@ def test_broken_gradient_stage_goes_on_with_the_missing_parts(world, tmp_path, m
     with monkeypatch.context() as patched:
         patched.setattr(SampleProjector, "project", breaking)
         with pytest.raises(KeyboardInterrupt):
-            train(values)
+            map_of(values)
     (folder,) = (tmp_path / "cache" / "gradients").iterdir()
     done = {path: path.stat().st_mtime_ns for path in sorted(folder.glob("part-*.npy"))}
     assert len(done) == 3
     with our_log() as messages:
-        ran = train(values)
+        found = map_of(values)
     assert any("3 of 6 parts to compute" in message for message in messages)
     assert {path: path.stat().st_mtime_ns for path in done} == done
     assert len(list(folder.glob("part-*.npy"))) == 6
     (expected,) = (tmp_path / "whole" / "gradients").iterdir()
     for path in sorted(expected.glob("*.npy")):
         np.testing.assert_array_equal(np.load(folder / path.name), np.load(path))
-    assert ran.probabilities == whole.probabilities
+    assert found.lookup() == whole.lookup()
+
+
+def map_of(values):
+    """The domain map of a run, which is made and not trained with."""
+    return module_of(values)[0]["mixing"].domain_map

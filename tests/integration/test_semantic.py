@@ -153,10 +153,10 @@ def test_missing_library_is_told_before_a_model_is_loaded(world, encoder, no_mod
     assert message.startswith("dids_cluster_features: got 'semantic'") and "pip install sentence-trans" in message
 
 
-@pytest.mark.parametrize("kind", ["missing", "not_a_model", "hub_name"])
+@pytest.mark.parametrize("kind", ["not_a_model", "hub_name"])
 def test_encoder_that_is_none_is_told_before_a_model_is_loaded(kind, world, no_model, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    name = {"missing": "/no/such/encoder", "not_a_model": str(world.data), "hub_name": "nobody/nothing"}[kind]
+    name = {"not_a_model": str(world.data), "hub_name": "nobody/nothing"}[kind]
     message = refusal(semantic(world, tmp_path, name))
     assert message.startswith(f"dids_semantic_model: got {name!r}, allowed: a model's folder")
 

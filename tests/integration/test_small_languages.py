@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.support import World, arguments, build_model, train, write_dataset
+from tests.integration.support import BY_SOURCE, World, arguments, build_model, train, write_dataset
 
 pytestmark = pytest.mark.integration
 
@@ -70,15 +70,12 @@ def test_what_equals_a_task_gets_twice_its_share_and_noise_half(tmp_path, seed):
         "dataset": ",".join(sizes),
         "dids_tasks": ",".join(f"task_{name}" for name in TASKS),
         "dids_task_samples": 24,
-        "dids_domains": "source",
+        **BY_SOURCE,
         "dids_init": "proportional",
         "dids_update_samples": 128,
         "per_device_train_batch_size": 16,
         "max_steps": 300,
         "learning_rate": 3e-3,
-        "dids_num_domains": None,
-        "dids_min_domain_size": None,
-        "dids_projection_dim": None,
     }
     p = train(arguments(world, tmp_path, **changes)).probabilities
 

@@ -16,8 +16,6 @@ LORA = {"finetuning_type": "lora", "lora_rank": 4}
 KINDS = {
     "freeze": {"finetuning_type": "freeze", "freeze_trainable_layers": 1},
     "dora": {**LORA, "use_dora": True},
-    "rslora": {**LORA, "use_rslora": True},
-    "pissa": {**LORA, "pissa_init": True},
     "additional_target": {**LORA, "additional_target": "o_proj,lm_head"},
 }
 

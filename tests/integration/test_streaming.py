@@ -1,22 +1,30 @@
 """`streaming: true`: domains drawn from streams, the same samples whatever workers, ranks and interruptions."""
 
+import functools
+
 import pytest
-import torch
 
 from llamafactory_dids.artifacts.domain_map import load_map, save_map
+from llamafactory_dids.training.collator import DOMAIN_COLUMN
 from tests.helpers import rows_of_map
-from tests.integration.support import SOURCES, arguments, module_of, same_domains, train
-from tests.integration.traced import Break, timeless, traced
+from tests.integration.support import SOURCES, arguments, assert_same_weights, module_of, same_domains, timeless, train
+from tests.integration.traced import Break, traced
 
 pytestmark = pytest.mark.integration
 
-DOMAIN, KEY = "dids_domain", "dids_key"
 STREAM = {"streaming": True, "dids_domains": "source", "buffer_size": 60, "save_strategy": "steps", "save_steps": 7}
 
 
 @pytest.fixture(scope="module")
-def whole(world, tmp_path_factory):
-    return traced(arguments(world, tmp_path_factory.mktemp("whole"), **STREAM))
+def whole_runs(world, tmp_path_factory):
+    """Runs that were not broken off, by their number of loader workers, made once."""
+
+    @functools.cache
+    def whole(workers):
+        folder = tmp_path_factory.mktemp("whole")
+        return traced(arguments(world, folder, **STREAM, dataloader_num_workers=workers))
+
+    return whole
 
 
 def tokens_of(values):
@@ -24,12 +32,13 @@ def tokens_of(values):
     module, _ = module_of(values)
     rows, names = module["train_dataset"], module["mixing"].domain_names
     found = {name: [] for name in names}
-    for ids, domain in zip(rows["input_ids"], rows[DOMAIN], strict=True):
+    for ids, domain in zip(rows["input_ids"], rows[DOMAIN_COLUMN], strict=True):
         found[names[domain]].append(ids)
     return found
 
 
-def test_mixture_is_updated_and_logged(whole):
+def test_mixture_is_updated_and_logged(whole_runs):
+    whole = whole_runs(0)
     assert [line["step"] for line in whole.lines] == [0, 4, 8, 12, 16, 20, 24]
     assert list(whole.lines[0]["probabilities"]) == list(SOURCES)
     mixtures = {tuple(line["probabilities"].values()) for line in whole.lines}
@@ -74,24 +83,21 @@ def test_a_map_without_one_of_the_data_sets_is_refused(finished, world, tmp_path
         train({k: v for k, v in values.items() if v is not None})
 
 
-@pytest.mark.parametrize(("workers", "killed_at", "resumed_from"), [(0, 8, 7), (0, 23, 21), (2, 16, 14)])
-def test_killed_run_ends_as_one_that_was_not_killed(whole, workers, killed_at, resumed_from, world, tmp_path):
-    changes = STREAM | {"dataloader_num_workers": workers}
-    if workers:
-        whole = traced(arguments(world, tmp_path / "whole", **changes))
-    values = arguments(world, tmp_path, **changes)
+@pytest.mark.parametrize(("workers", "killed_at", "resumed_from"), [(0, 23, 21), (2, 16, 14)])
+def test_killed_run_ends_as_one_that_was_not_killed(whole_runs, workers, killed_at, resumed_from, world, tmp_path):
+    whole = whole_runs(workers)
+    values = arguments(world, tmp_path, **STREAM, dataloader_num_workers=workers)
     broken = traced(values, Break(killed_at))
     resumed = traced(
         values | {"resume_from_checkpoint": str(tmp_path / "out" / f"checkpoint-{resumed_from}"), "save_steps": 30}
     )
     assert broken.seen[:resumed_from] + resumed.seen == whole.seen
     assert timeless(resumed) == timeless(whole)
-    assert [name for name in whole.weights if not torch.equal(resumed.weights[name], whole.weights[name])] == []
+    assert_same_weights(resumed.weights, whole.weights)
 
 
-def test_workers_give_the_samples_that_none_gives(whole, world, tmp_path):
-    values = arguments(world, tmp_path, **STREAM | {"dataloader_num_workers": 2, "max_steps": 4})
-    assert traced(values).seen == whole.seen[:4]
+def test_workers_give_the_samples_that_none_gives_until_the_mixture_changes(whole_runs):
+    assert whole_runs(2).seen[:4] == whole_runs(0).seen[:4]
 
 
 def test_evaluation_is_whole_and_not_streamed(world, tmp_path):

@@ -62,10 +62,10 @@ def test_plot_loss_and_a_tracker_work_beside_it_and_the_terminal_has_the_table_a
         assert all(f"{loss:.4f}" in table for loss in line["task_loss"].values())
 
 
-@pytest.mark.parametrize("level", ["INFO", "WARN"])
-def test_the_table_is_quiet_when_the_host_is_told_to_be(world, finished, tmp_path, level):
+def test_the_table_is_quiet_when_the_host_is_told_to_be(world, finished, tmp_path):
+    """Without that it is printed: test_strategies.py."""
     values = arguments(world, tmp_path, max_steps=5, **same_domains(finished))
     path = write_yaml(tmp_path / "run.yaml", values)
-    code, stdout, stderr = finish(start(["llamafactory-cli", "train", str(path)], LLAMAFACTORY_VERBOSITY=level))
+    code, stdout, stderr = finish(start(["llamafactory-cli", "train", str(path)], LLAMAFACTORY_VERBOSITY="WARN"))
     assert code == 0, stderr[-2000:]
-    assert ("dids: update 1 of 1" in stdout + stderr) == (level == "INFO")
+    assert "dids: update" not in stdout + stderr

@@ -13,14 +13,16 @@ from llamafactory_dids.report.pictures import FIGURES
 from llamafactory_dids.training.observer import Observer
 from llamafactory_dids.training.sampler import MixtureSampler
 from tests.integration.support import (
+    BY_SOURCE,
     SOURCES,
     TASKS,
     arguments,
+    drawn_rows,
     our_log,
     outlived_by_trainer,
     same_domains,
+    timeless,
     train,
-    write_dataset,
 )
 
 pytestmark = pytest.mark.integration
@@ -47,6 +49,8 @@ WAYS = {
     "pt_packed": {"stage": "pt", "per_device_train_batch_size": 2, "dids_update_samples": 8},
     "pt_unpacked": {"stage": "pt", "packing": False},
 }
+PRESETS = [{"dids_preset": name} for name in ("paper", "literal", "authors")]
+FRESH = {"dids_domain_gradients": "fresh"}
 
 
 @pytest.fixture(scope="module", params=WAYS)
@@ -93,11 +97,6 @@ def test_the_default_starts_from_the_histogram_of_the_tasks_samples_above_the_fl
     assert len(set(start)) > 1
 
 
-def test_domains_that_are_given_are_started_evenly(world, tmp_path):
-    ran = train(arguments(world, tmp_path, dids_domains="source", dids_num_domains=None, max_steps=2))
-    assert set(ran.probabilities[0].values()) == {1 / 3}
-
-
 def test_probabilities_stay_on_the_simplex_above_the_floor_and_move(run):
     for probabilities in run[0].probabilities:
         assert math.isclose(sum(probabilities.values()), 1, abs_tol=1e-9)
@@ -141,69 +140,78 @@ def replayed(ran, folder, **changes):
     return train(values | {"output_dir": str(folder)} | changes)
 
 
-def timeless(ran):
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in ran.lines]
-
-
 @pytest.mark.parametrize("strategy", ["dids", "odm"])
 def test_the_trainer_is_gone_with_its_run_as_the_hosts_own_is(strategy, world, tmp_path):
-    domains = {"dids_domains": "source", "dids_num_domains": None, "dids_min_domain_size": None}
-    assert not outlived_by_trainer(arguments(world, tmp_path, mix_strategy=strategy, **domains))
+    assert not outlived_by_trainer(arguments(world, tmp_path, mix_strategy=strategy, max_steps=8, **BY_SOURCE))
 
 
-@pytest.mark.parametrize("run", ["sft_full", "sft_lora", "pt_packed"], indirect=True)
+@pytest.mark.parametrize("run", ["sft_lora", "pt_packed"], indirect=True)
 def test_run_repeated_from_its_config_is_the_same(run, tmp_path):
     assert timeless(replayed(run[0], tmp_path)) == timeless(run[0])
 
 
-def test_run_repeated_in_another_cache_is_the_same(finished, tmp_path):
+def test_run_repeated_from_its_config_in_another_cache_is_the_same(finished, tmp_path):
     assert timeless(replayed(finished, tmp_path, dids_cache_dir=str(tmp_path / "cache"))) == timeless(finished)
 
 
-def test_another_dids_seed_draws_other_samples(finished, tmp_path):
-    other = replayed(finished, tmp_path, dids_seed=4, dids_domains="source")
-    same = replayed(finished, tmp_path / "same", dids_domains="source")
-    assert [line["samples_drawn"] for line in other.lines] != [line["samples_drawn"] for line in same.lines]
+@pytest.fixture(scope="module")
+def by_source(world, tmp_path_factory):
+    """A finished run with the data sets as domains, no task named and few updates; and what it logged."""
+    few = {"dids_update_samples": 64, "dids_tasks": None, "eval_dataset": "task_sums"}
+    with our_log() as messages:
+        return train(arguments(world, tmp_path_factory.mktemp("by_source"), **BY_SOURCE, **few)), messages
 
 
-def test_sources_are_domains_where_asked(world, tmp_path):
-    ran = train(arguments(world, tmp_path, dids_domains="source"))
+def test_sources_are_domains_where_asked_and_are_started_evenly(by_source):
+    ran, _ = by_source
     assert {name: domain["sources"] for name, domain in _described(ran).items()} == {
         name: {name: size} for name, size in SOURCES.items()
     }
-    assert not (tmp_path / "cache").exists()
+    assert set(ran.probabilities[0].values()) == {1 / 3}
+    assert not (ran.folder.parent / "cache").exists()
     assert "samples drawn at random" in (ran.dids / "report.html").read_text()
 
 
-def test_sources_as_domains_show_a_seeded_few_of_their_own_samples(world, tmp_path):
-    def shown(folder, **changes):
-        ran = train(arguments(world, tmp_path / folder, dids_domains="source", max_steps=1, **changes))
+def test_run_says_how_many_updates_it_makes_and_warns_when_they_are_few(by_source):
+    ran, messages = by_source
+    assert len(ran.lines) == 4
+    assert any("2 updates: one every 64 of 192" in message for message in messages)
+    assert any(message.startswith("only 2 updates") for message in messages)
+
+
+def test_observed_tasks_default_to_the_evaluated_ones(by_source):
+    assert set(by_source[0].lines[0]["task_loss"]) == {"task_sums"}
+
+
+def test_sources_as_domains_show_a_few_of_their_own_samples_by_the_seed_that_draws_others(by_source, world, tmp_path):
+    def one_step(folder, **changes):
+        return train(arguments(world, tmp_path / folder, **BY_SOURCE, max_steps=1, **changes))
+
+    def shown(ran):
         return {name: domain["typical_texts"] for name, domain in _described(ran).items()}
 
-    first = shown("first")
+    first = shown(by_source[0])
     for place, texts in enumerate(first[name] for name in SOURCES):
         numbers = [int(re.search(r"Case (\d+)", text)[1]) for text in texts]  # counted from 1000 x place
         assert len(set(numbers)) == 3 and {number // 1000 for number in numbers} == {place}
-    assert shown("again", packing=True) == first
-    assert shown("other", dids_seed=9) != first
+    assert shown(one_step("packed", packing=True)) == first
+    other = one_step("other", dids_seed=9)
+    assert shown(other) != first and drawn_rows(other)[:8] != drawn_rows(by_source[0])[:8]
 
 
-def test_map_given_by_its_path_gives_its_domains(world, tmp_path):
-    made = train(arguments(world, tmp_path / "made", dids_init="uniform"))
-    ran = train(arguments(world, tmp_path, **same_domains(made)))
-    assert ran.probabilities == made.probabilities
+def test_map_given_by_its_path_gives_its_domains(finished, world, tmp_path):
+    ran = train(arguments(world, tmp_path, max_steps=8, **same_domains(finished)))
+    columns = ["dids_source", "dids_key", "dids_domain"]
+    given, made = (one.trainer.train_dataset.select_columns(columns).to_list() for one in (ran, finished))
+    assert given == made
     assert not (tmp_path / "cache").exists()
-    assert replayed(ran, tmp_path / "again").probabilities == ran.probabilities
+    assert timeless(replayed(ran, tmp_path / "again")) == timeless(ran)
 
 
-def test_map_fits_cut_and_reordered_data(finished, world, tmp_path):
+def test_map_fits_cut_and_reordered_data(finished, own, tmp_path):
     for name in SOURCES:
-        rows = json.loads((world.data / f"{name}.json").read_text())
-        write_dataset(tmp_path / "data", name, rows[::-1])
-    for name in TASKS:
-        write_dataset(tmp_path / "data", name, json.loads((world.data / f"{name}.json").read_text()))
-    changes = {"dataset_dir": str(tmp_path / "data"), "max_samples": 50}
-    ran = train(arguments(world, tmp_path, **changes, **same_domains(finished)))
+        own.rewrite(name, lambda rows: rows[::-1])
+    ran = train(arguments(own, tmp_path, max_samples=50, max_steps=4, **same_domains(finished)))
     lookup, full = ran.trainer.mixture.plan.domain_map.lookup(), load_map(finished.dids)
     names = ran.trainer.mixture.plan.domain_names
     rows = ran.trainer.train_dataset
@@ -212,31 +220,27 @@ def test_map_fits_cut_and_reordered_data(finished, world, tmp_path):
         assert names[domain] == names[lookup[source, key]] == full.names[full.lookup()[source, key]]
 
 
-def test_proxy_with_another_tokenizer_makes_the_domains(world, tmp_path):
-    ran = train(arguments(world, tmp_path, dids_proxy_model=str(world.proxy)))
-    inputs = json.loads((ran.dids / "domains.json").read_text())["inputs"]["gradients"]
+@pytest.mark.parametrize("packing", [False, True])
+def test_proxy_with_another_tokenizer_makes_the_domains_and_the_start(packing, world, tmp_path):
+    ran = train(arguments(world, tmp_path, dids_proxy_model=str(world.proxy), packing=packing, max_steps=2))
+    inputs = load_map(ran.dids).inputs["gradients"]
     assert inputs["proxy"]["name"] == "proxy"
     assert inputs["vocabulary"] != len(ran.trainer.processing_class)
-    assert len(ran.lines) == 7
+    assert sum(ran.probabilities[0].values()) == pytest.approx(1) and len(set(ran.probabilities[0].values())) > 1
 
 
-def test_fresh_domain_gradients_steer_the_mixture_too(finished, world, tmp_path):
-    ran = train(arguments(world, tmp_path, dids_domain_gradients="fresh", **same_domains(finished)))
-    assert len(ran.lines) == 7 and ran.trainer.mixture.observer.running is None
-    assert ran.probabilities[-1] != ran.probabilities[0]
-    assert ran.probabilities[-1] != finished.probabilities[-1]
-
-
-@pytest.mark.parametrize("preset", ["paper", "literal", "authors"])
-def test_every_preset_trains(preset, finished, world, tmp_path):
-    ran = train(arguments(world, tmp_path, dids_preset=preset, **same_domains(finished)))
-    assert len(ran.lines) == 7
+@pytest.mark.parametrize("changes", [*PRESETS, FRESH], ids=lambda changes: next(iter(changes.values())))
+def test_every_preset_moves_the_mixture_and_fresh_domain_gradients_do(changes, finished, world, tmp_path):
+    ran = train(arguments(world, tmp_path, max_steps=12, **changes, **same_domains(finished)))
+    assert [line["step"] for line in ran.lines] == [0, 4, 8, 12]
     assert all(math.isclose(sum(p.values()), 1, abs_tol=1e-9) for p in ran.probabilities)
-    assert ran.probabilities[-1] != finished.probabilities[-1]
+    assert ran.probabilities[-1] != ran.probabilities[0]
+    assert (ran.trainer.mixture.observer.running is None) == (changes == FRESH)
 
 
-def test_static_shares_are_given_by_dataset(world, tmp_path):
-    ran = train(arguments(world, tmp_path, mix_strategy="static", dids_tasks=None, dids_probs=[0.7, 0.3, 0.0]))
+def test_static_shares_are_given_by_dataset(finished, world, tmp_path):
+    shares = {"mix_strategy": "static", "dids_tasks": None, "dids_probs": [0.7, 0.3, 0.0]}
+    ran = train(arguments(world, tmp_path, **shares, **same_domains(finished)))
     by_source = dict.fromkeys(SOURCES, 0.0)
     for name, probability in ran.probabilities[0].items():
         by_source[name.split("/")[0]] += probability
@@ -250,28 +254,14 @@ def test_static_shares_are_given_by_dataset(world, tmp_path):
 
 def test_exhausted_domain_leaves_its_share_to_the_others(world, tmp_path):
     shares = {"mix_strategy": "static", "dids_tasks": None, "dids_domains": "source", "dids_probs": "0.1,0.1,0.8"}
-    dropped = train(arguments(world, tmp_path / "drop", dids_max_repeats=1, **shares))
-    again = train(arguments(world, tmp_path / "reshuffle", **shares))
-    assert dropped.trainer.mixture.sampler.drawn()[2] == SOURCES["noise"]
-    assert again.trainer.mixture.sampler.drawn()[2] > SOURCES["noise"]
-
-
-def test_run_says_how_many_updates_it_makes_and_warns_when_they_are_few(world, tmp_path):
-    with our_log() as messages:
-        ran = train(arguments(world, tmp_path, dids_domains="source", dids_update_samples=64))
-    assert len(ran.lines) == 4
-    assert any("2 updates: one every 64 of 192" in message for message in messages)
-    assert any(message.startswith("only 2 updates") for message in messages)
-
-
-def test_observed_tasks_default_to_the_evaluated_ones(world, tmp_path):
-    ran = train(arguments(world, tmp_path, dids_domains="source", dids_tasks=None, eval_dataset="task_sums"))
-    assert set(ran.lines[0]["task_loss"]) == {"task_sums"}
+    ran = train(arguments(world, tmp_path, dids_max_repeats=1, **shares))
+    assert ran.trainer.mixture.sampler.drawn()[2] == SOURCES["noise"]
 
 
 def test_accumulated_batches_give_the_mixture_of_whole_ones(finished, world, tmp_path):
-    ran = train(arguments(world, tmp_path, per_device_train_batch_size=4, gradient_accumulation_steps=2))
-    assert [line["step"] for line in ran.lines] == [line["step"] for line in finished.lines]
+    halves = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "max_steps": 8}
+    ran = train(arguments(world, tmp_path, dids_cache_dir=str(finished.folder.parent / "cache"), **halves))
+    assert [line["step"] for line in ran.lines] == [0, 4, 8]
     # a batch that is being fetched keeps the old mixture, and it is smaller here: the later draws differ
     assert ran.probabilities[1] == pytest.approx(finished.probabilities[1], abs=1e-4)
     assert ran.lines[1]["impact"].keys() == finished.lines[1]["impact"].keys()
@@ -289,10 +279,10 @@ def test_samples_trained_are_those_that_the_history_of_the_mixture_gives(workers
         return watch(self, domains, *args)
 
     monkeypatch.setattr(Observer, "watch", spy)
-    changes = {"dids_domains": "source", "max_steps": None, "num_train_epochs": 2, "dataloader_num_workers": workers}
-    ran = train(arguments(world, tmp_path, **changes))
+    epochs = {"max_steps": None, "num_train_epochs": 2, "max_samples": 30}  # 90 samples, 12 steps an epoch
+    ran = train(arguments(world, tmp_path, **BY_SOURCE, **epochs, dataloader_num_workers=workers))
     plan, sampler = ran.trainer.mixture.plan, ran.trainer.mixture.sampler
-    again = MixtureSampler(plan.domains_N, plan.mixer.init().probabilities_D, seed=plan.seed, epoch_size=2 * 272)
+    again = MixtureSampler(plan.domains_N, plan.mixer.init().probabilities_D, seed=plan.seed, epoch_size=2 * 96)
     again.history = sampler.history
-    assert len(trained) == 2 * 272 and len(ran.lines) == 1 + 2 * 272 // 32
+    assert len(trained) == 2 * 96 and len(ran.lines) == 1 + 2 * 96 // 32
     assert trained == plan.domains_N[list(again)].tolist()

@@ -65,11 +65,6 @@ def traced(values: dict[str, Any], *callbacks: Any, kill: Any = None) -> Trace:
     return Trace(folder, seen, read_lines(folder / "dids" / "mixture.jsonl"), weights)
 
 
-def timeless(trace: Trace) -> list[dict[str, Any]]:
-    """Its log but for the clock."""
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in trace.lines]
-
-
 def _digest(*tensors: torch.Tensor) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for tensor in tensors:

@@ -1,7 +1,7 @@
-"""For torchrun: makes domains as `llamafactory-dids cluster` does; another run finishes the same cache after
-the first rank has looked for it, and before the second one does.
+"""For torchrun: makes the domains of two YAML files, as `llamafactory-dids cluster` does. Another run finishes the
+cache of the second one after the first rank has looked for it, and before the second rank does.
 
-torchrun --nproc-per-node 2 tests/integration/late_cache_driver.py run.yaml FINISHED CACHE
+torchrun --nproc-per-node 2 tests/integration/cluster_driver.py PLAIN.yaml LATE.yaml FINISHED CACHE
 """
 
 import os
@@ -16,20 +16,23 @@ from tests.integration.support import tuner
 
 
 def main() -> None:
-    cache, finished = Path(sys.argv.pop()), Path(sys.argv.pop())
+    plain, late, finished, cache = sys.argv[1:]
     tuner()
     from llamafactory_dids.integration.commands.cluster import make_domains
     from llamafactory_dids.integration.domains import making
 
+    sys.argv[1:] = [plain]
+    make_domains()
     look = making.feature_source
 
-    def late(*arguments):
+    def look_late(*arguments):
         if os.environ["RANK"] == "1":
             time.sleep(5)
             shutil.copytree(finished, cache, dirs_exist_ok=True)
         return look(*arguments)
 
-    making.feature_source = late
+    making.feature_source = look_late
+    sys.argv[1:] = [late]
     make_domains()
 
 
