@@ -148,7 +148,7 @@ setup(
     package_dir={"": "."},
     packages=find_packages(include=["llamafactory_dids*"]),
     py_modules=["llamafactory_dids_activate"],
-    package_data={"llamafactory_dids": ["py.typed", "report/templates/*"]},
+    package_data={"llamafactory_dids": ["py.typed", "report/templates/*", "integration/webui/texts.yaml"]},
     entry_points={
         "console_scripts": ["llamafactory-dids = llamafactory_dids.integration.commands.cli:main"],
         "llamafactory_dids.mixers": ["odm = llamafactory_dids.mixers.odm:odm"],

@@ -42,9 +42,9 @@ def in_words(error: str, lang: str) -> str:
         key, meant = found.groups()
         hint = texts.say("did_you_mean", lang).format(name=meant) if meant else ""
         return texts.say("unknown_key", lang).format(name=key) + hint
-    if (found := _PLAIN.match(error)) is None or found[1] not in texts.FIELD_TEXTS:
+    if (found := _PLAIN.match(error)) is None or found[1] not in texts.FIELDS:
         return error
-    field, value, allowed = texts.FIELD_TEXTS[found[1]][lang][0], found[2], found[3]
+    field, value, allowed = texts.FIELDS[found[1]][lang][0], found[2], found[3]
     for text, chinese in _CHINESE if lang == "zh" else ():
         allowed = re.sub(f"^{text}$", chinese, allowed)
     value = texts.say("nothing", lang) if value in ("none", "None", "''") else value
