@@ -108,8 +108,8 @@ def _time_the_host(stopwatch: Any) -> None:
 
     make = planning.DataSource
 
-    def source(settings: Any, host: Any, *pipeline: Any) -> Any:
-        return make(settings, stopwatch.timing(HOST, host, own=True), *pipeline)
+    def source(settings: Any, host: Any, *pipeline: Any, **more: Any) -> Any:
+        return make(settings, stopwatch.timing(HOST, host, own=True), *pipeline, **more)
 
     planning.DataSource = source  # type: ignore[misc,assignment]
 

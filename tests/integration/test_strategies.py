@@ -78,7 +78,7 @@ def test_a_strategy_of_another_package_is_trained_with_from_a_yaml_file_and_its_
     places = [str(tmp_path / "site"), str(CUSTOM), os.environ.get("PYTHONPATH", "")]
     command = ["llamafactory-cli", "train", str(path)]
     printed = finish_well(start(command, PYTHONPATH=os.pathsep.join(filter(None, places))))
-    assert "dids: update 1 of 5" in printed
+    assert "neediest: update 1 of 5" in printed
     lines = read_lines(tmp_path / "out" / "dids" / "mixture.jsonl")
     assert len(lines) == 7 and lines[-1]["probabilities"] != lines[0]["probabilities"]
     assert all(sum(line["probabilities"].values()) == pytest.approx(1) for line in lines)

@@ -51,7 +51,7 @@ class DataSource:
     training_args: Any
     stage: str
     tokenizer: Any
-    processor: Any
+    processor: Any = None
     clock: Clock = field(default_factory=Clock)
     kept: dict[str, Any] = field(default_factory=dict)
     _aligned: dict[str, Any] = field(default_factory=dict)
