@@ -14,7 +14,7 @@ from .evaluation import budget, held_out
 from .groups import Estimate, Group, are_equal, difference, groups_of, mean_of, settings
 from .outcomes import task_outcomes
 from .run import Floats, Run
-from .shares import by_source, data_shares
+from .shares import by_source, data_shares, in_samples
 
 MAX_SETTINGS = 30
 
@@ -182,10 +182,17 @@ def _summary(run: Run, label: str) -> Summary:
 
 
 def _common_shares(runs: Sequence[Run]) -> tuple[str, list[str], Floats, list[Floats]]:
-    """(unit, names in the first run's order, shares of the data, table of shares of each run)."""
+    """(unit, names in the first run's order, shares of the data, table of shares of each run).
+
+    If some runs have shares of tokens and others shares of samples, all of these are shares of samples.
+    """
+    probabilities, data_D = [run.record.probabilities_UD for run in runs], data_shares(runs[0])
+    if len({run.lines[0].get("share_of", "samples") for run in runs}) > 1:
+        probabilities = [in_samples(run, p_UD) for run, p_UD in zip(runs, probabilities, strict=True)]
+        data_D = in_samples(runs[0], data_D)
     if len({frozenset(run.record.domain_names) for run in runs}) == 1 and _have_same_sizes(runs):
-        unit, data = "domain", data_shares(runs[0])
-        tables = [(run.record.domain_names, run.record.probabilities_UD) for run in runs]
+        unit, data = "domain", data_D
+        tables = [(run.record.domain_names, p_UD) for run, p_UD in zip(runs, probabilities, strict=True)]
     else:
         known = [found for run in runs if (found := by_source(run)) is not None]
         if len(known) < len(runs) or len({frozenset(names) for names, _ in known}) > 1:
@@ -193,10 +200,8 @@ def _common_shares(runs: Sequence[Run]) -> tuple[str, list[str], Floats, list[Fl
                 f"{runs[0].folder} and {runs[-1].folder}: neither the same domains nor the same data sets; "
                 "allowed: runs on the same data"
             )
-        unit, data = "data set", data_shares(runs[0]) @ known[0][1]
-        tables = [
-            (own, run.record.probabilities_UD @ parts_DS) for run, (own, parts_DS) in zip(runs, known, strict=True)
-        ]
+        unit, data = "data set", data_D @ known[0][1]
+        tables = [(own, p_UD @ parts_DS) for p_UD, (own, parts_DS) in zip(probabilities, known, strict=True)]
     names = list(tables[0][0])
     return unit, names, data, [shares[:, [own.index(name) for name in names]] for own, shares in tables]
 

@@ -67,6 +67,13 @@ def data_shares(run: Run) -> Floats:
     return run.record.probabilities_UD[0] if sizes is None else _normalised(sizes * tokens_D(run))
 
 
+def in_samples(run: Run, shares: Floats) -> Floats:
+    """A run's shares (..., D) as shares of samples, in which runs whose own shares are of tokens can be compared."""
+    amounts = shares / tokens_D(run)
+    samples: Floats = amounts / amounts.sum(axis=-1, keepdims=True)
+    return samples
+
+
 def drawn_shares(run: Run) -> Floats:
     """Each domain's share of everything drawn (D), by the counts, or else by the mixture."""
     counts_D = drawn_counts(run)

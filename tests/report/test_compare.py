@@ -218,6 +218,23 @@ def test_intervals_are_those_of_scipy():
     assert mean_of([2.0]).half is None and mean_of([1.0, 3.0]).half == pytest.approx(12.7062, rel=1e-4)
 
 
+def test_shares_of_tokens_are_compared_as_shares_of_samples_with_a_run_that_has_these(tmp_path):
+    """Both runs draw the same samples: by their number, and by their tokens, which are more in every next domain."""
+    folders = [make_run(tmp_path / name) for name in ("samples", "tokens")]
+    log = MixtureLog(folders[1] / "mixture.jsonl")
+    lines = log.read()
+    tokens = {name: 10.0 * (i + 1) for i, name in enumerate(lines[0]["probabilities"])}
+    for line in lines:
+        amounts = {name: p * tokens[name] for name, p in line["probabilities"].items()}
+        line["probabilities"] = {name: amount / sum(amounts.values()) for name, amount in amounts.items()}
+        line |= {"share_of": "tokens", "tokens_per_sample": tokens}
+    log.replace(lines)
+    for order in (folders, folders[::-1]):
+        found = compare([load_run(folder) for folder in order])
+        assert found.shares[0] == pytest.approx(found.shares[1])
+        assert found.data == pytest.approx(compare([load_run(folders[0])] * 2).data)
+
+
 def test_tokens_that_differ_are_told_and_links_lead_to_the_runs_reports(tmp_path):
     folders = make_pair(tmp_path)
     log = MixtureLog(folders[1] / "mixture.jsonl")
