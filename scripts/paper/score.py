@@ -101,19 +101,21 @@ def main() -> None:
 
 
 def score(given: argparse.Namespace) -> dict[str, Any]:
-    """A result line: the score of each task in percent, and how they were made."""
+    """A result line: the score of each task in percent with its standard error, and how they were made."""
     tasks = split_list(given.tasks)
     check(tasks, given)
     if importlib.util.find_spec("lm_eval") is None:
         raise DidsError(f"lm_eval: not installed; {INSTALL}")
     backend = choose_backend(given.backend)
     found, version = evaluate(given, tasks, backend)
+    wanted = HARNESS
     if given.local is not None:
         from scripts.paper import score_local
 
-        scores = score_local.scores(found, tasks)
-    else:
-        scores = {task: value_of(HARNESS[task], found) for task in tasks}
+        wanted = {task: Harness(*score_local.scored_by(found, task)) for task in tasks}
+    values = {task: value_of(wanted[task], found) for task in tasks}
+    scores = {task: value for task, (value, _) in values.items()}
+    errors = {task: error for task, (_, error) in values.items() if error is not None}
     how: dict[str, Any] = {
         "backend": backend,
         "shots": given.shots,
@@ -122,7 +124,7 @@ def score(given: argparse.Namespace) -> dict[str, Any]:
     }
     cost = Path(given.model) / "dids" / "cost.json"  # seconds of a training with this plugin
     how |= {"cost": read_json(cost)} if cost.exists() else {}
-    return {"run": given.run, "seed": given.seed, "model": given.model, "scores": scores, **how}
+    return {"run": given.run, "seed": given.seed, "model": given.model, "scores": scores, "errors": errors, **how}
 
 
 def check(tasks: Sequence[str], given: argparse.Namespace) -> None:
@@ -168,7 +170,8 @@ def evaluate(given: argparse.Namespace, tasks: Sequence[str], backend: str) -> t
     templated = has_template(given.model)
     found = lm_eval.simple_evaluate(
         model=backend,
-        model_args={"pretrained": given.model, "dtype": "float32" if given.device == "cpu" else "bfloat16"},
+        model_args=model_arguments(given.model, backend)
+        | {"dtype": "float32" if given.device == "cpu" else "bfloat16"},
         tasks=names,
         num_fewshot=given.shots,
         batch_size=given.batch_size if backend == "vllm" or given.batch_size != "auto" else 8,
@@ -179,7 +182,7 @@ def evaluate(given: argparse.Namespace, tasks: Sequence[str], backend: str) -> t
         apply_chat_template=templated,
         fewshot_as_multiturn=templated and given.shots > 0,
         log_samples=False,
-        bootstrap_iters=0,
+        bootstrap_iters=100,  # of the few metrics whose standard error has no formula
         confirm_run_unsafe_code=given.allow_code,
         random_seed=given.seed,
     )
@@ -207,17 +210,35 @@ def has_template(model: str) -> bool:
     return found
 
 
-def value_of(task: Harness, found: Mapping[str, Any]) -> float:
-    """A task's score in percent: of several of the harness's, the mean by their number of documents."""
+def model_arguments(model: str, backend: str) -> dict[str, str | bool]:
+    """How the harness loads a model, or the folder of an adapter with the model that it was trained on."""
+    note = Path(model) / "adapter_config.json"
+    if not note.exists():
+        return {"pretrained": model}
+    base = {"pretrained": read_json(note)["base_model_name_or_path"], "tokenizer": model}
+    return base | ({"peft": model} if backend == "hf" else {"lora_local_path": model, "enable_lora": True})
+
+
+def value_of(task: Harness, found: Mapping[str, Any]) -> tuple[float, float | None]:
+    """A task's score in percent, and its standard error, if the harness gives one.
+
+    Of several tasks of the harness's it is the mean by their number of documents.
+    """
     tables = found.get("groups", {}) | found["results"]  # a group's mean stands in one of them, by version
     if lost := [name for name in task.names if task.metric not in tables.get(name, {})]:
         raise DidsError(
             f"{lost[0]}: the harness gave {', '.join(tables.get(lost[0], {})) or 'nothing'}; allowed: {task.metric}"
         )
-    values = [tables[name][task.metric] for name in task.names]
-    counts = [found["n-samples"][name]["effective"] for name in task.names] if len(values) > 1 else [1]
-    mean = math.fsum(v * n for v, n in zip(values, counts, strict=True)) / sum(counts)
-    return round(mean if task.percent else 100 * mean, 2)
+    counts = [found["n-samples"][name]["effective"] for name in task.names] if len(task.names) > 1 else [1]
+    parts = [
+        (n / sum(counts) * (1 if task.percent else 100), tables[name])
+        for n, name in zip(counts, task.names, strict=True)
+    ]
+    value = round(math.fsum(part * table[task.metric] for part, table in parts), 4)
+    errors = [table.get(task.metric.replace(",", "_stderr,")) for _, table in parts]
+    if not all(isinstance(error, float) for error in errors):
+        return value, None
+    return value, round(math.hypot(*(part * error for (part, _), error in zip(parts, errors, strict=True))), 4)
 
 
 if __name__ == "__main__":

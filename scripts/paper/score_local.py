@@ -109,11 +109,10 @@ def columns(path: Path) -> list[str]:
     return list(json.loads(text.splitlines()[0]) if path.suffix == ".jsonl" else json.loads(text)[0])
 
 
-def scores(found: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, float]:
-    """Percent of what is right; nats a character where there is only a likelihood."""
-    values = {}
-    for task in tasks:
-        of_task = found["results"][PREFIX + task]
-        key = next(key for key in METRICS.values() if key in of_task)
-        values[task] = round(of_task[key] * (1 if key == METRICS["loglikelihood"] else 100), 4)
-    return values
+def scored_by(found: Mapping[str, Any], task: str) -> tuple[tuple[str, ...], str, bool, bool]:
+    """The task's name in the harness and its metric, as `score.Harness` has them: percent of what is right, or, where
+    there is only a likelihood, nats a character.
+    """
+    of_task = found["results"][PREFIX + task]
+    metric = next(metric for metric in METRICS.values() if metric in of_task)
+    return (PREFIX + task,), metric, False, metric == METRICS["loglikelihood"]

@@ -81,14 +81,14 @@ def test_a_fall_back_on_the_slower_backend_is_said(monkeypatch, capsys):
 def test_a_score_over_several_of_the_harness_tasks_is_weighted_by_their_documents():
     task = score.Harness(("a", "b"), "acc,none")
     found = {
-        "results": {"a": {"acc,none": 0.5}, "b": {"acc,none": 1.0}},
+        "results": {"a": {"acc,none": 0.5, "acc_stderr,none": 0.08}, "b": {"acc,none": 1.0, "acc_stderr,none": 0.16}},
         "n-samples": {"a": {"effective": 30}, "b": {"effective": 10}},
     }
-    assert score.value_of(task, found) == 62.5
-    assert score.value_of(score.Harness(("a",), "acc,none", percent=True), found) == 0.5
-    grouped = {"results": {}, "groups": {"bbh": {"acc,none": 0.25}}}
-    assert score.value_of(score.Harness(("bbh",), "acc,none"), grouped) == 25.0
-    with pytest.raises(DidsError, match="bbh: the harness gave acc,none; allowed: exact_match,none"):
+    assert score.value_of(task, found) == (62.5, pytest.approx(100 * math.hypot(0.75 * 0.08, 0.25 * 0.16), abs=1e-4))
+    assert score.value_of(score.Harness(("a",), "acc,none", percent=True), found) == (0.5, 0.08)
+    grouped = {"results": {}, "groups": {"bbh": {"acc,none": 0.25, "acc_stderr,none": "N/A"}}}
+    assert score.value_of(score.Harness(("bbh",), "acc,none"), grouped) == (25.0, None)
+    with pytest.raises(DidsError, match="bbh: the harness gave acc,none, acc_stderr,none; allowed: exact_match,none"):
         score.value_of(score.Harness(("bbh",), "exact_match,none"), grouped)
 
 
@@ -190,8 +190,35 @@ def test_a_tiny_model_is_scored_from_local_files(model, data, tmp_path, monkeypa
     assert (line["backend"], line["shots"], line["run"], line["seed"]) == ("hf", 0, "dids", 3)
     shares = [100 * n / 8 for n in range(9)]  # of eight documents
     assert line["scores"]["boolq"] in shares and line["scores"]["gsm8k"] in shares
+    share = line["scores"]["boolq"] / 100  # the standard error of a mean of eight zeros and ones
+    assert line["errors"]["boolq"] == pytest.approx(100 * math.sqrt(share * (1 - share) / 7), abs=1e-3)
     reference = [loss_of(model, f"Write {n}.", f"well {n}") for n in range(8)]
     assert line["scores"]["ifeval"] == pytest.approx(sum(reference) / 8, rel=0.02)
+
+
+@pytest.mark.integration
+def test_an_adapter_is_scored_with_the_model_that_it_was_trained_on(model, data, tmp_path, monkeypatch):
+    pytest.importorskip("lm_eval", reason=NO_HARNESS)
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(model), LoraConfig(target_modules="all-linear"))
+    torch.manual_seed(1)
+    for name, weight in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight)
+    adapted.save_pretrained(tmp_path / "adapter")
+    AutoTokenizer.from_pretrained(model).save_pretrained(tmp_path / "adapter")
+    adapted.merge_and_unload().save_pretrained(tmp_path / "merged")
+    AutoTokenizer.from_pretrained(model).save_pretrained(tmp_path / "merged")
+    words = ["--local", str(data), "--tasks", "ifeval", "--backend", "hf", "--device", "cpu", "--shots", "0"]
+    losses = [
+        score.score(score.parser().parse_args(["--model", str(folder), *words]))["scores"]["ifeval"]
+        for folder in (tmp_path / "adapter", tmp_path / "merged", model)
+    ]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-3) and abs(losses[0] - losses[2]) > 0.01
 
 
 @pytest.mark.integration
