@@ -36,6 +36,10 @@ class MixtureRecord(NamedTuple):
         mean_D = mean_over(self.samples_U, self.probabilities_UD)
         return dict(zip(self.domain_names, mean_D.tolist(), strict=True))
 
+    def last(self) -> dict[str, float]:
+        """Probability of each domain at the last line."""
+        return dict(zip(self.domain_names, self.probabilities_UD[-1].tolist(), strict=True))
+
 
 def find_log(path: Path) -> Path:
     """The log at `path`, or in the output folder or dids folder at `path`. Raises DidsError if there is none."""

@@ -69,9 +69,7 @@ def data_shares(run: Run) -> Floats:
 
 def in_samples(run: Run, shares: Floats) -> Floats:
     """A run's shares (..., D) as shares of samples, in which runs whose own shares are of tokens can be compared."""
-    amounts = shares / tokens_D(run)
-    samples: Floats = amounts / amounts.sum(axis=-1, keepdims=True)
-    return samples
+    return _normalised(shares / tokens_D(run))
 
 
 def drawn_shares(run: Run) -> Floats:
@@ -143,8 +141,10 @@ def _shares(run: Run, names: Sequence[str], parts_DS: Floats) -> list[Share]:
     ]
 
 
-def _normalised(amounts_D: Floats) -> Floats:
-    return amounts_D / amounts_D.sum()
+def _normalised(amounts: Floats) -> Floats:
+    """Shares (..., D) that add up to 1 over D."""
+    shares: Floats = amounts / amounts.sum(axis=-1, keepdims=True)
+    return shares
 
 
 def _moved(data: float, drawn: float, counts: Floats | None) -> bool:

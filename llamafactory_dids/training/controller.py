@@ -180,10 +180,17 @@ class MixtureController:
 
         `marks` name a line without an update, other than the first.
         """
+        if ranks.world()[0] == 0:
+            self.log.append(self._line(progress, step, applies_from) | marks)
+        self.clock.write(self.plan.folder)
+        return tracker_series(progress)
+
+    def _line(self, progress: Progress, step: int, applies_from: int) -> dict[str, Any]:
+        """A line of the log without its marks."""
         of_update = {} if progress.impact_DT is None else self.state._asdict()
         terms = {f"task_{term}": of_update.get(f"task_{term}_T") for term in ("potential", "weight")}
         drawn_D = self.sampler.drawn().tolist()
-        line = {
+        return {
             "step": step,
             "samples_seen": step * self.samples_per_step,
             "seconds": round(self.clock.cost()["seconds"], 3),
@@ -191,12 +198,7 @@ class MixtureController:
             **measured(progress, terms),
             "samples_drawn": dict(zip(self.plan.domain_names, drawn_D, strict=True)),
             **self.plan.units(),
-            **marks,
         }
-        if ranks.world()[0] == 0:
-            self.log.append(line)
-        self.clock.write(self.plan.folder)
-        return tracker_series(progress)
 
     def save(self, folder: Path, step: int) -> None:
         """Write into a checkpoint what an exact resumption needs, after the host's files. Every rank must call it."""

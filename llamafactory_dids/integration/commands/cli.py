@@ -178,10 +178,7 @@ def _inspect(arguments: argparse.Namespace, _: list[str]) -> None:
     if arguments.limit is not None and arguments.limit < 1:
         raise refuse("--limit", arguments.limit, "an integer >= 1")
     log = MixtureLog((path if path.is_dir() else path.parent) / "mixture.jsonl")
-    shares: dict[str, float] = {}
-    if log.read():  # a map has no log, and a run that just starts no line
-        record = log.record()
-        shares = dict(zip(record.domain_names, record.probabilities_UD[-1].tolist(), strict=True))
+    shares = log.record().last() if log.read() else {}  # a map has no log, and a run that just starts no line
     show_domains(load_map(path), path, arguments.json, shares, arguments.limit)
 
 

@@ -204,8 +204,7 @@ def _costs(
     arguments, _ = proxy_arguments(settings, model_args)
     proxy = size_of(arguments, config.dids_gradient_layers)
     relative = proxy.parameters / size.parameters if proxy and size else 1.0
-    makes_features = config.dids_domains == "cluster" or needs.task_samples
-    makes_gradients = makes_features and config.dids_cluster_features == "gradient"
+    makes_gradients = settings.makes_features and config.dids_cluster_features == "gradient"
     measured = observed if needs.tasks else 0  # else the tasks' samples have features alone
     per_update = gradient_passes(measured, share) if needs.impact else measured
     keeps_running = needs.gradients and config.dids_domain_gradients == "running"

@@ -48,10 +48,9 @@ def shares_cells(folder: str) -> str:
 def _shares(folder: Path) -> dict[str, float]:
     """Each domain's present share; empty if the map belongs to no run."""
     try:
-        record = MixtureLog(find_log(folder)).record()
+        return MixtureLog(find_log(folder)).record().last()
     except DidsError:
         return {}
-    return dict(zip(record.domain_names, record.probabilities_UD[-1].tolist(), strict=True))
 
 
 def _table(domain_map: DomainMap, now: dict[str, float], lang: str, folder: str) -> str:
